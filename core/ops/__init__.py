@@ -1,0 +1,66 @@
+"""The contract between the network and its backends: one operation, one field.
+
+reference.py says what each operation means and fills every field; a fast backend replaces fields,
+whole, and is held to the reference by the same tests. Logical shapes start with the trial axis T
+(see reference.py for each operation's shapes); the order in memory is the backend's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from core.errors import InputError
+
+Operation = Callable[..., Any]
+BACKENDS = ("auto", "reference", "gpu")
+
+
+@dataclass(frozen=True)
+class Ops:
+    """A backend. Signatures are those of core.ops.reference; a test compares them."""
+
+    name: str
+    xp: ModuleType  # numpy or cupy: makes and holds the arrays
+    to_host: Operation  # array -> numpy.ndarray
+
+    conv2d: Operation
+    conv2d_grad: Operation
+    batch_norm: Operation
+    batch_norm_grad: Operation
+    batch_norm_inference: Operation
+    relu: Operation
+    relu_grad: Operation
+    max_pool: Operation
+    max_pool_grad: Operation
+    dropout: Operation
+    dropout_grad: Operation
+    linear: Operation
+    linear_grad: Operation
+    softmax_cross_entropy: Operation
+    softmax_cross_entropy_grad: Operation
+
+    block: Operation
+    block_grad: Operation
+    block_inference: Operation
+    head: Operation
+    head_grad: Operation
+
+    map_trials: Operation  # cuts the trial axis for the parts below; one slice where the backend wants all at once
+    make_step: Operation  # the whole training step, for a backend that fuses across blocks: see core.step
+
+
+def load(name: str = "auto") -> Ops:
+    """The backend called name. "auto" is the fastest that has been proven on the hardware present.
+
+    The GPU backend has not run on a GPU yet, so "auto" means "reference" until it has.
+    Raises InputError for an unknown name, or "gpu" without a usable GPU.
+    """
+    if name not in BACKENDS:
+        raise InputError(f'backend is "{name}": it must be one of {", ".join(BACKENDS)}')
+    module = import_module(f"core.ops.{'reference' if name == 'auto' else name}")
+    ops: Ops = module.OPS
+    return ops

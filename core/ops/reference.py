@@ -1,0 +1,409 @@
+"""What every operation means: textbook array code for NumPy and CuPy, float32 or float64.
+
+Every array carries the trial axis T in front. An input that all trials share has T = 1 and broadcasts.
+Operations are pure; what a gradient needs comes back as `saved` and goes into the operation's `_grad`.
+Axis letters: T trials, N images, C channels in, F channels out, H W pixels, K kernel width, D features, L classes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+from core.config import EPSILON, PAD, POOL
+from core.ops import Ops
+from core.random import Array, Purpose, uniform
+from core.step import make_step
+
+_SLAB_BYTES = 16 * 2**20  # patches made at once: they stay in cache, and a group's memory stays small
+
+
+def _module(x: Array) -> ModuleType:
+    """numpy or cupy, whichever x belongs to, without importing either."""
+    return sys.modules[type(x).__module__.partition(".")[0]]
+
+
+def _per_channel(v: Array) -> Array:
+    """(T, C) -> (T, 1, C, 1, 1), to broadcast over images and pixels."""
+    return v[:, None, :, None, None]
+
+
+# ---------------------------------------------------------------------------------------------- plain operations
+
+
+def _patches(x: Array, kernel: int, stride: int, pad: int) -> Array:
+    """The windows that a convolution sees: (N, C, H, W) -> (N, C * K * K, OH * OW). A negative pad crops."""
+    xp = _module(x)
+    n, c, height, width = x.shape
+    if pad < 0:
+        x = x[:, :, -pad:pad, -pad:pad]
+    elif pad:
+        padded = xp.zeros((n, c, height + 2 * pad, width + 2 * pad), x.dtype)
+        padded[:, :, pad:-pad, pad:-pad] = x
+        x = padded
+    windows = xp.lib.stride_tricks.sliding_window_view(x, (kernel, kernel), axis=(2, 3))[:, :, ::stride, ::stride]
+    oh, ow = windows.shape[2:4]
+    return windows.transpose(0, 1, 4, 5, 2, 3).reshape(n, c * kernel * kernel, oh * ow)
+
+
+def _slabs(images: int, bytes_per_image: int) -> Iterator[slice]:
+    """Cut the batch so that a slab's patches hold at most _SLAB_BYTES. T plays no part, so neither does the group."""
+    size = max(1, _SLAB_BYTES // bytes_per_image)
+    return (slice(start, start + size) for start in range(0, images, size))
+
+
+def _correlate(x: Array, w: Array, stride: int, pad: int) -> Array:
+    """out[t,n,f,i,j] = sum over c,k,l of x[t,n,c,i*stride+k,j*stride+l] * w[t,f,c,k,l], x zero outside its edges."""
+    xp = _module(x)
+    _, n, c, height, width = x.shape
+    trials, filters, _, kernel, _ = w.shape
+    oh, ow = ((size + 2 * pad - kernel) // stride + 1 for size in (height, width))
+    out = xp.empty((trials, n, filters, oh * ow), w.dtype)
+    rows = w.reshape(trials, filters, -1)
+    for t in range(trials):
+        source = x[t % len(x)]
+        for slab in _slabs(n, rows.shape[2] * oh * ow * w.itemsize):
+            xp.matmul(rows[t], _patches(source[slab], kernel, stride, pad), out=out[t, slab])
+    return out.reshape(trials, n, filters, oh, ow)
+
+
+def conv2d(x: Array, w: Array, b: Array, *, stride: int = 1, pad: int = PAD) -> tuple[Array, Any]:
+    """Cross-correlate each image with each filter and add the bias (LeCun et al. 1998).
+
+    x  (T or 1, N, C, H, W)
+    w  (T, F, C, K, K)
+    b  (T, F)
+
+    Returns y (T, N, F, OH, OW) with OH = (H + 2 * pad - K) // stride + 1, and saved for conv2d_grad.
+    Raises ValueError if pad is K or more: such a pad yields pixels that see no image.
+    """
+    if pad >= w.shape[-1]:
+        raise ValueError(f"pad is {pad}: it must be below the kernel's width, {w.shape[-1]}")
+    y = _correlate(x, w, stride, pad)
+    y += _per_channel(b)
+    return y, (x, w, stride, pad)
+
+
+def conv2d_grad(dy: Array, saved: Any, *, need_dx: bool = True) -> tuple[Array | None, Array, Array]:
+    """dx shaped like x (summed over trials if they share x; None unless needed), dw, db."""
+    x, w, stride, pad = saved
+    xp = _module(dy)
+    trials, filters, c, kernel, _ = w.shape
+    n, oh, ow = dy.shape[1], *dy.shape[3:]
+    flat = dy.reshape(trials, n, filters, -1)
+    dw = xp.zeros((trials, filters, c * kernel * kernel), dy.dtype)
+    for t in range(trials):
+        source = x[t % len(x)]
+        for slab in _slabs(n, dw.shape[2] * oh * ow * dy.itemsize):
+            dw[t] += xp.matmul(flat[t, slab], _patches(source[slab], kernel, stride, pad).swapaxes(1, 2)).sum(axis=0)
+    db = flat.sum(axis=(1, 3))
+    dx = _conv2d_dx(dy, saved) if need_dx else None
+    return dx, dw.reshape(w.shape), db
+
+
+def _conv2d_dx(dy: Array, saved: Any) -> Array:
+    """Correlate dy, spread out to stride 1, with the filters turned by 180 degrees."""
+    x, w, stride, pad = saved
+    kernel = w.shape[-1]
+    if stride > 1:
+        xp = _module(dy)
+        full = (size + 2 * pad - kernel + 1 for size in x.shape[3:])
+        spread = xp.zeros((*dy.shape[:3], *full), dy.dtype)
+        spread[..., ::stride, ::stride] = dy
+        dy = spread
+    dx = _correlate(dy, w[..., ::-1, ::-1].swapaxes(1, 2), 1, kernel - 1 - pad)
+    return dx if len(x) == len(w) else dx.sum(axis=0, keepdims=True)
+
+
+def batch_norm(x: Array, gamma: Array, beta: Array, *, eps: float = EPSILON) -> tuple[Array, Array, Array, Any]:
+    """Normalise each channel of each trial over its batch and image, then scale and shift.
+
+    x            (T, N, C, H, W)
+    gamma, beta  (T, C)
+    eps          added to the variance; 1e-5 in the report
+
+    Returns y shaped like x, the batch's mean and variance (T, C), and saved for batch_norm_grad.
+    The variance divides by N*H*W (Ioffe & Szegedy 2015, algorithm 1).
+    Raises ValueError if N*H*W is 1: every variance would be zero.
+    """
+    xp = _module(x)
+    count = x.shape[1] * x.shape[3] * x.shape[4]
+    if count == 1:
+        raise ValueError("one value a channel cannot be normalised: use a batch of 2 or more")
+    mean = x.mean(axis=(1, 3, 4))
+    centred = x - _per_channel(mean)
+    variance = xp.einsum("tnchw,tnchw->tc", centred, centred) / count
+    inverse = 1 / xp.sqrt(variance + eps)
+    y = centred * _per_channel(gamma * inverse)
+    y += _per_channel(beta)
+    return y, mean, variance, (centred, inverse, gamma)
+
+
+def batch_norm_grad(dy: Array, saved: Any) -> tuple[Array, Array, Array]:
+    """dx, dgamma, dbeta (Ioffe & Szegedy 2015, section 3)."""
+    centred, inverse, gamma = saved
+    xp = _module(dy)
+    count = dy.shape[1] * dy.shape[3] * dy.shape[4]
+    dbeta = dy.sum(axis=(1, 3, 4))
+    dgamma = xp.einsum("tnchw,tnchw->tc", dy, centred) * inverse
+    dx = centred * _per_channel(-inverse * dgamma / count)
+    dx += dy
+    dx -= _per_channel(dbeta / count)
+    dx *= _per_channel(gamma * inverse)
+    return dx, dgamma, dbeta
+
+
+def batch_norm_inference(
+    x: Array, gamma: Array, beta: Array, mean: Array, variance: Array, *, eps: float = EPSILON
+) -> Array:
+    """batch_norm with the running statistics (T, C) in place of the batch's."""
+    scale = gamma / _module(x).sqrt(variance + eps)
+    y = x * _per_channel(scale)
+    y += _per_channel(beta - mean * scale)
+    return y
+
+
+def relu(x: Array) -> tuple[Array, Any]:
+    """max(x, 0), and saved for relu_grad. NaN stays NaN."""
+    y = _module(x).maximum(x, 0)
+    return y, y
+
+
+def relu_grad(dy: Array, saved: Any) -> Array:
+    """dy where x was above 0, else 0."""
+    return dy * (saved > 0)
+
+
+def max_pool(x: Array, *, size: int = POOL) -> tuple[Array, Any]:
+    """The largest value of each size x size window; rows and columns that do not fill a window are dropped.
+
+    x  (T, N, C, H, W)
+
+    Returns y (T, N, C, H // size, W // size), and saved: the place of the maximum in its window, uint8 in row order.
+    A tie goes to the first place. NaN anywhere in a window makes it NaN.
+    """
+    xp = _module(x)
+    y: Array = None
+    place: Array = None
+    for k, window in enumerate(_window_places(x, size)):
+        if k == 0:
+            y, place = window.copy(), xp.zeros(window.shape, xp.uint8)
+        else:
+            xp.maximum(place, (window > y) * xp.uint8(k), out=place)
+            xp.maximum(y, window, out=y)
+    return y, (place, x.shape, size)
+
+
+def max_pool_grad(dy: Array, saved: Any) -> Array:
+    """dx shaped like x: dy at each window's maximum, 0 elsewhere."""
+    place, shape, size = saved
+    xp = _module(dy)
+    dx = xp.zeros(shape, dy.dtype)
+    for k, window in enumerate(_window_places(dx, size)):
+        xp.multiply(dy, place == k, out=window)
+    return dx
+
+
+def _window_places(x: Array, size: int) -> Iterator[Array]:
+    """For each place in a size x size window, in row order: the view of x that holds it for all windows."""
+    bottom, right = (length // size * size for length in x.shape[3:])
+    return (x[..., i:bottom:size, j:right:size] for i in range(size) for j in range(size))
+
+
+def dropout(x: Array, u: Array, rate: Array) -> tuple[Array, Any]:
+    """x * m / (1 - rate), m = 0 with probability rate (Srivastava et al. 2014, scaled while training).
+
+    x     (T, N, D)
+    u     (T or 1, N, D) uniform in [0, 1): m is u >= rate
+    rate  (T,) in [0, 1)
+    """
+    rate = _module(x).asarray(rate, dtype=x.dtype)[:, None, None]
+    factor = (u >= rate) / (1 - rate)
+    return x * factor, factor
+
+
+def dropout_grad(dy: Array, saved: Any) -> Array:
+    """dy where x was kept, scaled alike."""
+    return dy * saved
+
+
+def linear(x: Array, w: Array, b: Array) -> tuple[Array, Any]:
+    """x @ w + b for x (T, N, D), w (T, D, L), b (T, L)."""
+    return x @ w + b[:, None, :], (x, w)
+
+
+def linear_grad(dy: Array, saved: Any) -> tuple[Array, Array, Array]:
+    """dx, dw, db."""
+    x, w = saved
+    return dy @ w.swapaxes(1, 2), x.swapaxes(1, 2) @ dy, dy.sum(axis=1)
+
+
+def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, Any]:
+    """-log of the probability that softmax gives each image's label.
+
+    logits  (T, N, L)
+    labels  (N,) integers in [0, L)
+
+    Returns the loss of each image (T, N), and saved for softmax_cross_entropy_grad.
+    """
+    xp = _module(logits)
+    shifted = logits - logits.max(axis=2, keepdims=True)
+    exponentials = xp.exp(shifted)
+    total = exponentials.sum(axis=2, keepdims=True)
+    image = xp.arange(len(labels))
+    loss = xp.log(total[..., 0]) - shifted[:, image, labels]
+    return loss, (exponentials / total, labels)
+
+
+def softmax_cross_entropy_grad(dloss: Array, saved: Any) -> Array:
+    """dlogits (T, N, L) for dloss (T, N)."""
+    probability, labels = saved
+    dlogits = probability.copy()
+    dlogits[:, _module(dlogits).arange(len(labels)), labels] -= 1
+    dlogits *= dloss[..., None]
+    return dlogits
+
+
+# -------------------------------------------------------------------------------------------------- fused pairs
+
+
+def block(
+    x: Array, w: Array, b: Array, gamma: Array, beta: Array, *, pad: int = PAD, pool: int = POOL, eps: float = EPSILON
+) -> tuple[Array, Array, Array, Any]:
+    """conv2d -> batch_norm -> ReLU -> max_pool.
+
+    x            (T or 1, N, C, H, W)
+    w            (T, F, C, K, K)
+    b            (T, F)
+    gamma, beta  (T, F)
+
+    Returns y (T, N, F, PH, PW), the batch's mean and variance (T, F), and saved for block_grad.
+    """
+    z, conv_saved = conv2d(x, w, b, pad=pad)
+    z, mean, variance, norm_saved = batch_norm(z, gamma, beta, eps=eps)
+    # ReLU never changes which value is the largest, so it may follow the pooling, on a quarter of the values.
+    z, pool_saved = max_pool(z, size=pool)
+    y, relu_saved = relu(z)
+    return y, mean, variance, (conv_saved, norm_saved, pool_saved, relu_saved)
+
+
+def block_grad(
+    dy: Array, saved: Any, *, need_dx: bool = True
+) -> tuple[Array | None, Array, Array, Array, Array]:
+    """dx (None unless needed), dw, db, dgamma, dbeta."""
+    conv_saved, norm_saved, pool_saved, relu_saved = saved
+    dz = max_pool_grad(relu_grad(dy, relu_saved), pool_saved)
+    dz, dgamma, dbeta = batch_norm_grad(dz, norm_saved)
+    dx, dw, db = conv2d_grad(dz, conv_saved, need_dx=need_dx)
+    return dx, dw, db, dgamma, dbeta
+
+
+def block_inference(
+    x: Array,
+    w: Array,
+    b: Array,
+    gamma: Array,
+    beta: Array,
+    mean: Array,
+    variance: Array,
+    *,
+    pad: int = PAD,
+    pool: int = POOL,
+    eps: float = EPSILON,
+) -> Array:
+    """block with the running statistics (T, F) in place of the batch's; nothing is saved."""
+    z, _ = conv2d(x, w, b, pad=pad)
+    z, _ = max_pool(batch_norm_inference(z, gamma, beta, mean, variance, eps=eps), size=pool)
+    return relu(z)[0]
+
+
+def head(
+    x: Array, w: Array, b: Array, labels: Array, rate: Array, seed: np.ndarray, step: int
+) -> tuple[Array, Array, Any]:
+    """flatten -> dropout -> linear -> softmax cross entropy.
+
+    x       (T, N, C, H, W)
+    w       (T, C * H * W, L), rows in C, H, W order
+    b       (T, L)
+    labels  (N,)
+    rate    (T,) dropout
+    seed    (T,) uint64 on the host; with the step's number it decides which features drop out
+    step    counted from 0 through the whole training
+
+    Returns the loss of each image (T, N), whether its largest logit is its label (T, N), and saved for head_grad.
+    """
+    xp = _module(x)
+    flat = x.reshape(*x.shape[:2], -1)
+    seeds, which = np.unique(seed, return_inverse=True)  # trials of one seed share their numbers: draw them once
+    u = uniform(seeds, Purpose.DROPOUT, step, flat[0].size, xp).reshape(-1, *flat.shape[1:])
+    kept, dropout_saved = dropout(flat, u if len(seeds) == 1 else u[xp.asarray(which)], rate)
+    logits, linear_saved = linear(kept, w, b)
+    loss, loss_saved = softmax_cross_entropy(logits, labels)
+    return loss, logits.argmax(axis=2) == labels, (x.shape, dropout_saved, linear_saved, loss_saved)
+
+
+def head_grad(dloss: Array, saved: Any) -> tuple[Array, Array, Array]:
+    """dx shaped like x, dw, db for dloss (T, N)."""
+    shape, dropout_saved, linear_saved, loss_saved = saved
+    dkept, dw, db = linear_grad(softmax_cross_entropy_grad(dloss, loss_saved), linear_saved)
+    return dropout_grad(dkept, dropout_saved).reshape(shape), dw, db
+
+
+# ------------------------------------------------------------------------------------------------------- threads
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def map_trials(function: Callable[[slice], Any], trials: int) -> list[Any]:
+    """function(slice of the trial axis) for slices that together cover it, one trial each, on the cores there are.
+
+    Trials never meet, so cutting their axis changes no result, and a single trial's arrays stay in cache. The linear
+    algebra library gets one thread: more are slow on a convolution's long thin products, and could change rounding.
+    """
+    with _blas().limit(limits=1):
+        return list(_threads().map(function, [slice(t, t + 1) for t in range(trials)]))
+
+
+OPS = Ops(
+    name="reference",
+    xp=np,
+    to_host=np.asarray,
+    conv2d=conv2d,
+    conv2d_grad=conv2d_grad,
+    batch_norm=batch_norm,
+    batch_norm_grad=batch_norm_grad,
+    batch_norm_inference=batch_norm_inference,
+    relu=relu,
+    relu_grad=relu_grad,
+    max_pool=max_pool,
+    max_pool_grad=max_pool_grad,
+    dropout=dropout,
+    dropout_grad=dropout_grad,
+    linear=linear,
+    linear_grad=linear_grad,
+    softmax_cross_entropy=softmax_cross_entropy,
+    softmax_cross_entropy_grad=softmax_cross_entropy_grad,
+    block=block,
+    block_grad=block_grad,
+    block_inference=block_inference,
+    head=head,
+    head_grad=head_grad,
+    map_trials=map_trials,
+    make_step=make_step,
+)
