@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 
@@ -30,3 +32,33 @@ def code_version() -> str:
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return found.stdout.strip()
+
+
+def environment(backend: str) -> dict[str, str]:
+    """What a result was computed with: code, backend, device, system and package versions, as plain text."""
+    packages = ("numpy", "optuna", "mlflow", "matplotlib", "scikit-learn", "cupy-cuda12x", "cupy-cuda13x")
+    return {
+        "code": code_version(),
+        "backend": backend,
+        "device": _processor(),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "packages": ", ".join(f"{name} {version}" for name in packages if (version := _version(name))),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return f"{model}, {cores} cores"

@@ -1,0 +1,180 @@
+"""The command line: python -m sweep run | plan | ui. Heavy modules are imported by the command that needs them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from core.errors import InputError
+
+if TYPE_CHECKING:
+    from sweep.experiment import Experiment
+    from sweep.run import StageResult, Sweep
+
+EXIT_CODES = """exit status: 0 done, 1 failed, 2 wrong use or input, 3 finished with failed trials,
+130 or 143 interrupted (the same command goes on)"""
+# A flag beats its environment variable, which beats the experiment file, which beats the default.
+ENVIRONMENT = {
+    "data": "SWEEP_DATA",
+    "data_dir": "CIFAR10_DIR",
+    "backend": "SWEEP_BACKEND",
+    "seed": "SWEEP_SEED",
+    "epochs": "SWEEP_EPOCHS",
+    "tracking_uri": "MLFLOW_TRACKING_URI",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of all commands."""
+    top = argparse.ArgumentParser(
+        prog="python -m sweep",
+        description="Staged hyperparameter search in which the trials of a grid train together.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="train what is not trained yet, and rank", epilog=EXIT_CODES)
+    show = commands.add_parser("plan", help="print trials, groups, memory and estimated time; train nothing")
+    for command in (run, show):
+        command.add_argument("experiment", help="a name in experiments/, or a path ending in .toml")
+        command.add_argument("--stage", help="only this stage (default: all, in order)")
+        command.add_argument("--points", action="append", default=[], metavar="NAME", help="add the fixed points NAME")
+        command.add_argument("--data", help="cifar10, digits, a file.npz, or auto (CIFAR-10 if found, else digits)")
+        command.add_argument("--data-dir", metavar="DIR", help="where cifar-10-batches-py is (else $CIFAR10_DIR, data/)")
+        command.add_argument("--backend", help="auto, reference or gpu")
+        command.add_argument("--seed", help="of data split, order, draws and trials")
+        command.add_argument("--epochs", help="at most so many epochs a trial, in every stage")
+        command.add_argument("--json", action="store_true", help="the result as JSON on standard output")
+    run.add_argument("--tracking-uri", metavar="URI", help="MLflow server or database (default: mlflow.db here)")
+    run.add_argument("--quiet", action="store_true", help="no progress, no notes")
+    ui = commands.add_parser("ui", help="browse the runs in MLflow's web page")
+    ui.add_argument("--port", type=int, default=5000)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    options = parser().parse_args(arguments)
+    for name, variable in ENVIRONMENT.items():
+        if getattr(options, name, "") is None:
+            setattr(options, name, os.environ.get(variable) or None)
+    try:
+        return {"run": _run, "plan": _plan, "ui": _ui}[options.command](options)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of our output has left: `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _whole(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(f"{name} is {text!r}: it must be a whole number") from None
+
+
+def _open(options: argparse.Namespace, quiet: bool) -> tuple[Sweep, list[str]]:
+    """The sweep that the options ask for, and the names of its stages to handle."""
+    from core import data, ops
+    from sweep import display, experiment
+    from sweep.run import Sweep
+
+    overrides = {
+        name: _whole(name, value) for name in ("seed", "epochs") if (value := getattr(options, name)) is not None
+    }
+    chosen: Experiment = experiment.load(options.experiment, overrides)
+    stages = list(chosen.stages)
+    if options.stage is not None:
+        if options.stage not in stages:
+            raise InputError(f'{chosen.path} has no stage "{options.stage}"; there are: {", ".join(stages)}')
+        stages = [options.stage]
+    backend = ops.load(options.backend or chosen.backend or "auto")
+    found = data.load(options.data or chosen.data, options.data_dir or chosen.data_dir)
+    screen = display.choose(quiet)
+    screen.note(data.describe(found))
+    return Sweep(chosen, found, backend, screen), stages
+
+
+def _run(options: argparse.Namespace) -> int:
+    from core.tracking import Tracker
+    from sweep.interrupt import Interrupted
+
+    sweep, stages = _open(options, options.quiet)
+    tracker = Tracker(options.tracking_uri)
+    results: list[StageResult] = []
+    try:
+        for name in stages:
+            stage = sweep.experiment.stages[name]
+            points = [point for point in options.points if options.stage or point in stage.points]
+            results.append(sweep.run_stage(stage, tracker, points))
+            if not options.json:
+                _show(sweep, results[-1], options.quiet)
+    except Interrupted as interrupted:
+        sweep.display.warn(f"stopped by {interrupted}; finished trials are kept: the same command goes on")
+        return interrupted.exit_status
+    if options.json:
+        print(json.dumps({"experiment": sweep.name, "stages": [_as_json(result) for result in results]}, indent=2))
+    return max(_status(result) for result in results)
+
+
+def _status(result: StageResult) -> int:
+    failed = sum(row.outcome.status == "failed" for row in result.rows)
+    if failed == len(result.rows):
+        return 1
+    return 3 if failed else 0
+
+
+def _as_json(result: StageResult) -> dict[str, Any]:
+    from sweep import ranking
+
+    rows = ranking.table(result.rows)
+    best = ranking.winner(result.rows)
+    return {
+        "stage": result.stage,
+        "run_id": result.run_id,
+        "trained": result.trained,
+        "winner": rows[0] if best else None,
+        "trials": rows,
+    }
+
+
+def _show(sweep: Sweep, result: StageResult, quiet: bool) -> None:
+    from sweep import display, ranking
+
+    total = len(result.rows)
+    if result.trained == 0:
+        sweep.display.note(f"{result.stage}: nothing to train, all {total} trials were done before")
+    if not quiet:
+        display.print_table(f"{result.stage}: {total} trials, best first", ranking.table(result.rows))
+    best = ranking.winner(result.rows)
+    if best is None:
+        sweep.display.warn(f"{result.stage}: all {total} trials failed; their runs in MLflow say why")
+        return
+    sweep.display.note(
+        f"winner: {best.cell.name}, validation accuracy {best.outcome.best_val_accuracy:.4f}\n"
+        f"test it:   python -m core.evaluate --run-id {best.outcome.run_id}\n"
+        "browse:    mlflow ui    (or: make ui)"
+    )
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from sweep import estimate
+
+    sweep, stages = _open(options, options.json)
+    return estimate.show(sweep, stages, options.points, options.json)
+
+
+def _ui(options: argparse.Namespace) -> int:
+    from sweep import ui
+
+    return ui.serve(options.port)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""What a sweep shows on the screen: progress and notes on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from core.train import EpochReport
+from sweep.plan import Cell
+
+
+class Display:
+    """Nothing but warnings: what --quiet shows, and the base of the others."""
+
+    def warn(self, text: str) -> None:
+        """Something the user should know even when asking for quiet."""
+        print(text, file=sys.stderr)
+
+    def note(self, text: str) -> None:
+        """A line about what goes on."""
+
+    def begin(self, stage: str, trials: int, done: int, trial_epochs: int) -> None:
+        """A stage starts: so many trials, of which some are done; at most so many epochs remain over all trials."""
+
+    def group(self, number: int, groups: int, cells: Sequence[Cell]) -> None:
+        """A group starts training."""
+
+    def epoch(self, cells: Sequence[Cell], report: EpochReport) -> None:
+        """A group has finished an epoch; report goes by the cells' places."""
+
+    def end(self) -> None:
+        """The stage is over, or broken off."""
+
+
+class _Best:
+    """The best validation accuracy seen, and whose it is."""
+
+    def __init__(self) -> None:
+        self.accuracy, self.name = -1.0, ""
+
+    def update(self, cells: Sequence[Cell], report: EpochReport) -> str:
+        for place, metrics in report.metrics.items():
+            if metrics["val_accuracy"] > self.accuracy:
+                self.accuracy, self.name = metrics["val_accuracy"], cells[place].name
+        return f"best {self.accuracy:.4f} {self.name}" if self.name else ""
+
+
+class Lines(Display):
+    """One line an epoch, for logs and pipes."""
+
+    def __init__(self) -> None:
+        self._best = _Best()
+        self._heading = ""
+
+    def note(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def group(self, number: int, groups: int, cells: Sequence[Cell]) -> None:
+        self._heading = f"group {number}/{groups} {cells[0].settings.filters}"
+
+    def epoch(self, cells: Sequence[Cell], report: EpochReport) -> None:
+        best = self._best.update(cells, report)
+        seconds = next(iter(report.metrics.values()))["epoch_seconds"]
+        last = max(cell.settings.epochs for cell in cells)
+        self.note(f"{self._heading} epoch {report.epoch}/{last}: {len(report.metrics)} trials, {seconds:.1f} s, {best}")
+
+
+class Live(Display):
+    """Bars that move, for a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._best = _Best()
+        self._progress: Progress | None = None
+        self._trials = self._epochs = TaskID(0)
+
+    def note(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False)
+
+    def warn(self, text: str) -> None:
+        self.note(text)
+
+    def begin(self, stage: str, trials: int, done: int, trial_epochs: int) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[best]}"),
+            console=self._console,
+        )
+        self._progress.start()
+        self._trials = self._progress.add_task(f"{stage}: trials", total=trials, completed=done, best="")
+        self._epochs = self._progress.add_task("epochs", total=trial_epochs, best="")
+
+    def group(self, number: int, groups: int, cells: Sequence[Cell]) -> None:
+        if self._progress:
+            heading = f"group {number}/{groups} {cells[0].settings.filters} x{len(cells)}: epochs"
+            self._progress.update(self._epochs, description=heading)
+
+    def epoch(self, cells: Sequence[Cell], report: EpochReport) -> None:
+        if self._progress:
+            # A trial that stops early takes its remaining epochs with it.
+            skipped = sum(cells[place].settings.epochs - report.epoch for place in report.ended)
+            self._progress.update(self._epochs, advance=len(report.metrics) + skipped)
+            self._progress.update(self._trials, advance=len(report.ended), best=self._best.update(cells, report))
+
+    def end(self) -> None:
+        if self._progress:
+            self._progress.stop()
+            self._progress = None
+
+
+def choose(quiet: bool) -> Display:
+    """Quiet, live bars on a terminal, or lines."""
+    if quiet:
+        return Display()
+    console = Console(stderr=True)
+    return Live(console) if console.is_terminal else Lines()
+
+
+def print_table(title: str, rows: Sequence[dict[str, Any]]) -> None:
+    """A table on stdout: drawn on a terminal, tab-separated elsewhere."""
+    if not sys.stdout.isatty():
+        print("\t".join(rows[0]))
+        for row in rows:
+            print("\t".join(_text(value) for value in row.values()))
+        return
+    table = Table(title=title, title_justify="left")
+    for column, value in rows[0].items():
+        table.add_column(column, justify="left" if isinstance(value, str) else "right", no_wrap=True)
+    for number, row in enumerate(rows):
+        table.add_row(*(_text(value) for value in row.values()), style="bold" if number == 0 else "")
+    Console().print(table)
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

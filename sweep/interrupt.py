@@ -1,0 +1,54 @@
+"""Ctrl-C and SIGTERM: stop training at once, but never in the middle of writing a record."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Interrupted(BaseException):
+    """The user or the system asked the sweep to stop. exit_status is 130 for Ctrl-C, 143 for SIGTERM."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.exit_status = 128 + number
+
+
+class Signals:
+    """While active, the first SIGINT or SIGTERM raises Interrupted: at once, or at the end of a `held` section."""
+
+    def __init__(self) -> None:
+        self._holding = 0
+        self._received: int | None = None
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Handle both signals until the block ends."""
+        before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let the block finish before a signal takes effect."""
+        self._holding += 1
+        try:
+            yield
+        finally:
+            self._holding -= 1
+        self._raise_if_received()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._received = number
+        if not self._holding:
+            self._raise_if_received()
+
+    def _raise_if_received(self) -> None:
+        if self._received is not None and not self._holding:
+            number, self._received = self._received, None
+            raise Interrupted(number)

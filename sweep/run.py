@@ -1,0 +1,202 @@
+"""Drive one stage of an experiment: plan -> reconcile -> ask -> train in groups -> track -> tell -> rank."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from core.batches import Images
+from core.data import Dataset
+from core.errors import InputError
+from core.ops import Ops
+from core.project import root
+from core.tracking import Tracker
+from core.train import EpochReport, TrialResult, train_group
+from sweep import plan, ranking
+from sweep.display import Display
+from sweep.experiment import Experiment, Stage, Value
+from sweep.interrupt import Interrupted, Signals
+from sweep.plan import Cell
+from sweep.records import Records, experiment_name
+from sweep.study import Outcome, Study, outcomes
+
+if TYPE_CHECKING:
+    from optuna import Trial
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """A stage after a run: its own MLflow run, its ranked trials, and how many of them this call trained."""
+
+    stage: str
+    run_id: str
+    rows: list[ranking.Row]
+    trained: int
+
+
+@dataclass
+class _Running:
+    """A trial in training: its cell, its Optuna trial and its MLflow run."""
+
+    cell: Cell
+    trial: Trial
+    run_id: str
+
+
+class Sweep:
+    """One experiment on one data set: where its records are, and what its stages share."""
+
+    def __init__(self, experiment: Experiment, data: Dataset, ops: Ops, display: Display) -> None:
+        self.experiment, self.data, self.ops, self.display = experiment, data, ops, display
+        self.signals = Signals()
+        self._folder = root() / "mlruns" / experiment_name(experiment, data)
+        self._journal = self._folder / "optuna.journal"
+
+    def cells(self, stage: Stage, points: Sequence[str] = ()) -> list[Cell]:
+        """The stage's plan. Raises InputError while the stage that it builds on is unfinished."""
+        return plan.cells(self.experiment, stage, self._inherited(stage), self.data, points)
+
+    def outcomes(self, stage: Stage, cells: Sequence[Cell]) -> dict[str, Outcome]:
+        """How the cells that have been trained ended, by key."""
+        return outcomes(self._journal, stage, cells)
+
+    def _inherited(self, stage: Stage) -> dict[str, Value]:
+        if stage.after is None:
+            return {}
+        before = self.experiment.stages[stage.after]
+        cells = self.cells(before)
+        rows = ranking.ranked(cells, self.outcomes(before, cells))
+        if len(rows) < len(cells):
+            raise InputError(
+                f"stage {stage.name} builds on stage {before.name}, of which {len(rows)} of {len(cells)} trials are "
+                f"done on this data ({self.data.name}): first run `python -m sweep run {self.experiment.name} "
+                f"--stage {before.name}`"
+            )
+        best = ranking.winner(rows)
+        if best is None:
+            raise InputError(f"stage {stage.name} builds on stage {before.name}, whose trials all failed")
+        return {key: getattr(best.cell.settings, key) for key in stage.inherit}
+
+    def run_stage(self, stage: Stage, tracker: Tracker, points: Sequence[str] = ()) -> StageResult:
+        """Train the cells of the stage that have not been trained yet, and rank them all.
+
+        Raises Interrupted when a signal stopped it, after all records were closed: the same call goes on.
+        """
+        cells = self.cells(stage, points)
+        with self._lock(), self.signals.active():
+            with self.signals.held():
+                records = Records(tracker, self.experiment, self.data, self.ops.name)
+                study = Study(self._journal, stage, cells)
+                self._reconcile(study, records, stage)
+                run_id = records.stage(stage, self._inherited(stage))
+            known = records.trials(stage)
+            done = {key: o for key, o in self.outcomes(stage, cells).items() if o.run_id in known}
+            todo = [cell for cell in cells if cell.key not in done]
+            try:
+                self._train_all(stage, todo, len(cells), study, records, run_id)
+            except BaseException as error:
+                records.break_off(run_id, *_ending(error))
+                raise
+            finally:
+                self.display.end()
+            rows = ranking.ranked(cells, self.outcomes(stage, cells))
+            with self.signals.held():
+                records.end_stage(run_id, rows)
+            return StageResult(stage.name, run_id, rows, len(todo))
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        """One process at a time trains in an experiment. The system frees the lock of a process that dies."""
+        lock = FileLock(self._folder / "sweep.lock")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise InputError(f"another sweep is at work in {self._folder.name}: wait for it, or stop it") from None
+        except OSError as error:
+            raise InputError(f"{self._folder} cannot be written: {error.strerror}") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _reconcile(self, study: Study, records: Records, stage: Stage) -> None:
+        """Close what a process that is gone left open. Its cells are trained again."""
+        for trial in study.abandoned():
+            study.tell(trial, None)
+        for run_id, status in records.trials(stage).items():
+            if status == "RUNNING":
+                records.break_off(run_id, "KILLED", "the process that trained it ended")
+                self.display.note(f"run {run_id} was left unfinished by a process that ended: marked KILLED")
+
+    def _train_all(
+        self, stage: Stage, todo: Sequence[Cell], total: int, study: Study, records: Records, parent: str
+    ) -> None:
+        self.display.begin(stage.name, total, total - len(todo), sum(cell.settings.epochs for cell in todo))
+        if not todo:
+            return
+        split = self.data.split(self.experiment.seed)
+        train, validation = (
+            Images.on_device(self.ops, pixels, labels, self.data.scale)
+            for pixels, labels in (
+                (split.x_train, split.y_train),
+                (split.x_validation, split.y_validation),
+            )
+        )
+        groups = plan.groups(todo)
+        for number, group in enumerate(groups, start=1):
+            self.display.group(number, len(groups), group)
+            with self.signals.held():
+                running = self._start(group, study, records, parent)
+            try:
+                reports = train_group(
+                    self.ops,
+                    plan.architecture(group[0].settings, self.data),
+                    [cell.settings for cell in group],
+                    train,
+                    validation,
+                    data_seed=self.experiment.seed,
+                )
+                for report in reports:
+                    with self.signals.held():
+                        self._record(report, running, study, records)
+                    self.display.epoch(group, report)
+            except BaseException as error:
+                for unfinished in running.values():
+                    records.break_off(unfinished.run_id, *_ending(error))
+                    study.tell(unfinished.trial, None)
+                raise
+
+    def _start(self, group: Sequence[Cell], study: Study, records: Records, parent: str) -> dict[int, _Running]:
+        running = {}
+        for place, (cell, trial) in enumerate(zip(group, study.ask(group), strict=True)):
+            running[place] = _Running(cell, trial, records.start_trial(cell, parent))
+        return running
+
+    def _record(self, report: EpochReport, running: dict[int, _Running], study: Study, records: Records) -> None:
+        for place, metrics in report.metrics.items():
+            records.epoch(running[place].run_id, report.epoch, metrics)
+        for place, result in report.ended.items():
+            trial = running[place]
+            outcome = _outcome(trial.run_id, result)
+            records.end_trial(trial.run_id, trial.cell, result, outcome)
+            study.tell(trial.trial, outcome)
+            del running[place]
+
+
+def _outcome(run_id: str, result: TrialResult) -> Outcome:
+    best_loss = result.history[result.best_epoch - 1]["val_loss"] if result.best_epoch else float("nan")
+    return Outcome(
+        result.status, run_id, result.best_accuracy, best_loss, result.best_epoch, epochs=len(result.history)
+    )
+
+
+def _ending(error: BaseException) -> tuple[str, str]:
+    """Status and reason of runs that an exception broke off."""
+    if isinstance(error, Interrupted):
+        return "KILLED", f"stopped by {error}"
+    return "FAILED", f"{type(error).__name__}: {error}"

@@ -1,0 +1,146 @@
+"""Optuna's part: draws, and the record of which cell of a plan has which outcome. The only importer of optuna.
+
+The plan decides which cells exist; each is enqueued and asked for, so that it runs exactly once whatever the sampler
+would have proposed. Cells are recognised by their key, in every study of the stage: a plan with one more value in its
+grid makes a new study (Optuna's choices cannot grow), in which only the new cells run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.samplers import BaseSampler, GridSampler, RandomSampler
+from optuna.trial import TrialState
+
+from sweep.experiment import Range, Stage, Value
+from sweep.plan import Cell
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+Space = Mapping[str, tuple[Value, ...] | Range]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a cell's trial ended: "finished", or "failed" because it diverged. Figures are those of its best epoch."""
+
+    status: str
+    run_id: str
+    best_val_accuracy: float
+    best_val_loss: float
+    best_epoch: int
+    epochs: int
+
+
+def _distributions(space: Space) -> dict[str, BaseDistribution]:
+    return {
+        key: FloatDistribution(values.low, values.high) if isinstance(values, Range) else CategoricalDistribution(values)
+        for key, values in space.items()
+    }
+
+
+def draw(space: Space, trials: int, seed: int) -> list[dict[str, Value]]:
+    """The first `trials` draws of Optuna's RandomSampler with this seed: asking for more keeps those already drawn.
+
+    A float drawn exactly at a range's upper end (Optuna's ranges are closed) is drawn again.
+    """
+    sampler = RandomSampler(seed=seed)
+    study = optuna.create_study(sampler=sampler)
+    draws: list[dict[str, Value]] = []
+    while len(draws) < trials:
+        values = study.ask(_distributions(space)).params
+        if not any(isinstance(r, Range) and values[key] >= r.high for key, r in space.items()):
+            draws.append(values)
+    return draws
+
+
+class Study:
+    """The Optuna study of one stage, kept in a journal file that survives being killed at any moment."""
+
+    def __init__(self, journal: Path, stage: Stage, plan: Sequence[Cell]) -> None:
+        """Open or create the study for this plan. Only the holder of the experiment's lock may."""
+        _cut_torn_line(journal)
+        content = repr((stage.sampler, sorted(cell.key for cell in plan)))
+        self._distributions = _distributions(stage.space)
+        self._study = optuna.create_study(
+            storage=_storage(journal),
+            study_name=f"{stage.name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}",
+            sampler=_sampler(stage),
+            direction="maximize",
+            load_if_exists=True,
+        )
+        self._study.set_user_attr("stage", stage.name)
+
+    def abandoned(self) -> list[tuple[optuna.Trial, str]]:
+        """Trials that a process which is gone left unfinished, with their run ids ("" if it had none)."""
+        while self._study.get_trials(deepcopy=False, states=[TrialState.WAITING]):
+            self._study.ask(self._distributions)  # asked for, so that it can be told
+        running = self._study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
+        return [(optuna.Trial(self._study, t._trial_id), t.user_attrs.get("run_id", "")) for t in running]
+
+    def ask(self, cells: Sequence[Cell]) -> list[optuna.Trial]:
+        """Enqueue these cells and take them from the queue: one trial each, in their order."""
+        for cell in cells:
+            attributes = {"key": cell.key, "name": cell.name}
+            self._study.enqueue_trial(cell.searched, user_attrs=attributes)
+        trials = [self._study.ask(self._distributions) for _ in cells]
+        for cell, trial in zip(cells, trials, strict=True):
+            if trial.user_attrs["key"] != cell.key:
+                raise RuntimeError(f"asked Optuna for {cell.name}, was given {trial.user_attrs['name']}")
+        return trials
+
+    def tell(self, trial: optuna.Trial, outcome: Outcome | None) -> None:
+        """Record how a trial ended; None: it did not, and its cell is open again."""
+        if outcome is None:
+            self._study.tell(trial, state=TrialState.FAIL)
+            return
+        trial.set_user_attr("outcome", asdict(outcome))
+        if outcome.status == "finished":
+            self._study.tell(trial, outcome.best_val_accuracy)
+        else:
+            self._study.tell(trial, state=TrialState.FAIL)
+
+
+def outcomes(journal: Path, stage: Stage, plan: Sequence[Cell]) -> dict[str, Outcome]:
+    """The outcome of every cell of the plan that has ended, by key: read only, over all the stage's studies."""
+    if not journal.exists():
+        return {}
+    storage = _storage(journal)
+    wanted = {cell.key for cell in plan}
+    found: dict[str, Outcome] = {}
+    for study in storage.get_all_studies():
+        if study.user_attrs.get("stage") == stage.name:
+            for trial in storage.get_all_trials(study._study_id, deepcopy=False):
+                if "outcome" in trial.user_attrs and trial.state.is_finished() and trial.user_attrs["key"] in wanted:
+                    found[trial.user_attrs["key"]] = Outcome(**trial.user_attrs["outcome"])
+    return found
+
+
+def _storage(journal: Path) -> optuna.storages.JournalStorage:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
+
+
+def _sampler(stage: Stage) -> BaseSampler:
+    # GridSampler.after_trial raises KeyError for an enqueued trial of a grid with one cell; such a grid samples nothing.
+    if stage.sampler == "grid" and any(len(v) > 1 for v in stage.space.values() if not isinstance(v, Range)):
+        return GridSampler({key: list(v) for key, v in stage.space.items() if not isinstance(v, Range)})
+    return RandomSampler()
+
+
+def _cut_torn_line(journal: Path) -> None:
+    """Drop a last line without its newline: a process was killed while writing it, and Optuna cannot append to it."""
+    if not journal.exists():
+        return
+    content = journal.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        with open(journal, "r+b") as file:
+            file.truncate(whole)
