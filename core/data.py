@@ -1,19 +1,48 @@
-"""Placeholder."""
+"""Data sets: CIFAR-10, scikit-learn's digits, or the user's own .npz."""
+
 from __future__ import annotations
-from dataclasses import dataclass
+
 import hashlib
+import math
+import re
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
-from core.random import permutation, Purpose
+
+from core import cifar10
+from core.errors import InputError
+from core.random import Purpose, permutation
+
+TRAINING_SHARE = 0.8
+_LARGEST = 16 * 2**30  # bytes of all arrays of an .npz
+_MOST_CLASSES = 10_000
+
 
 @dataclass(frozen=True)
 class Split:
+    """Training and validation data, shuffled."""
+
     x_train: np.ndarray
     y_train: np.ndarray
     x_validation: np.ndarray
     y_validation: np.ndarray
 
+
 @dataclass(frozen=True)
 class Dataset:
+    """Labelled images as they came; the network's input is x * scale.
+
+    name     "cifar10", "digits", or the .npz file's stem
+    source   what to give as --data-dir or --data to get it again
+    x, y     (N, C, H, W) uint8 or float32 and (N,) int64: everything but the test data
+    x_test   (M, C, H, W), or None
+    classes  the labels' names
+    sha256   of all four arrays
+    """
+
     name: str
     source: str
     x: np.ndarray
@@ -23,16 +52,163 @@ class Dataset:
     classes: tuple[str, ...]
     scale: float
     sha256: str
+
     def split(self, seed: int) -> Split:
+        """Shuffle by seed; the first 80 % are for training, the rest for validation."""
         order = permutation(seed, Purpose.SPLIT, 0, len(self.x))
-        a, b = np.split(order, [len(order) * 8 // 10])
-        return Split(self.x[a], self.y[a], self.x[b], self.y[b])
+        train, validation = np.split(order, [int(len(order) * TRAINING_SHARE)])
+        return Split(self.x[train], self.y[train], self.x[validation], self.y[validation])
 
-def load(name=None, data_dir=None):
+
+def load(name: str | None = None, data_dir: str | Path | None = None) -> Dataset:
+    """The data set called name: "cifar10", "digits", the path of an .npz file, or None or "auto".
+
+    "auto" is CIFAR-10 where cifar10.locate finds it, else digits.
+    """
+    if name is not None and name.endswith(".npz"):
+        return _own(Path(name).expanduser())
+    if name not in (None, "auto", "cifar10", "digits"):
+        raise InputError(f'data is "{name}": it must be auto, cifar10, digits or the path of an .npz file')
+    if name == "digits":
+        return _digits()
+    folder = cifar10.locate(data_dir)
+    if folder is not None:
+        x, y, x_test, y_test, classes = cifar10.read(folder)
+        return _dataset("cifar10", str(folder), x, y, x_test, y_test, classes, 1 / 255)
+    if name == "cifar10":
+        raise InputError("CIFAR-10 is not here: `make data` downloads it, or --data-dir says where it is")
+    return _digits()
+
+
+def describe(data: Dataset) -> str:
+    """One line on what was chosen."""
+    _, c, height, width = data.x.shape
+    test = "no test images" if data.x_test is None else f"{len(data.x_test)} for test"
+    line = f"data: {data.name} from {data.source}, {len(data.x)} images {c}x{height}x{width} and {test}"
+    return line + f", {len(data.classes)} classes, sha256 {data.sha256[:8]}"
+
+
+def _dataset(
+    name: str,
+    source: str,
+    x: np.ndarray,
+    y: np.ndarray,
+    x_test: np.ndarray | None,
+    y_test: np.ndarray | None,
+    classes: tuple[str, ...],
+    scale: float,
+) -> Dataset:
+    digest = hashlib.sha256()
+    for key, values in (("x", x), ("y", y), ("x_test", x_test), ("y_test", y_test)):
+        if values is not None:
+            digest.update(f"{key} {values.dtype.str} {values.shape}\n".encode())
+            digest.update(np.ascontiguousarray(values).data)
+    return Dataset(name, source, x, y, x_test, y_test, classes, scale, digest.hexdigest())
+
+
+def _digits() -> Dataset:
+    """1,797 images of 8x8 pixels from 0 to 16; every fifth is for the test, as there is no official test set."""
     from sklearn.datasets import load_digits
-    d = load_digits()
-    x = d.images[:, None].astype(np.uint8); y = d.target.astype(np.int64)
-    t = np.arange(len(x)) % 5 == 0
-    return Dataset("digits", "scikit-learn", x[~t], y[~t], x[t], y[t], tuple("0123456789"), 1 / 16, hashlib.sha256(x.tobytes()).hexdigest())
 
-def describe(data): return "data: digits"
+    digits = load_digits()
+    x, y = digits.images[:, None].astype(np.uint8), digits.target.astype(np.int64)
+    test = np.arange(len(x)) % 5 == 0
+    classes = tuple(str(name) for name in digits.target_names)
+    return _dataset("digits", "scikit-learn", x[~test], y[~test], x[test], y[test], classes, 1 / 16)
+
+
+def _own(path: Path) -> Dataset:
+    arrays = _read_npz(path)
+    x, y = _images(path, "x", arrays), _labels(path, "y", arrays)
+    x_test = y_test = None
+    if ("x_test" in arrays) != ("y_test" in arrays):
+        raise InputError(f"{path} has only one of x_test and y_test: give both or neither")
+    if "x_test" in arrays:
+        x_test, y_test = _images(path, "x_test", arrays), _labels(path, "y_test", arrays)
+        if x_test.shape[1:] != x.shape[1:] or x_test.dtype != x.dtype:
+            raise InputError(
+                f"{path}: x_test is {x_test.dtype} {x_test.shape[1:]} and x is {x.dtype} {x.shape[1:]}; "
+                "they must be alike"
+            )
+    for key, images, labels in (("y", x, y), ("y_test", x_test, y_test)):
+        if images is not None and labels is not None and len(images) != len(labels):
+            raise InputError(f"{path}: {key} has {len(labels)} labels for {len(images)} images")
+    if len(x) < 5:
+        raise InputError(f"{path}: x has {len(x)} images; at least 5 are needed for a split into training and validation")
+    classes = _classes(path, arrays, max(int(labels.max(initial=0)) for labels in (y, y_test) if labels is not None) + 1)
+    name = re.sub(r"[^\w.-]", "_", path.stem)
+    scale = 1 / 255 if x.dtype == np.uint8 else 1.0
+    return _dataset(name, str(path.resolve()), x, y, x_test, y_test, classes, scale)
+
+
+def _classes(path: Path, arrays: dict[str, np.ndarray], count: int) -> tuple[str, ...]:
+    if count < 2 or count > _MOST_CLASSES:
+        raise InputError(f"{path}: the largest label makes {count} classes; there must be 2 to {_MOST_CLASSES}")
+    names = arrays.get("classes")
+    if names is None:
+        return tuple(str(label) for label in range(count))
+    if names.ndim != 1 or names.dtype.kind != "U" or len(names) < count:
+        raise InputError(f"{path}: classes must be at least {count} names as text; it is {names.dtype} {names.shape}")
+    return tuple(str(name) for name in names)
+
+
+def _images(path: Path, key: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    x = arrays[key]
+    if x.ndim == 3:
+        x = x[:, None]
+    if x.ndim != 4 or 0 in x.shape:
+        raise InputError(f"{path}: {key} has shape {arrays[key].shape}; it must be (N, C, H, W) or (N, H, W)")
+    if x.dtype != np.uint8 and x.dtype.kind != "f":
+        raise InputError(f"{path}: {key} holds {x.dtype}; it must be uint8 (0 to 255) or float")
+    if x.dtype.kind == "f":
+        x = x.astype(np.float32)
+        if not np.isfinite(x).all():
+            raise InputError(f"{path}: {key} holds nan, inf, or numbers too large for float32")
+    return np.ascontiguousarray(x)
+
+
+def _labels(path: Path, key: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    y = arrays[key]
+    if y.ndim != 1 or y.dtype.kind not in "iu":
+        raise InputError(f"{path}: {key} is {y.dtype} {y.shape}; it must be whole numbers (N,)")
+    if len(y) and (int(y.min()) < 0 or int(y.max()) >= _MOST_CLASSES):
+        raise InputError(f"{path}: {key} has labels from {y.min()} to {y.max()}; they must be 0 to {_MOST_CLASSES - 1}")
+    return y.astype(np.int64)
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays we know, after their headers were checked: nothing is allocated that the file only claims to hold."""
+    known = ("x", "y", "x_test", "y_test", "classes")
+    arrays = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [key for key in known if f"{key}.npy" in archive.namelist()]
+            for key in ("x", "y"):
+                if key not in names:
+                    raise InputError(f"{path} has no array {key}: it needs x (images) and y (labels)")
+            total = sum(_declared_bytes(path, archive, key) for key in names)
+            if total > _LARGEST:
+                raise InputError(f"{path} declares arrays of {total / 2**30:.0f} GiB: at most {_LARGEST / 2**30:.0f} fit")
+            for key in names:
+                with archive.open(f"{key}.npy") as file:
+                    arrays[key] = np.lib.format.read_array(file, allow_pickle=False)
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path}") from None
+    except InputError:
+        raise
+    except (
+        *(OSError, ValueError, EOFError, LookupError, TypeError, SyntaxError, MemoryError, OverflowError),
+        *(zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError),
+    ) as error:
+        raise InputError(f"{path} is not a readable .npz: {error or type(error).__name__}") from None
+    return arrays
+
+
+def _declared_bytes(path: Path, archive: zipfile.ZipFile, key: str) -> int:
+    with archive.open(f"{key}.npy") as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+    if dtype.hasobject:
+        raise InputError(f"{path}: {key} holds Python objects, which are never loaded: save plain numbers")
+    return math.prod(shape) * dtype.itemsize

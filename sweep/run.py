@@ -53,7 +53,8 @@ class Sweep:
     def __init__(self, experiment: Experiment, data: Dataset, ops: Ops, display: Display) -> None:
         self.experiment, self.data, self.ops, self.display = experiment, data, ops, display
         self.signals = Signals()
-        self._folder = root() / "mlruns" / experiment_name(experiment, data)
+        self.name = experiment_name(experiment, data)
+        self._folder = root() / "mlruns" / self.name
         self._journal = self._folder / "optuna.journal"
 
     def cells(self, stage: Stage, points: Sequence[str] = ()) -> list[Cell]:
