@@ -1,19 +1,57 @@
-"""Runs in MLflow: the only importer of mlflow."""
+"""Experiments and runs in MLflow: the only importer of mlflow. No mlflow object leaves this file."""
 
 from __future__ import annotations
 
+import logging
+import math
 import os
+import re
+import tempfile
 import time
-from collections.abc import Mapping
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from urllib.parse import unquote, urlparse
 
 from core.errors import InputError
 from core.project import root
 
+# Read by mlflow when it is imported. A server that does not answer must not hold a sweep up for minutes.
+for _name, _value in {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+import mlflow  # noqa: E402
+from mlflow.entities import (  # noqa: E402
+    Dataset,
+    DatasetInput,
+    InputTag,
+    Metric,
+    Param,
+    Run,
+    ViewType,
+)
+from mlflow.exceptions import MlflowException  # noqa: E402
+from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
+
+logging.getLogger("alembic").setLevel(logging.WARNING)
+
+_PAGE = 1000
+
 
 @dataclass(frozen=True)
 class DatasetInfo:
+    """What a run was trained on."""
+
     name: str
     source: str
     sha256: str
@@ -21,6 +59,8 @@ class DatasetInfo:
 
 @dataclass(frozen=True)
 class RunInfo:
+    """A run as plain data."""
+
     run_id: str
     name: str
     status: str
@@ -32,51 +72,169 @@ class RunInfo:
 
 
 class Tracker:
+    """A store of experiments and runs: a database file, or a server."""
+
     def __init__(self, uri: str | None = None) -> None:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        import logging
-        logging.getLogger("alembic").setLevel(logging.ERROR)
-        import mlflow
-        self.mlflow = mlflow
-        self.client = mlflow.MlflowClient(uri or f"sqlite:///{root() / 'mlflow.db'}")
+        """Open the store at uri; by default $MLFLOW_TRACKING_URI, else mlflow.db in the project's root, made if missing.
 
-    def experiment(self, name, description="", tags={}):
-        e = self.client.get_experiment_by_name(name)
-        if e: return e.experiment_id
-        return self.client.create_experiment(name, artifact_location=(root() / "mlruns" / name).as_uri(), tags=dict(tags))
+        Raises InputError if it cannot be used.
+        """
+        self.uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root() / 'mlflow.db'}"
+        if self._is_server:
+            _require_answer(self.uri)
+        with _clear_errors(f"the tracking store {self.uri}"):
+            self._client = mlflow.MlflowClient(self.uri)
+            self._client.search_experiments(max_results=1)  # creates the database
 
-    def start(self, experiment_id, name, *, parent=None, params={}, tags={}, dataset=None):
-        from mlflow.entities import Param, Dataset, DatasetInput, InputTag
-        tags = dict(tags) | ({"mlflow.parentRunId": parent} if parent else {})
-        run = self.client.create_run(experiment_id, run_name=name, tags=tags)
-        self.client.log_batch(run.info.run_id, params=[Param(k, str(v)) for k, v in params.items()])
-        return run.info.run_id
+    @property
+    def _is_server(self) -> bool:
+        return urlparse(self.uri).scheme in ("http", "https")
 
-    def reopen(self, run_id):
-        self.client.update_run(run_id, status="RUNNING")
+    def experiment(self, name: str, tags: Mapping[str, str] | None = None) -> str:
+        """The id of the experiment called name: found, brought back if it was deleted in the UI, or created."""
+        with _clear_errors(f"experiment {name}"):
+            found = self._client.get_experiment_by_name(name)
+            if found is None:
+                place = None if self._is_server else (root() / "mlruns" / name).as_uri()
+                return str(self._client.create_experiment(name, artifact_location=place, tags=dict(tags or {})))
+            if found.lifecycle_stage == "deleted":
+                self._client.restore_experiment(found.experiment_id)
+            return str(found.experiment_id)
 
-    def log_epoch(self, run_id, epoch, metrics):
-        from mlflow.entities import Metric
+    def start(
+        self,
+        experiment_id: str,
+        name: str,
+        *,
+        parent: str | None = None,
+        params: Mapping[str, object] | None = None,
+        tags: Mapping[str, str] | None = None,
+        dataset: DatasetInfo | None = None,
+    ) -> str:
+        """Create a run, of status RUNNING, and return its id. It is shown below its parent."""
+        family = {"mlflow.parentRunId": parent} if parent else {}
+        with _clear_errors(f"run {name}"):
+            run_id = str(
+                self._client.create_run(experiment_id, run_name=name, tags=dict(tags or {}) | family).info.run_id
+            )
+            self._client.log_batch(run_id, params=[Param(key, str(value)) for key, value in (params or {}).items()])
+            if dataset:
+                entry = Dataset(dataset.name, dataset.sha256[:36], "local", dataset.source)
+                self._client.log_inputs(run_id, [DatasetInput(entry, [InputTag("mlflow.data.context", "training")])])
+        return run_id
+
+    def reopen(self, run_id: str) -> None:
+        """Set an ended run to RUNNING again."""
+        with _clear_errors(f"run {run_id}"):
+            self._client.update_run(run_id, status="RUNNING")
+
+    def finish(self, run_id: str, status: str) -> None:
+        """End a run as "FINISHED", "FAILED" or "KILLED"."""
+        with _clear_errors(f"run {run_id}"):
+            self._client.set_terminated(run_id, status)
+
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Log numbers in one request. MLflow can store neither nan nor infinity faithfully: those are left out."""
         now = int(time.time() * 1000)
-        self.client.log_batch(run_id, metrics=[Metric(k, v, now, epoch) for k, v in metrics.items()])
+        finite = [Metric(key, value, now, step) for key, value in metrics.items() if math.isfinite(value)]
+        with _clear_errors(f"run {run_id}"):
+            self._client.log_batch(run_id, metrics=finite)
 
-    def log_metrics(self, run_id, metrics):
-        self.log_epoch(run_id, 0, metrics)
+    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set or replace tags."""
+        with _clear_errors(f"run {run_id}"):
+            for key, value in tags.items():
+                self._client.set_tag(run_id, key, value)
 
-    def set_tags(self, run_id, tags):
-        for k, v in tags.items():
-            self.client.set_tag(run_id, k, v)
+    def log_files(self, run_id: str, folder: Path, below: str | None = None) -> None:
+        """Store every file in folder as an artifact, below a folder of the artifacts if one is named."""
+        with _clear_errors(f"artifacts of run {run_id}"):
+            self._client.log_artifacts(run_id, str(folder), below)
 
-    def log_files(self, run_id, folder):
-        self.client.log_artifacts(run_id, str(folder))
+    def log_text(self, run_id: str, text: str, name: str) -> None:
+        """Store text as an artifact."""
+        with _clear_errors(f"artifact {name} of run {run_id}"):
+            self._client.log_text(run_id, text, name)
 
-    def log_text(self, run_id, text, name):
-        self.client.log_text(run_id, text, name)
+    def runs(self, experiment_id: str, **tags: str) -> list[RunInfo]:
+        """All runs of the experiment with these tags, oldest first."""
+        wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+        return list(self._search([experiment_id], wanted))
 
-    def finish(self, run_id, status):
-        self.client.set_terminated(run_id, status)
+    def find(self, prefix: str) -> RunInfo:
+        """The one run, in any experiment, whose id begins with prefix. Raises InputError if there is none, or several."""
+        if not re.fullmatch(r"[0-9a-f]{1,32}", prefix):
+            raise InputError(f'run id is "{prefix}": it must be up to 32 hexadecimal digits, as MLflow shows them')
+        with _clear_errors(f"the tracking store {self.uri}"):
+            experiments = [e.experiment_id for e in self._client.search_experiments(view_type=ViewType.ALL)]
+        found = list(self._search(experiments, f"attributes.run_id LIKE '{prefix}%'"))
+        if not found:
+            raise InputError(f'no run id begins with "{prefix}" in {self.uri}: `mlflow ui` lists the runs')
+        if len(found) > 1:
+            some = ", ".join(f"{run.run_id[: len(prefix) + 4]} ({run.name})" for run in found[:4])
+            raise InputError(f'{len(found)} run ids begin with "{prefix}": {some}{", ..." if len(found) > 4 else ""}')
+        return found[0]
 
-    def runs(self, experiment_id, **tags):
-        f = " and ".join(f"tags.`{k}` = '{v}'" for k, v in tags.items())
-        return [RunInfo(r.info.run_id, r.info.run_name, r.info.status, "", r.data.tags, r.data.params, r.data.metrics, r.info.artifact_uri)
-                for r in self.client.search_runs([experiment_id], f, max_results=1000)]
+    def _search(self, experiments: list[str], wanted: str) -> Iterator[RunInfo]:
+        token = None
+        while True:
+            with _clear_errors(f"the tracking store {self.uri}"):
+                page = self._client.search_runs(
+                    experiments, wanted, max_results=_PAGE, order_by=["attributes.start_time ASC"], page_token=token
+                )
+            yield from (self._plain(run) for run in page)
+            token = page.token
+            if not token:
+                return
+
+    def _plain(self, run: Run) -> RunInfo:
+        info, data = run.info, run.data
+        experiment = self._experiment_name(info.experiment_id)
+        return RunInfo(
+            *(info.run_id, info.run_name, info.status, experiment),
+            *(dict(data.tags), dict(data.params), dict(data.metrics), info.artifact_uri),
+        )
+
+    @cache  # noqa: B019 - a command makes one tracker
+    def _experiment_name(self, experiment_id: str) -> str:
+        return str(self._client.get_experiment(experiment_id).name)
+
+    def artifact(self, run: RunInfo, name: str) -> Path:
+        """Where an artifact's file is on this machine. Raises InputError if the run has none of that name.
+
+        Artifact addresses are stored as absolute paths: if the project's folder was moved, the file is found below
+        the present mlruns/. A server's artifact is downloaded to a temporary folder.
+        """
+        address = urlparse(run.artifact_uri)
+        if address.scheme in ("", "file"):
+            stored = Path(unquote(address.path)) / name
+            moved = root() / "mlruns" / run.experiment / run.run_id / "artifacts" / name
+            for path in (stored, moved):
+                if path.is_file():
+                    return path
+            raise InputError(f"run {run.run_id} ({run.name}) has no {name}")
+        try:
+            return Path(self._client.download_artifacts(run.run_id, name, tempfile.mkdtemp(prefix="sweep-")))
+        except (MlflowException, OSError) as error:
+            raise InputError(f"run {run.run_id} ({run.name}) has no {name}: {_first_line(error)}") from None
+
+
+def _require_answer(uri: str) -> None:
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5):
+            return
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise InputError(f"no MLflow server answers at {uri}: {reason}") from None
+
+
+@contextmanager
+def _clear_errors(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        raise InputError(f"{what} cannot be used: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

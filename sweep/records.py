@@ -70,7 +70,7 @@ class Records:
 
     def epoch(self, run_id: str, epoch: int, metrics: Metrics) -> None:
         """One epoch's metrics of one trial."""
-        self._tracker.log_epoch(run_id, epoch, metrics)
+        self._tracker.log_metrics(run_id, metrics, step=epoch)
 
     def end_trial(self, run_id: str, cell: Cell, result: TrialResult, outcome: Outcome) -> None:
         """Metrics of the best epoch, artifacts, and the status the trial truly ended with."""

@@ -1,0 +1,203 @@
+"""python -m core.evaluate --run-id ID: a trained model on the test images. Heavy modules are imported on use."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from core.data import Dataset
+    from core.ops import Ops
+    from core.tracking import RunInfo, Tracker
+
+ARTIFACTS = "evaluation"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a model does on the test images.
+
+    metrics    test_loss (mean cross entropy), test_accuracy, and macro means of precision, recall and F1
+    classes    for each class its precision, recall, F1 and number of images
+    confusion  (L, L) images by true class (row) and predicted class (column)
+    """
+
+    metrics: dict[str, float]
+    classes: list[dict[str, Any]]
+    confusion: np.ndarray
+
+
+def evaluate_model(ops: Ops, model: dict[str, np.ndarray], data: Dataset) -> Evaluation:
+    """Run the model (arrays without trial axis) on the data's test images. Raises InputError if there are none."""
+    import numpy as np
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    from core.batches import Images
+    from core.model import architecture_of, predict
+
+    if data.x_test is None or data.y_test is None:
+        raise InputError(f"{data.source} has no test images: add x_test and y_test to it")
+    _, c, height, width = data.x_test.shape
+    architecture = architecture_of(model, (c, height, width))
+    if architecture.classes != len(data.classes):
+        raise InputError(f"the model tells {architecture.classes} classes apart, {data.name} has {len(data.classes)}")
+    images = Images.on_device(ops, data.x_test, data.y_test, data.scale)
+    on_device = {name: ops.xp.asarray(values[None]) for name, values in model.items()}
+    loss, predicted = 0.0, []
+    for logits, labels in predict(ops, architecture, on_device, images):
+        loss += float(ops.softmax_cross_entropy(logits, labels)[0].sum(dtype=np.float64))
+        predicted.append(ops.to_host(logits[0].argmax(axis=1)))
+    guess = np.concatenate(predicted)
+    labels = range(len(data.classes))
+    scores = precision_recall_fscore_support(data.y_test, guess, labels=labels, zero_division=0.0)
+    metrics = {"test_loss": loss / len(guess), "test_accuracy": float((guess == data.y_test).mean())}
+    metrics |= {
+        f"test_{name}_macro": float(v.mean()) for name, v in zip(("precision", "recall", "f1"), scores[:3], strict=True)
+    }
+    classes = [
+        {"class": name, "precision": float(p), "recall": float(r), "f1": float(f), "images": int(n)}
+        for name, p, r, f, n in zip(data.classes, *scores, strict=True)
+    ]
+    return Evaluation(metrics, classes, confusion_matrix(data.y_test, guess, labels=labels))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    top = argparse.ArgumentParser(
+        prog="python -m core.evaluate",
+        description="Test a trained model: loss, accuracy, and precision, recall and F1 by class. "
+        "A run's figures are also written to the run, as test_* metrics and artifacts.",
+        epilog="exit status: 0 done, 2 wrong use or input",
+    )
+    what = top.add_mutually_exclusive_group(required=True)
+    what.add_argument("--run-id", metavar="ID", help="a trial's run in MLflow, or the beginning of its id")
+    what.add_argument("--model", type=Path, metavar="FILE.npz", help="a model's file, also one of the published code")
+    top.add_argument("--data", help="cifar10, digits or a file.npz (default: what the run was trained on)")
+    top.add_argument("--data-dir", metavar="DIR", help="where cifar-10-batches-py is (else $CIFAR10_DIR, data/)")
+    top.add_argument("--backend", default="auto", help="auto, reference or gpu")
+    top.add_argument("--tracking-uri", metavar="URI", help="MLflow server or database (default: mlflow.db here)")
+    top.add_argument("--json", action="store_true", help="the result as JSON on standard output")
+    top.add_argument("--quiet", action="store_true", help="no notes")
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    options = parser().parse_args(arguments)
+    try:
+        result, note = _evaluate(options)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if options.json:
+        print(json.dumps(_as_json(result), indent=2))
+    else:
+        _show(result)
+    if note and not options.quiet:
+        print(note, file=sys.stderr)
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> tuple[Evaluation, str]:
+    from core import checkpoint, data, ops
+
+    backend = ops.load(options.backend)
+    if options.model:
+        model = checkpoint.load_model(options.model)
+        return evaluate_model(backend, model, data.load(options.data, options.data_dir)), ""
+    from core.tracking import Tracker
+
+    tracker = Tracker(options.tracking_uri)
+    run = tracker.find(options.run_id)
+    if run.tags.get("kind") == "stage":
+        best = run.tags.get("winner.run_id")
+        raise InputError(
+            f"run {run.run_id} is the stage {run.name}, not a trial"
+            + (f": its winner is --run-id {best}" if best else " and has no winner yet")
+        )
+    model = checkpoint.load_model(tracker.artifact(run, "model.npz"))
+    result = evaluate_model(backend, model, _data_of(run, options))
+    return result, _record(tracker, run, result)
+
+
+def _data_of(run: RunInfo, options: argparse.Namespace) -> Dataset:
+    """The data that the run was trained on. Raises InputError if what is found now is not the same."""
+    from core import data
+
+    name, source = run.tags.get("data.name", ""), run.tags.get("data.source", "")
+    if options.data or options.data_dir:
+        found = data.load(options.data, options.data_dir)
+    elif source.endswith(".npz"):
+        found = data.load(source)
+    else:
+        found = data.load(name or None, source if Path(source).is_dir() else None)
+    expected = run.tags.get("data.sha256")
+    if expected and found.sha256 != expected:
+        raise InputError(
+            f"run {run.run_id} was trained on {name} with sha256 {expected[:12]}; "
+            f"{found.name} from {found.source} has {found.sha256[:12]}"
+        )
+    return found
+
+
+def _record(tracker: Tracker, run: RunInfo, result: Evaluation) -> str:
+    """Write the figures to the run, unless they are there."""
+    recorded = {name: run.metrics.get(name, float("nan")) for name in result.metrics}
+    if all(abs(recorded[name] - value) < 1e-6 for name, value in result.metrics.items()):
+        return f"run {run.run_id} ({run.name}) has these figures already"
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "metrics.json").write_text(json.dumps(_as_json(result), indent=2) + "\n")
+        names = [row["class"] for row in result.classes]
+        _write_csv(folder / "classes.csv", list(result.classes[0]), [list(row.values()) for row in result.classes])
+        rows = [[name, *counts] for name, counts in zip(names, result.confusion.tolist(), strict=True)]
+        _write_csv(folder / "confusion_matrix.csv", ["true \\ predicted", *names], rows)
+        tracker.log_files(run.run_id, folder, ARTIFACTS)
+    tracker.log_metrics(run.run_id, result.metrics)  # last: once they are there, nothing is missing
+    return f"recorded in run {run.run_id} ({run.name})"
+
+
+def _write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+
+
+def _as_json(result: Evaluation) -> dict[str, Any]:
+    return {**result.metrics, "classes": result.classes, "confusion_matrix": result.confusion.tolist()}
+
+
+def _show(result: Evaluation) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    console.print(f"test accuracy {result.metrics['test_accuracy']:.4f}   test loss {result.metrics['test_loss']:.4f}")
+    names = [row["class"] for row in result.classes]
+    short = [name[:5] for name in names] if len(names) <= 20 else []
+    table = Table(title="by class; right: images by predicted class", title_justify="left")
+    table.add_column("true class")
+    for column in ("precision", "recall", "f1", "images", *short):
+        table.add_column(column, justify="right")
+    for number, row in enumerate(result.classes):
+        scores = [f"{row[name]:.3f}" for name in ("precision", "recall", "f1")]
+        counts = [str(n) for n in result.confusion[number]] if short else []
+        table.add_row(row["class"], *scores, str(row["images"]), *counts)
+    macro = [f"{result.metrics[f'test_{name}_macro']:.3f}" for name in ("precision", "recall", "f1")]
+    table.add_section()
+    table.add_row("mean", *macro, str(int(result.confusion.sum())))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
