@@ -81,7 +81,7 @@ class Settings:
     initial: str = "he"
     gradient: str = "mean"
     clip: float = 5.0
-    clip_global: float = math.inf
+    clip_global: float = 0.0
     schedule: str = "geometric"
     decay: float = 0.995
     step_factor: float = 0.5
@@ -112,8 +112,8 @@ _RULES: dict[str, tuple[tuple[type, ...], Callable[[Any], bool], str]] = {
     "batch_size": (_WHOLE, lambda value: value >= 2, "a whole number of at least 2"),
     "initial": _one_of(INITIALS),
     "gradient": _one_of(GRADIENTS),
-    "clip": (_NUMBER, lambda value: value > 0, "a number above 0 (inf: no clipping)"),
-    "clip_global": (_NUMBER, lambda value: value > 0, "a number above 0 (inf: no clipping)"),
+    "clip": (_NUMBER, lambda value: 0 <= value < math.inf, "a number not below 0 (0: no clipping)"),
+    "clip_global": (_NUMBER, lambda value: 0 <= value < math.inf, "a number not below 0 (0: no clipping)"),
     "schedule": _one_of(tuple(SCHEDULES)),
     "decay": (_NUMBER, lambda value: 0 < value <= 1, "a number in (0, 1]"),
     "step_factor": (_NUMBER, lambda value: 0 < value <= 1, "a number in (0, 1]"),
@@ -138,7 +138,7 @@ class Hyperparameters:
     dropout: np.ndarray
     seed: np.ndarray
     sums: np.ndarray  # True: the gradient is summed over the batch, as in the published code; False: averaged
-    clip: np.ndarray
+    clip: np.ndarray  # infinity: no clipping
     clip_global: np.ndarray
 
     @classmethod
@@ -149,8 +149,8 @@ class Hyperparameters:
             dropout=np.array([trial.dropout for trial in trials], np.float64),
             seed=np.array([trial.seed for trial in trials], np.uint64),
             sums=np.array([trial.gradient == "sum" for trial in trials]),
-            clip=np.array([trial.clip for trial in trials], np.float64),
-            clip_global=np.array([trial.clip_global for trial in trials], np.float64),
+            clip=np.array([trial.clip or math.inf for trial in trials], np.float64),
+            clip_global=np.array([trial.clip_global or math.inf for trial in trials], np.float64),
         )
 
     def take(self, part: slice) -> Hyperparameters:

@@ -24,7 +24,7 @@ class TrialResult:
     status         "finished", or "failed" with the reason
     history        each epoch's metrics, from epoch 1
     best_epoch     of the highest validation accuracy; 0 if no epoch was finite
-    best_accuracy  that accuracy
+    best_accuracy  that accuracy; None if no epoch was finite
     model          the weights of that epoch, on the host, without trial axis; None if there are none
     """
 
@@ -32,7 +32,7 @@ class TrialResult:
     reason: str = ""
     history: list[Metrics] = field(default_factory=list)
     best_epoch: int = 0
-    best_accuracy: float = float("nan")
+    best_accuracy: float | None = None
     model: dict[str, np.ndarray] | None = None
 
     def record(self, settings: Settings, metrics: Metrics, weights: network.Model) -> bool:
@@ -43,7 +43,7 @@ class TrialResult:
         if broken:
             self.status, self.reason = "failed", f"{broken[0]} became {metrics[broken[0]]} in epoch {epoch}"
             return True
-        if self.best_epoch == 0 or metrics["val_accuracy"] > self.best_accuracy:
+        if self.best_accuracy is None or metrics["val_accuracy"] > self.best_accuracy:
             self.best_epoch, self.best_accuracy = epoch, metrics["val_accuracy"]
             self.model = {name: values.copy() for name, values in weights.items()}
         return epoch == settings.epochs or epoch - self.best_epoch >= settings.patience

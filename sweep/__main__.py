@@ -164,10 +164,36 @@ def _show(sweep: Sweep, result: StageResult, quiet: bool) -> None:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from sweep import estimate
+    from dataclasses import asdict
+
+    from sweep import display, plan
+    from sweep.estimate import group_cost
 
     sweep, stages = _open(options, options.json)
-    return estimate.show(sweep, stages, options.points, options.json)
+    result = []
+    for name in stages:
+        stage = sweep.experiment.stages[name]
+        try:
+            cells = sweep.cells(stage, [point for point in options.points if options.stage or point in stage.points])
+        except InputError as error:
+            if name == stages[0]:
+                raise
+            sweep.display.note(str(error))
+            continue
+        done = sweep.outcomes(stage, cells)
+        todo = [cell for cell in cells if cell.key not in done]
+        costs = [group_cost(sweep.ops, sweep.data, group, sweep.experiment.seed) for group in plan.groups(todo)]
+        rows = [{"trial": cell.name.split()[0], **cell.searched, "done": cell.key in done} for cell in cells]
+        result.append({"stage": name, "cells": rows, "groups": [asdict(cost) for cost in costs]})
+        if not options.json:
+            display.print_table(f"{name}: {len(cells)} trials, {len(todo)} to train", rows)
+            if costs:
+                display.print_table(f"{name}: groups that train together", [display.readable(cost) for cost in costs])
+                seconds = sum(cost.seconds for cost in costs)
+                sweep.display.note(f"{name}: about {display.duration(seconds)} at most; trials that stop early save time")
+    if options.json:
+        print(json.dumps({"experiment": sweep.name, "stages": result}, indent=2))
+    return 0
 
 
 def _ui(options: argparse.Namespace) -> int:

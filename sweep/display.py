@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from core.train import EpochReport
+from sweep.estimate import GroupCost
 from sweep.plan import Cell
 
 
@@ -141,5 +142,26 @@ def print_table(title: str, rows: Sequence[dict[str, Any]]) -> None:
     Console().print(table)
 
 
+def readable(cost: GroupCost) -> dict[str, Any]:
+    """A group's cost in units for people."""
+    return {
+        "filters": cost.filters,
+        "trials": cost.trials,
+        "steps an epoch": cost.steps,
+        "memory": f"{cost.memory / 2**20:.0f} MiB",
+        "time at most": duration(cost.seconds),
+    }
+
+
+def duration(seconds: float) -> str:
+    """Like "45 s", "12 min" or "3 h 20 min"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def _text(value: Any) -> str:
+    if value is None:
+        return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -27,7 +27,8 @@ def ranked(cells: Sequence[Cell], outcomes: Mapping[str, Outcome]) -> list[Row]:
 
     def merit(row: Row) -> tuple[bool, float, float, int]:
         outcome = row.outcome
-        return outcome.status != "finished", -outcome.best_val_accuracy, outcome.best_val_loss, row.cell.index
+        accuracy, loss = outcome.best_val_accuracy or 0.0, outcome.best_val_loss or 0.0
+        return outcome.status != "finished", -accuracy, loss, row.cell.index
 
     return sorted((Row(cell, outcomes[cell.key]) for cell in cells if cell.key in outcomes), key=merit)
 
@@ -44,8 +45,8 @@ def table(rows: Sequence[Row]) -> list[dict[str, Any]]:
             "rank": rank,
             "trial": row.cell.name.split()[0],
             **row.cell.searched,
-            "best_val_accuracy": round(row.outcome.best_val_accuracy, 6),
-            "best_val_loss": round(row.outcome.best_val_loss, 6),
+            "best_val_accuracy": row.outcome.best_val_accuracy,
+            "best_val_loss": row.outcome.best_val_loss,
             "best_epoch": row.outcome.best_epoch,
             "epochs": row.outcome.epochs,
             "status": row.outcome.status,
@@ -73,4 +74,6 @@ def to_markdown(rows: Sequence[Row]) -> str:
 
 
 def _text(value: Any) -> str:
+    if value is None:
+        return "-"
     return f"{value:.6g}" if isinstance(value, float) else str(value)

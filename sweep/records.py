@@ -30,7 +30,7 @@ class Records:
     """The MLflow side of one experiment on one data set."""
 
     def __init__(self, tracker: Tracker, experiment: Experiment, data: Dataset, backend: str) -> None:
-        self._tracker, self._experiment, self._data = tracker, experiment, data
+        self.tracker, self._experiment, self._data = tracker, experiment, data
         self._environment = environment(backend)
         self._id = tracker.experiment(
             experiment_name(experiment, data), tags={"data.name": data.name, "data.sha256": data.sha256}
@@ -44,50 +44,48 @@ class Records:
         """The stage's run: the one it had, running again, or a new one. One for each set of fixed values."""
         fixed = stage.settings | inherited
         fingerprint = json.dumps(fixed | {"seed": self._experiment.seed}, sort_keys=True)
-        for run in self._tracker.runs(self._id, kind="stage", stage=stage.name, fingerprint=fingerprint):
-            self._tracker.reopen(run.run_id)
+        for run in self.tracker.runs(self._id, kind="stage", stage=stage.name, fingerprint=fingerprint):
+            self.tracker.reopen(run.run_id)
             return run.run_id
-        run_id = self._tracker.start(
+        run_id = self.tracker.start(
             self._id,
             f"{stage.name} stage",
             params={"sampler": stage.sampler} | fixed | {f"space.{key}": value for key, value in stage.space.items()},
             tags=self._tags("stage", stage.name) | {"fingerprint": fingerprint},
         )
-        self._tracker.log_text(run_id, self._experiment.text, self._experiment.path.name)
+        self.tracker.log_text(run_id, self._experiment.text, self._experiment.path.name)
         return run_id
 
     def trials(self, stage: Stage) -> dict[str, str]:
         """Status of every trial's run of the stage, by run id."""
-        return {run.run_id: run.status for run in self._tracker.runs(self._id, kind="trial", stage=stage.name)}
+        return {run.run_id: run.status for run in self.tracker.runs(self._id, kind="trial", stage=stage.name)}
 
     def start_trial(self, cell: Cell, parent: str) -> str:
         """A run for a trial that starts training."""
         data = DatasetInfo(name=self._data.name, source=self._data.source, sha256=self._data.sha256)
         tags = self._tags("trial", cell.stage) | {"key": cell.key}
-        return self._tracker.start(
+        return self.tracker.start(
             self._id, cell.name, parent=parent, params=asdict(cell.settings), tags=tags, dataset=data
         )
 
-    def epoch(self, run_id: str, epoch: int, metrics: Metrics) -> None:
-        """One epoch's metrics of one trial."""
-        self._tracker.log_metrics(run_id, metrics, step=epoch)
-
     def end_trial(self, run_id: str, cell: Cell, result: TrialResult, outcome: Outcome) -> None:
         """Metrics of the best epoch, artifacts, and the status the trial truly ended with."""
-        best = {name: value for name, value in asdict(outcome).items() if name not in ("status", "run_id")}
-        self._tracker.log_metrics(run_id, best)
+        names = ("best_val_accuracy", "best_val_loss", "best_epoch", "epochs")
+        best = {name: float(value) for name in names if (value := getattr(outcome, name)) is not None}
+        self.tracker.log_metrics(run_id, best)
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             if result.model is not None:
                 checkpoint.save_model(folder / "model.npz", result.model)
             _write_history(folder / "history.csv", result.history)
             (folder / "config.json").write_text(json.dumps(self._config(cell, result, outcome), indent=2) + "\n")
-            title = f"{cell.name}: validation accuracy {result.best_accuracy:.4f}"
+            best_accuracy = "none" if result.best_accuracy is None else f"{result.best_accuracy:.4f}"
+            title = f"{cell.name}: best validation accuracy {best_accuracy}"
             figures.save(figures.curves(result.history, result.best_epoch, title), folder / "curves.png")
-            self._tracker.log_files(run_id, folder)
+            self.tracker.log_files(run_id, folder)
         if result.reason:
-            self._tracker.set_tags(run_id, {"reason": result.reason})
-        self._tracker.finish(run_id, "FINISHED" if result.status == "finished" else "FAILED")
+            self.tracker.set_tags(run_id, {"reason": result.reason})
+        self.tracker.finish(run_id, "FINISHED" if result.status == "finished" else "FAILED")
 
     def _config(self, cell: Cell, result: TrialResult, outcome: Outcome) -> dict[str, Any]:
         return {
@@ -102,23 +100,23 @@ class Records:
 
     def break_off(self, run_id: str, status: str, reason: str) -> None:
         """Close a run whose training did not come to an end: "KILLED", or "FAILED" by an error."""
-        self._tracker.set_tags(run_id, {"reason": reason})
-        self._tracker.finish(run_id, status)
+        self.tracker.set_tags(run_id, {"reason": reason})
+        self.tracker.finish(run_id, status)
 
     def end_stage(self, run_id: str, rows: Sequence[ranking.Row]) -> None:
         """The ranked table, the winner, and the stage's status. The winner's run is tagged, and only that one."""
-        self._tracker.log_text(run_id, ranking.to_csv(rows), "summary.csv")
-        self._tracker.log_text(run_id, ranking.to_markdown(rows), "summary.md")
+        self.tracker.log_text(run_id, ranking.to_csv(rows), "summary.csv")
+        self.tracker.log_text(run_id, ranking.to_markdown(rows), "summary.md")
         best = ranking.winner(rows)
         finished = sum(row.outcome.status == "finished" for row in rows)
         metrics: dict[str, float] = {"trials_finished": finished, "trials_failed": len(rows) - finished}
         if best:
             for row in rows:
-                self._tracker.set_tags(row.outcome.run_id, {"winner": str(row is best).lower()})
-            self._tracker.set_tags(run_id, {"winner.run_id": best.outcome.run_id, "winner.name": best.cell.name})
+                self.tracker.set_tags(row.outcome.run_id, {"winner": str(row is best).lower()})
+            self.tracker.set_tags(run_id, {"winner.run_id": best.outcome.run_id, "winner.name": best.cell.name})
             metrics["best_val_accuracy"] = best.outcome.best_val_accuracy
-        self._tracker.log_metrics(run_id, metrics)
-        self._tracker.finish(run_id, "FINISHED" if best else "FAILED")
+        self.tracker.log_metrics(run_id, metrics)
+        self.tracker.finish(run_id, "FINISHED" if best else "FAILED")
 
 
 def _write_history(path: Path, history: Sequence[Metrics]) -> None:

@@ -180,7 +180,7 @@ class Sweep:
 
     def _record(self, report: EpochReport, running: dict[int, _Running], study: Study, records: Records) -> None:
         for place, metrics in report.metrics.items():
-            records.epoch(running[place].run_id, report.epoch, metrics)
+            records.tracker.log_metrics(running[place].run_id, metrics, step=report.epoch)
         for place, result in report.ended.items():
             trial = running[place]
             outcome = _outcome(trial.run_id, result)
@@ -190,7 +190,7 @@ class Sweep:
 
 
 def _outcome(run_id: str, result: TrialResult) -> Outcome:
-    best_loss = result.history[result.best_epoch - 1]["val_loss"] if result.best_epoch else float("nan")
+    best_loss = result.history[result.best_epoch - 1]["val_loss"] if result.best_epoch else None
     return Outcome(
         result.status, run_id, result.best_accuracy, best_loss, result.best_epoch, epochs=len(result.history)
     )

@@ -28,12 +28,15 @@ Space = Mapping[str, tuple[Value, ...] | Range]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a cell's trial ended: "finished", or "failed" because it diverged. Figures are those of its best epoch."""
+    """How a cell's trial ended: "finished", or "failed" because it diverged.
+
+    Figures are those of its best epoch; None if no epoch was finite.
+    """
 
     status: str
     run_id: str
-    best_val_accuracy: float
-    best_val_loss: float
+    best_val_accuracy: float | None
+    best_val_loss: float | None
     best_epoch: int
     epochs: int
 

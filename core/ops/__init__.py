@@ -26,6 +26,7 @@ class Ops:
     name: str
     xp: ModuleType  # numpy or cupy: makes and holds the arrays
     to_host: Operation  # array -> numpy.ndarray
+    concurrency: int | None  # trials that compute at the same time; None: all of a group
 
     conv2d: Operation
     conv2d_grad: Operation

@@ -30,4 +30,4 @@ def map_trials(function: Callable[[slice], Any], trials: int) -> list[Any]:
     return [function(slice(0, trials))]
 
 
-OPS = replace(reference.OPS, name="gpu", xp=cupy, to_host=cupy.asnumpy, map_trials=map_trials)
+OPS = replace(reference.OPS, name="gpu", xp=cupy, to_host=cupy.asnumpy, concurrency=None, map_trials=map_trials)

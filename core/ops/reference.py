@@ -7,7 +7,6 @@ Axis letters: T trials, N images, C channels in, F channels out, H W pixels, K k
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from threadpoolctl import ThreadpoolController
 
 from core.config import EPSILON, PAD, POOL
 from core.ops import Ops
+from core.project import available_cores
 from core.random import Array, Purpose, uniform
 from core.step import make_step
 
@@ -362,7 +362,7 @@ def head_grad(dloss: Array, saved: Any) -> tuple[Array, Array, Array]:
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+    return ThreadPoolExecutor(available_cores())
 
 
 @cache
@@ -384,6 +384,7 @@ OPS = Ops(
     name="reference",
     xp=np,
     to_host=np.asarray,
+    concurrency=available_cores(),
     conv2d=conv2d,
     conv2d_grad=conv2d_grad,
     batch_norm=batch_norm,
