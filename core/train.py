@@ -91,12 +91,11 @@ def train_group(
         lr = rates[epoch, active]
         totals = np.zeros((3, len(active)))
         sums = ops.xp.asarray(totals)
-        with np.errstate(all="ignore"):  # a trial that overflows is found below, by its loss
-            for chosen in shuffled_batches(len(train), batch_size, data_seed, epoch):
-                sums += ops.xp.stack(step(model, train, ops.xp.asarray(chosen), lr, number))
-                number += 1
-            totals = ops.to_host(sums)
-            val_loss, val_accuracy = evaluate(ops, architecture, model, validation, batch_size)
+        for chosen in shuffled_batches(len(train), batch_size, data_seed, epoch):
+            sums += ops.xp.stack(step(model, train, ops.xp.asarray(chosen), lr, number))
+            number += 1
+        totals = ops.to_host(sums)
+        val_loss, val_accuracy = evaluate(ops, architecture, model, validation, batch_size)
         steps = -(-len(train) // batch_size)
         seconds = time.perf_counter() - started
         report = EpochReport(epoch + 1, {}, {})

@@ -127,8 +127,7 @@ class Sweep:
 
     def _reconcile(self, study: Study, records: Records, stage: Stage) -> None:
         """Close what a process that is gone left open. Its cells are trained again."""
-        for trial in study.abandoned():
-            study.tell(trial, None)
+        study.close_abandoned()
         for run_id, status in records.trials(stage).items():
             if status == "RUNNING":
                 records.break_off(run_id, "KILLED", "the process that trained it ended")

@@ -80,12 +80,14 @@ class Study:
         )
         self._study.set_user_attr("stage", stage.name)
 
-    def abandoned(self) -> list[tuple[optuna.Trial, str]]:
-        """Trials that a process which is gone left unfinished, with their run ids ("" if it had none)."""
+    def close_abandoned(self) -> int:
+        """Record as broken off what a process that is gone left waiting or running; returns how many trials that was."""
         while self._study.get_trials(deepcopy=False, states=[TrialState.WAITING]):
-            self._study.ask(self._distributions)  # asked for, so that it can be told
+            self._study.ask(self._distributions)  # a waiting trial can be told only after it was asked for
         running = self._study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
-        return [(optuna.Trial(self._study, t._trial_id), t.user_attrs.get("run_id", "")) for t in running]
+        for trial in running:
+            self._study.tell(trial.number, state=TrialState.FAIL)
+        return len(running)
 
     def ask(self, cells: Sequence[Cell]) -> list[optuna.Trial]:
         """Enqueue these cells and take them from the queue: one trial each, in their order."""

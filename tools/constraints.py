@@ -28,7 +28,7 @@ def resolve(python: Path, extras: str) -> dict[str, str]:
     command = [python, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", "-"]
     answer = subprocess.run([*command, f"{ROOT}[{extras}]"], stdout=subprocess.PIPE, check=True).stdout
     packages = (item["metadata"] for item in json.loads(answer)["install"])
-    return {package["name"].lower(): package["version"] for package in packages}
+    return {package["name"].lower().replace("_", "-"): package["version"] for package in packages}
 
 
 def text(resolved: Iterable[dict[str, str]]) -> str:
@@ -38,7 +38,7 @@ def text(resolved: Iterable[dict[str, str]]) -> str:
         for name, version in packages.items():
             versions.setdefault(name, set()).add(version)
     versions.pop("fused-sweep")
-    lines = sorted(f"{name}=={found.pop()}\n" for name, found in versions.items() if len(found) == 1)
+    lines = [f"{name}=={found.pop()}\n" for name, found in sorted(versions.items()) if len(found) == 1]
     return HEADER + "".join(lines)
 
 

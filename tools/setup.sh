@@ -67,7 +67,7 @@ install() {
     rm -f .venv/installed-*
     echo "Installing into .venv ($(.venv/bin/python --version), versions of constraints.txt): 1 GB and some minutes."
     extras=$(echo ${what#runtime} $gpu | tr ' ' ,)
-    .venv/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt -e ".${extras:+[$extras]}" ||
+    .venv/bin/python -m pip --disable-pip-version-check install -qq -c constraints.txt -e ".${extras:+[$extras]}" ||
         fail "pip could not install the project, for the reason above; the same command tries again from nothing"
     echo "$gpu" >.venv/gpu
     for done in runtime "$what"; do echo "$state" >".venv/installed-$done"; done

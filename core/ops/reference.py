@@ -376,8 +376,14 @@ def map_trials(function: Callable[[slice], Any], trials: int) -> list[Any]:
     Trials never meet, so cutting their axis changes no result, and a single trial's arrays stay in cache. The linear
     algebra library gets one thread: more are slow on a convolution's long thin products, and could change rounding.
     """
+
+
+    def quietly(part: slice) -> Any:
+        with np.errstate(all="ignore"):  # a trial that overflows is found at the epoch's end, by its loss
+            return function(part)
+
     with _blas().limit(limits=1):
-        return list(_threads().map(function, [slice(t, t + 1) for t in range(trials)]))
+        return list(_threads().map(quietly, [slice(t, t + 1) for t in range(trials)]))
 
 
 OPS = Ops(

@@ -1,0 +1,201 @@
+"""The table of operations: every field of Ops that computes, at awkward sizes, for the tests and for any new backend.
+
+The sizes differ from each other, so that a silent broadcast fails, and no input has ties: neither two equal values in
+a pooling window nor a value at a kink. Inputs are float64, in the order of the operation's arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from core.ops import Ops
+
+T, N, C, H, W, F, K, L = 3, 5, 2, 7, 6, 4, 3, 8
+Inputs = Mapping[str, Any]
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One operation and its arguments.
+
+    inputs   positional arguments; arrays start with T (1: shared by all trials), but for labels
+    outputs  names of what comes back before `saved`; the gradient goes into the first
+    wanted   the inputs whose gradients operation_grad returns, in its order; none: there is no gradient
+    options  keyword arguments
+    """
+
+    operation: str
+    inputs: Inputs
+    outputs: tuple[str, ...]
+    wanted: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        shared = ["shared"] if self.shared else []
+        return "-".join([self.operation, *shared, *(f"{name}{value}" for name, value in self.options.items())])
+
+    @property
+    def shared(self) -> set[str]:
+        """The inputs that have one entry for all trials; gradients of theirs are sums over the trials."""
+        return {name for name, value in self.inputs.items() if isinstance(value, np.ndarray) and len(value) == 1}
+
+    def forward(self, ops: Ops, inputs: Inputs) -> tuple[Arrays, Any]:
+        """The outputs by name, on the host, and saved."""
+        result = getattr(ops, self.operation)(*inputs.values(), **self.options)
+        parts = result if isinstance(result, tuple) else (result,)
+        *values, saved = parts if self.wanted else (*parts, None)
+        return _named(ops, self.outputs, values), saved
+
+    def run(self, ops: Ops, inputs: Inputs, dtype: type = np.float64) -> Arrays:
+        """Outputs, and the gradients of sum(y * cotangent) as "d" + name, computed in dtype, on the host."""
+        outputs, saved = self.forward(ops, on_device(ops, inputs, dtype))
+        if not self.wanted:
+            return outputs
+        dy = ops.xp.asarray(cotangent(outputs[self.outputs[0]]), dtype=dtype)
+        result = getattr(ops, f"{self.operation}_grad")(dy, saved)
+        gradients = result if isinstance(result, tuple) else (result,)
+        return outputs | _named(ops, [f"d{name}" for name in self.wanted], gradients)
+
+    def alone(self, trial: int) -> Inputs:
+        """The inputs of a group that has this trial only."""
+        return self.arranged([trial])
+
+    def arranged(self, trials: list[int]) -> Inputs:
+        """The inputs of a group of these trials, in this order."""
+        fixed = self.shared | {"labels", "step"}
+        return {name: value if name in fixed else value[trials] for name, value in self.inputs.items()}
+
+
+def cotangent(y: np.ndarray) -> np.ndarray:
+    """What y's gradient is taken along: for each trial the same numbers, whatever the group."""
+    return np.broadcast_to(np.random.default_rng(99).standard_normal(y.shape[1:]), y.shape)
+
+
+def on_device(ops: Ops, inputs: Inputs, dtype: type) -> Inputs:
+    """Arrays as ops wants them: floats in dtype; seeds stay on the host."""
+    return {
+        name: ops.xp.asarray(value, dtype=dtype if value.dtype.kind == "f" else None)
+        if isinstance(value, np.ndarray) and name != "seed"
+        else value
+        for name, value in inputs.items()
+    }
+
+
+def _named(ops: Ops, names: tuple[str, ...] | list[str], values: Any) -> Arrays:
+    return {name: np.array(ops.to_host(value)) for name, value in zip(names, values, strict=True)}
+
+
+def _distinct(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Values in (-2, 2) that keep apart from each other and from 0."""
+    count = int(np.prod(shape))
+    return ((rng.permutation(count) + 0.25) * 4 / count - 2).reshape(shape)
+
+
+def _channels(rng: np.random.Generator, count: int) -> Arrays:
+    """gamma of both signs, as training may make it, and beta."""
+    return {"gamma": _distinct(rng, T, count), "beta": rng.standard_normal((T, count))}
+
+
+def conv2d(x_trials: int = T, k: int = K, **options: int) -> Case:
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((x_trials, N, C, H, W))
+    w, b = rng.standard_normal((T, F, C, k, k)), rng.standard_normal((T, F))
+    return Case("conv2d", {"x": x, "w": w, "b": b}, ("y",), ("x", "w", "b"), options)
+
+
+def batch_norm(**options: float) -> Case:
+    rng = np.random.default_rng(2)
+    inputs = {"x": 3 * rng.standard_normal((T, N, C, H, W)) + 1, **_channels(rng, C)}
+    return Case("batch_norm", inputs, ("y", "mean", "variance"), ("x", "gamma", "beta"), options)
+
+
+def batch_norm_inference() -> Case:
+    rng = np.random.default_rng(3)
+    inputs = {"x": rng.standard_normal((T, N, C, H, W)), **_channels(rng, C), **_statistics(rng, C)}
+    return Case("batch_norm_inference", inputs, ("y",))
+
+
+def _statistics(rng: np.random.Generator, count: int) -> Arrays:
+    return {"mean": rng.standard_normal((T, count)), "variance": rng.uniform(0.5, 2, (T, count))}
+
+
+def relu() -> Case:
+    return Case("relu", {"x": _distinct(np.random.default_rng(4), T, N, C, H, W)}, ("y",), ("x",))
+
+
+def max_pool(**options: int) -> Case:
+    x = _distinct(np.random.default_rng(5), T, N, C, H, W)
+    return Case("max_pool", {"x": x}, ("y",), ("x",), options)
+
+
+def dropout(u_trials: int = T) -> Case:
+    rng = np.random.default_rng(6)
+    x = rng.standard_normal((T, N, H))
+    u = rng.integers(0, 2**24, (u_trials, N, H)) * 2.0**-24
+    return Case("dropout", {"x": x, "u": u, "rate": np.array([0.0, 0.3, 0.75])}, ("y",), ("x",))
+
+
+def linear() -> Case:
+    rng = np.random.default_rng(7)
+    x, w, b = (rng.standard_normal(shape) for shape in ((T, N, H), (T, H, L), (T, L)))
+    return Case("linear", {"x": x, "w": w, "b": b}, ("y",), ("x", "w", "b"))
+
+
+def softmax_cross_entropy() -> Case:
+    rng = np.random.default_rng(8)
+    inputs = {"logits": 3 * rng.standard_normal((T, N, L)), "labels": rng.integers(0, L, N)}
+    return Case("softmax_cross_entropy", inputs, ("loss",), ("logits",))
+
+
+def block(x_trials: int = T, **options: int) -> Case:
+    rng = np.random.default_rng(9)
+    inputs = {**conv2d(x_trials).inputs, **_channels(rng, F)}
+    return Case("block", inputs, ("y", "mean", "variance"), ("x", "w", "b", "gamma", "beta"), options)
+
+
+def block_inference(x_trials: int = T, **options: int) -> Case:
+    return Case("block_inference", {**block(x_trials).inputs, **_statistics(np.random.default_rng(10), F)}, ("y",), (), options)
+
+
+def head(seeds: tuple[int, ...] = (11, 2**40, 11)) -> Case:
+    rng = np.random.default_rng(11)
+    inputs = {
+        "x": rng.standard_normal((T, N, C, H, W)),
+        "w": rng.standard_normal((T, C * H * W, L)) / 8,
+        "b": rng.standard_normal((T, L)),
+        "labels": rng.integers(0, L, N),
+        "rate": np.array([0.0, 0.3, 0.75]),
+        "seed": np.array(seeds, np.uint64),
+        "step": 17,
+    }
+    return Case("head", inputs, ("loss", "correct"), ("x", "w", "b"))
+
+
+CASES = [
+    *(conv2d(stride=stride, pad=pad) for stride in (1, 2) for pad in (0, 1, 2)),
+    conv2d(x_trials=1),
+    conv2d(x_trials=1, stride=2, pad=1),
+    conv2d(k=2, pad=1),
+    batch_norm(),
+    batch_norm(eps=0.1),
+    batch_norm_inference(),
+    relu(),
+    max_pool(),
+    max_pool(size=3),
+    dropout(),
+    dropout(u_trials=1),
+    linear(),
+    softmax_cross_entropy(),
+    block(),
+    block(x_trials=1),
+    block(pad=1, pool=3),
+    block_inference(),
+    block_inference(x_trials=1),
+    head(),
+    head(seeds=(5, 5, 5)),
+]

@@ -1,0 +1,88 @@
+"""Plans: which cells a stage has, what identifies them, and how they group."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from core import data
+from core.data import Dataset
+from core.errors import InputError
+from sweep import experiment, plan
+
+
+@pytest.fixture
+def small(project: Path) -> Dataset:
+    return data.load("small.npz")
+
+
+def test_a_grid_has_every_combination_once_in_order(small: Dataset) -> None:
+    loaded = experiment.load("small")
+    cells = plan.cells(loaded, loaded.stages["grid"], {}, small)
+    assert [cell.name for cell in cells] == [
+        "grid-01 lr=0.01 3x4",
+        "grid-02 lr=0.01 2",
+        "grid-03 lr=0.1 3x4",
+        "grid-04 lr=0.1 2",
+    ]
+    assert cells[0].settings.dropout == 0.25
+    assert cells[0].settings.seed == 1
+    assert cells[0].settings.epochs == 3
+
+
+def test_groups_share_architecture_and_batch_size(small: Dataset) -> None:
+    loaded = experiment.load("small")
+    cells = plan.cells(loaded, loaded.stages["grid"], {}, small)
+    assert [[cell.index for cell in group] for group in plan.groups(cells)] == [[1, 3], [2, 4]]
+    odd = replace(cells[0], settings=replace(cells[0].settings, batch_size=8))
+    assert len(plan.groups([odd, cells[2]])) == 2
+
+
+def test_random_draws_are_the_same_each_time_and_more_trials_keep_the_first(small: Dataset) -> None:
+    loaded = experiment.load("small")
+    stage = loaded.stages["dropout"]
+    inherited = {"lr": 0.1, "filters": "2"}
+    cells = plan.cells(loaded, stage, inherited, small)
+    draws = [cell.settings.dropout for cell in cells]
+    assert len(set(draws)) == 3
+    assert all(0 <= draw < 1 for draw in draws)
+    assert plan.cells(loaded, stage, inherited, small) == cells
+    assert plan.cells(loaded, replace(stage, trials=5), inherited, small)[:3] == cells
+    assert cells[0].settings.lr == 0.1
+    other = experiment.load("small", {"seed": 2})
+    assert [c.settings.dropout for c in plan.cells(other, stage, inherited, small)] != draws
+
+
+def test_named_points_come_after_the_draws_and_unknown_ones_are_refused(small: Dataset) -> None:
+    loaded = experiment.load("small")
+    stage, inherited = loaded.stages["dropout"], {"lr": 0.1, "filters": "2"}
+    cells = plan.cells(loaded, stage, inherited, small, ["named"])
+    assert [cell.settings.dropout for cell in cells[3:]] == [0.0, 0.5]
+    assert cells[:3] == plan.cells(loaded, stage, inherited, small)
+    assert len(plan.cells(loaded, stage, inherited, small, ["named", "named"])) == 5
+    with pytest.raises(InputError, match=r'no points called "nmaed"; there are: named'):
+        plan.cells(loaded, stage, inherited, small, ["nmaed"])
+
+
+def test_a_key_changes_with_every_setting_and_with_the_data(small: Dataset) -> None:
+    settings = plan.cells(experiment.load("small"), experiment.load("small").stages["grid"], {}, small)[0].settings
+    base = plan.cell_key(settings, small, 0)
+    changed = {
+        "lr": 0.2, "reg": 0.1, "dropout": 0.1, "seed": 9, "epochs": 9, "patience": 2, "batch_size": 9, "filters": "9",
+        "initial": "xavier", "gradient": "sum", "clip": 1.0, "clip_global": 1.0, "schedule": "cosine", "decay": 0.5,
+        "step_factor": 0.1, "step_epochs": 2, "exp_rate": 0.1, "lr_min": 0.001,
+    }  # fmt: skip
+    assert set(changed) == set(settings.__dataclass_fields__)
+    keys = {plan.cell_key(replace(settings, **{name: value}), small, 0) for name, value in changed.items()}
+    keys |= {plan.cell_key(settings, small, 1), plan.cell_key(settings, replace(small, sha256="0"), 0)}
+    assert len(keys | {base}) == len(changed) + 3
+
+
+def test_images_too_small_for_the_blocks_are_refused(small: Dataset) -> None:
+    loaded = experiment.load("small")
+    stage = replace(loaded.stages["grid"], space={"filters": ("2x2x2x2x2x2x2x2",)})
+    tiny = replace(small, x=small.x[:, :, :1, :1])
+    plan.cells(loaded, stage, {}, small)  # a pad of 2 keeps a pixel alive for ever in the report's blocks
+    assert plan.architecture(plan.cells(loaded, stage, {}, tiny)[0].settings, tiny).features == 2
