@@ -13,7 +13,7 @@ export DO_NOT_TRACK := true
 python := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep-grid sweep-dropout plan ui data test check constraints clean runtime dev
+.PHONY: help setup sweep-grid sweep-dropout plan ui data test check constraints clean _runtime _dev
 
 help: ## list the targets
 	@echo "usage: make TARGET [EXPERIMENT=report] [ARGS=\"...\"] [PORT=5000] [PYTHON=python3.12]"
@@ -23,28 +23,28 @@ setup: ## make .venv and install what a sweep needs; look again for a GPU
 	@tools/setup.sh gpu
 	@echo "Ready: .venv with $$($(python) --version). Next: make sweep-grid"
 
-sweep-grid: runtime ## stage 1 of EXPERIMENT: every setting of the grid
+sweep-grid: _runtime ## stage 1 of EXPERIMENT: every setting of the grid
 	@echo "Stage grid of experiments/$(EXPERIMENT).toml. 'make plan' tells how long; after Ctrl-C the same command goes on."
 	@$(python) -m sweep run $(EXPERIMENT) --stage grid $(ARGS)
 
-sweep-dropout: runtime ## stage 2: dropout drawn at random around the winner of stage 1
+sweep-dropout: _runtime ## stage 2: dropout drawn at random around the winner of stage 1
 	@echo "Stage dropout of experiments/$(EXPERIMENT).toml. 'make plan' tells how long; after Ctrl-C the same command goes on."
 	@$(python) -m sweep run $(EXPERIMENT) --stage dropout $(ARGS)
 
-plan: runtime ## what a sweep would train, with its memory and time; trains nothing (seconds)
+plan: _runtime ## what a sweep would train, with its memory and time; trains nothing (seconds)
 	@$(python) -m sweep plan $(EXPERIMENT) $(ARGS)
 
-ui: runtime ## MLflow's page of all runs, at PORT of this machine; Ctrl-C ends it
+ui: _runtime ## MLflow's page of all runs, at PORT of this machine; Ctrl-C ends it
 	@echo "MLflow's page opens at http://127.0.0.1:$(PORT) in about 10 seconds; Ctrl-C ends it."
 	@$(python) -m sweep ui --port $(PORT) $(ARGS)
 
-data: runtime ## fetch CIFAR-10 (170 MB) into data/
+data: _runtime ## fetch CIFAR-10 (170 MB) into data/
 	@$(python) -m core.data $(ARGS)
 
-test: dev ## run the tests: no GPU, network or data set needed
+test: _dev ## run the tests: no GPU, network or data set needed
 	@$(python) -m pytest $(ARGS)
 
-check: dev ## ruff and mypy
+check: _dev ## ruff and mypy
 	$(python) -m ruff check
 	$(python) -m ruff format --check
 	$(python) -m mypy
@@ -56,5 +56,5 @@ clean: ## remove .venv and caches; never runs, mlflow.db or data
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find core sweep tests tools bench -name __pycache__ -prune -exec rm -rf {} +
 
-runtime dev:
-	@tools/setup.sh $@
+_runtime _dev:
+	@tools/setup.sh $(@:_%=%)

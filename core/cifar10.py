@@ -16,7 +16,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -66,7 +66,7 @@ def _reconstruct(*_: object) -> _Bytes:
 
 # The Python unpickler, since the one in C allocates whatever memory a hostile file announces.
 class _Unpickler(pickle._Unpickler):
-    _KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
+    _KNOWN: ClassVar[dict[tuple[str, str], Callable[..., Any]]] = {
         ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
         ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
         ("numpy", "ndarray"): _Bytes,

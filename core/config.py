@@ -1,4 +1,4 @@
-"""What a trial is: Settings (one trial, scalars), Architecture (equal within a group), Hyperparameters (arrays of shape (T,))."""
+"""What a trial is: Settings for one; for a group its Architecture, shared, and its Hyperparameters, arrays (T,)."""
 
 from __future__ import annotations
 

@@ -134,8 +134,12 @@ def _own(path: Path) -> Dataset:
         if images is not None and labels is not None and len(images) != len(labels):
             raise InputError(f"{path}: {key} has {len(labels)} labels for {len(images)} images")
     if len(x) < 5:
-        raise InputError(f"{path}: x has {len(x)} images; at least 5 are needed for a split into training and validation")
-    classes = _classes(path, arrays, max(int(labels.max(initial=0)) for labels in (y, y_test) if labels is not None) + 1)
+        raise InputError(
+            f"{path}: x has {len(x)} images; at least 5 are needed for a split into training and validation"
+        )
+    classes = _classes(
+        path, arrays, max(int(labels.max(initial=0)) for labels in (y, y_test) if labels is not None) + 1
+    )
     name = re.sub(r"[^\w.-]", "_", path.stem)
     scale = 1 / 255 if x.dtype == np.uint8 else 1.0
     return _dataset(name, str(path.resolve()), x, y, x_test, y_test, classes, scale)
@@ -188,7 +192,9 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
                     raise InputError(f"{path} has no array {key}: it needs x (images) and y (labels)")
             total = sum(_declared_bytes(path, archive, key) for key in names)
             if total > _LARGEST:
-                raise InputError(f"{path} declares arrays of {total / 2**30:.0f} GiB: at most {_LARGEST / 2**30:.0f} fit")
+                raise InputError(
+                    f"{path} declares arrays of {total / 2**30:.0f} GiB: at most {_LARGEST / 2**30:.0f} fit"
+                )
             for key in names:
                 with archive.open(f"{key}.npy") as file:
                     arrays[key] = np.lib.format.read_array(file, allow_pickle=False)

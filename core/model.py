@@ -145,7 +145,9 @@ def architecture_of(model: Mapping[str, np.ndarray], input_shape: tuple[int, int
     blocks = sum(is_weight(name) for name in model) - 1
     missing = [f"w{i}" for i in range(1, blocks + 2) if f"w{i}" not in model]
     if blocks < 1 or missing:
-        raise InputError(f"the model has arrays {', '.join(model) or '(none)'}: it needs w1, b1, gamma1, ... of a conv net")
+        raise InputError(
+            f"the model has arrays {', '.join(model) or '(none)'}: it needs w1, b1, gamma1, ... of a conv net"
+        )
     filters = tuple(int(model[f"w{i}"].shape[0]) for i in range(1, blocks + 1))
     architecture = Architecture(input_shape, filters, int(model[f"w{blocks + 1}"].shape[-1]))
     for name, shape in parameter_shapes(architecture).items():

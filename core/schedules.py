@@ -33,7 +33,10 @@ def exponential(trial: Settings, epoch: np.ndarray) -> np.ndarray:
 
 
 def cosine(trial: Settings, epoch: np.ndarray) -> np.ndarray:
-    """lr_min + (lr - lr_min) / 2 * (1 + cos(pi * t / epochs)) (Loshchilov & Hutter 2017); the report leaves out - lr_min."""
+    """lr_min + (lr - lr_min) / 2 * (1 + cos(pi * t / epochs)) (Loshchilov & Hutter 2017).
+
+    The report leaves out "- lr_min", without which the rate would start above lr.
+    """
     return trial.lr_min + (trial.lr - trial.lr_min) / 2 * (1 + np.cos(math.pi * epoch / trial.epochs))
 
 

@@ -75,7 +75,7 @@ class Tracker:
     """A store of experiments and runs: a database file, or a server."""
 
     def __init__(self, uri: str | None = None) -> None:
-        """Open the store at uri; by default $MLFLOW_TRACKING_URI, else mlflow.db in the project's root, made if missing.
+        """Open the store at uri (default: $MLFLOW_TRACKING_URI, else mlflow.db in the project's root, made if missing).
 
         Raises InputError if it cannot be used.
         """
@@ -162,7 +162,7 @@ class Tracker:
         return list(self._search([experiment_id], wanted))
 
     def find(self, prefix: str) -> RunInfo:
-        """The one run, in any experiment, whose id begins with prefix. Raises InputError if there is none, or several."""
+        """The one run, in any experiment, whose id begins with prefix. Raises InputError unless there is just one."""
         if not re.fullmatch(r"[0-9a-f]{1,32}", prefix):
             raise InputError(f'run id is "{prefix}": it must be up to 32 hexadecimal digits, as MLflow shows them')
         with _clear_errors(f"the tracking store {self.uri}"):

@@ -44,7 +44,9 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--stage", help="only this stage (default: all, in order)")
         command.add_argument("--points", action="append", default=[], metavar="NAME", help="add the fixed points NAME")
         command.add_argument("--data", help="cifar10, digits, a file.npz, or auto (CIFAR-10 if found, else digits)")
-        command.add_argument("--data-dir", metavar="DIR", help="where cifar-10-batches-py is (else $CIFAR10_DIR, data/)")
+        command.add_argument(
+            "--data-dir", metavar="DIR", help="where cifar-10-batches-py is (else $CIFAR10_DIR, data/)"
+        )
         command.add_argument("--backend", help="auto, reference or gpu")
         command.add_argument("--seed", help="of data split, order, draws and trials")
         command.add_argument("--epochs", help="at most so many epochs a trial, in every stage")
@@ -190,7 +192,9 @@ def _plan(options: argparse.Namespace) -> int:
             if costs:
                 display.print_table(f"{name}: groups that train together", [display.readable(cost) for cost in costs])
                 seconds = sum(cost.seconds for cost in costs)
-                sweep.display.note(f"{name}: about {display.duration(seconds)} at most; trials that stop early save time")
+                sweep.display.note(
+                    f"{name}: about {display.duration(seconds)} at most; trials that stop early save time"
+                )
     if options.json:
         print(json.dumps({"experiment": sweep.name, "stages": result}, indent=2))
     return 0

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -76,7 +77,7 @@ def group_memory(architecture: Architecture, trials: int, batch_size: int, concu
     weights = sum(math.prod(shape) for shape in parameter_shapes(architecture).values())
     shapes = architecture.shapes
     grown = 2 * PAD - KERNEL + 1
-    conv = [f * (h + grown) * (w + grown) for (_, h, w), (f, _, _) in zip(shapes, shapes[1:], strict=False)]
+    conv = [f * (h + grown) * (w + grown) for (_, h, w), (f, _, _) in pairwise(shapes)]
     pooled = [math.prod(shape) for shape in shapes[1:]]
     # Saved for the gradient: each block's centred output and its pooled one. On top, the largest block's output
     # three times over while it is normalised, or its gradient is.

@@ -214,15 +214,18 @@ def _dimension(where: str, key: str, value: Any, sampler: str) -> tuple[Value, .
     _check_keys(where, value, ("low", "high"))
     if not _is_float(key):
         raise InputError(f"{where} is a range, but {key} does not take any number in between: give a list of values")
-    low, high = value.get("low"), value.get("high")
-    for name, bound in (("low", low), ("high", high)):
-        if isinstance(bound, bool) or not isinstance(bound, int | float) or not math.isfinite(bound):
-            raise InputError(f"{where}.{name} is {bound!r}: it must be a number")
+    low, high = (_bound(f"{where}.{name}", value.get(name)) for name in ("low", "high"))
     if not low < high:
         raise InputError(f"{where}: low is {low} and high is {high}; low must be below high")
     for edge in (low, math.nextafter(high, low)):
         _settings(where, {key: edge}, nested=False)
-    return Range(float(low), float(high))
+    return Range(low, high)
+
+
+def _bound(where: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InputError(f"{where} is {value!r}: it must be a number")
+    return float(value)
 
 
 def _settings(where: str, table: Any, nested: bool = True) -> dict[str, Value]:

@@ -6,13 +6,13 @@ import hashlib
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from core.config import Architecture, Settings, parse_filters
 from core.data import Dataset
 from core.errors import InputError
-from sweep.experiment import Experiment, Stage, Value
+from sweep.experiment import Experiment, Range, Stage, Value
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ def cells(
     """The stage's plan: the grid's cells or the random draws, then the named fixed points; no cell twice."""
     found: dict[str, Cell] = {}
     for searched in _searched(experiment, stage, points):
-        settings = replace(Settings(seed=experiment.seed), **stage.settings, **inherited, **searched)
+        values: dict[str, Any] = {"seed": experiment.seed, **stage.settings, **inherited, **searched}
+        settings = Settings(**values)
         architecture(settings, data)  # raises InputError where the images are too small
         key = cell_key(settings, data, experiment.seed)
         found.setdefault(key, Cell(stage.name, len(found) + 1, searched, settings, key))
@@ -64,7 +65,8 @@ def _searched(experiment: Experiment, stage: Stage, points: Sequence[str]) -> li
             raise InputError(f'stage {stage.name} has no points called "{name}"; there are: {known}')
         named += stage.points[name]
     if stage.sampler == "grid":
-        return [dict(zip(stage.space, values, strict=True)) for values in itertools.product(*stage.space.values())] + named
+        choices = [values for values in stage.space.values() if not isinstance(values, Range)]
+        return [dict(zip(stage.space, values, strict=True)) for values in itertools.product(*choices)] + named
     from sweep.study import draw
 
     return draw(stage.space, stage.trials, experiment.seed) + named

@@ -110,7 +110,7 @@ class Records:
         best = ranking.winner(rows)
         finished = sum(row.outcome.status == "finished" for row in rows)
         metrics: dict[str, float] = {"trials_finished": finished, "trials_failed": len(rows) - finished}
-        if best:
+        if best and best.outcome.best_val_accuracy is not None:
             for row in rows:
                 self.tracker.set_tags(row.outcome.run_id, {"winner": str(row is best).lower()})
             self.tracker.set_tags(run_id, {"winner.run_id": best.outcome.run_id, "winner.name": best.cell.name})

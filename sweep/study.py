@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import optuna
+import optuna.storages.journal
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.samplers import BaseSampler, GridSampler, RandomSampler
 from optuna.trial import TrialState
@@ -43,7 +44,9 @@ class Outcome:
 
 def _distributions(space: Space) -> dict[str, BaseDistribution]:
     return {
-        key: FloatDistribution(values.low, values.high) if isinstance(values, Range) else CategoricalDistribution(values)
+        key: FloatDistribution(values.low, values.high)
+        if isinstance(values, Range)
+        else CategoricalDistribution(values)
         for key, values in space.items()
     }
 
@@ -81,7 +84,7 @@ class Study:
         self._study.set_user_attr("stage", stage.name)
 
     def close_abandoned(self) -> int:
-        """Record as broken off what a process that is gone left waiting or running; returns how many trials that was."""
+        """Record as broken off what a process that is gone left waiting or running; returns how many trials."""
         while self._study.get_trials(deepcopy=False, states=[TrialState.WAITING]):
             self._study.ask(self._distributions)  # a waiting trial can be told only after it was asked for
         running = self._study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
@@ -134,7 +137,7 @@ def _storage(journal: Path) -> optuna.storages.JournalStorage:
 
 
 def _sampler(stage: Stage) -> BaseSampler:
-    # GridSampler.after_trial raises KeyError for an enqueued trial of a grid with one cell; such a grid samples nothing.
+    # A grid of one cell samples nothing, and GridSampler raises KeyError when its enqueued trial is told.
     if stage.sampler == "grid" and any(len(v) > 1 for v in stage.space.values() if not isinstance(v, Range)):
         return GridSampler({key: list(v) for key, v in stage.space.items() if not isinstance(v, Range)})
     return RandomSampler()

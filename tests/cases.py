@@ -159,7 +159,9 @@ def block(x_trials: int = T, **options: int) -> Case:
 
 
 def block_inference(x_trials: int = T, **options: int) -> Case:
-    return Case("block_inference", {**block(x_trials).inputs, **_statistics(np.random.default_rng(10), F)}, ("y",), (), options)
+    return Case(
+        "block_inference", {**block(x_trials).inputs, **_statistics(np.random.default_rng(10), F)}, ("y",), (), options
+    )
 
 
 def head(seeds: tuple[int, ...] = (11, 2**40, 11)) -> Case:

@@ -143,7 +143,11 @@ def test_other_epochs_are_other_trials(project: Path, capsys: pytest.CaptureFixt
 def test_a_diverging_trial_fails_alone(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     alone = result(capsys, "--stage", "grid")["stages"][0]
     path = project / "experiments" / "small.toml"
-    text = path.read_text().replace("[0.01, 0.1]", "[0.01, 0.1, 1e30]").replace("batch_size = 16", "batch_size = 16\nclip = 0")
+    text = (
+        path.read_text()
+        .replace("[0.01, 0.1]", "[0.01, 0.1, 1e30]")
+        .replace("batch_size = 16", "batch_size = 16\nclip = 0")
+    )
     path.write_text(text)
     mixed = result(capsys, "--stage", "grid", status=3)["stages"][0]
     assert [row["status"] for row in mixed["trials"]] == ["finished"] * 4 + ["failed"] * 2
@@ -228,8 +232,6 @@ def test_a_trial_of_a_group_equals_the_same_trial_alone(project: Path, capsys: p
     (alone,) = json.loads(capsys.readouterr().out)["stages"][0]["trials"]
     tracker = Tracker()
     same = next(row for row in together["trials"] if (row["lr"], row["filters"]) == (0.1, "2"))
-    ours, theirs = (
-        load_model(tracker.artifact(tracker.find(row["run_id"]), "model.npz")) for row in (alone, same)
-    )
+    ours, theirs = (load_model(tracker.artifact(tracker.find(row["run_id"]), "model.npz")) for row in (alone, same))
     assert ours.keys() == theirs.keys()
     assert all(np.array_equal(ours[name], theirs[name]) for name in ours)

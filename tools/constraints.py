@@ -23,7 +23,7 @@ HEADER = """\
 """
 
 
-def resolve(python: Path, extras: str) -> dict[str, str]:
+def resolve(python: str, extras: str) -> dict[str, str]:
     """Name and version of all packages that pip would install for the project with these extras."""
     command = [python, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", "-"]
     answer = subprocess.run([*command, f"{ROOT}[{extras}]"], stdout=subprocess.PIPE, check=True).stdout
@@ -50,7 +50,7 @@ def main() -> int:
         return 2
     with tempfile.TemporaryDirectory() as folder:
         venv.create(folder, with_pip=True, upgrade_deps=True)  # an older pip fetches whole packages to resolve them
-        resolved = [resolve(Path(folder, "bin", "python"), extras) for extras in INSTALLATIONS]
+        resolved = [resolve(f"{folder}/bin/python", extras) for extras in INSTALLATIONS]
     (ROOT / "constraints.txt").write_text(text(resolved))
     return 0
 

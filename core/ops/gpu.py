@@ -25,6 +25,8 @@ def _require_device() -> None:
 
 
 _require_device()
+
+
 def map_trials(function: Callable[[slice], Any], trials: int) -> list[Any]:
     """function(all trials): a GPU is filled by them together."""
     return [function(slice(0, trials))]

@@ -63,7 +63,7 @@ def _slabs(images: int, bytes_per_image: int) -> Iterator[slice]:
 def _correlate(x: Array, w: Array, stride: int, pad: int) -> Array:
     """out[t,n,f,i,j] = sum over c,k,l of x[t,n,c,i*stride+k,j*stride+l] * w[t,f,c,k,l], x zero outside its edges."""
     xp = _module(x)
-    _, n, c, height, width = x.shape
+    _, n, _, height, width = x.shape
     trials, filters, _, kernel, _ = w.shape
     oh, ow = ((size + 2 * pad - kernel) // stride + 1 for size in (height, width))
     out = xp.empty((trials, n, filters, oh * ow), w.dtype)
@@ -97,7 +97,7 @@ def conv2d_grad(dy: Array, saved: Any, *, need_dx: bool = True) -> tuple[Array |
     x, w, stride, pad = saved
     xp = _module(dy)
     trials, filters, c, kernel, _ = w.shape
-    n, oh, ow = dy.shape[1], *dy.shape[3:]
+    _, n, _, oh, ow = dy.shape
     flat = dy.reshape(trials, n, filters, -1)
     dw = xp.zeros((trials, filters, c * kernel * kernel), dy.dtype)
     for t in range(trials):
@@ -295,9 +295,7 @@ def block(
     return y, mean, variance, (conv_saved, norm_saved, pool_saved, relu_saved)
 
 
-def block_grad(
-    dy: Array, saved: Any, *, need_dx: bool = True
-) -> tuple[Array | None, Array, Array, Array, Array]:
+def block_grad(dy: Array, saved: Any, *, need_dx: bool = True) -> tuple[Array | None, Array, Array, Array, Array]:
     """dx (None unless needed), dw, db, dgamma, dbeta."""
     conv_saved, norm_saved, pool_saved, relu_saved = saved
     dz = max_pool_grad(relu_grad(dy, relu_saved), pool_saved)
@@ -376,7 +374,6 @@ def map_trials(function: Callable[[slice], Any], trials: int) -> list[Any]:
     Trials never meet, so cutting their axis changes no result, and a single trial's arrays stay in cache. The linear
     algebra library gets one thread: more are slow on a convolution's long thin products, and could change rounding.
     """
-
 
     def quietly(part: slice) -> Any:
         with np.errstate(all="ignore"):  # a trial that overflows is found at the epoch's end, by its loss

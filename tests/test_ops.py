@@ -1,0 +1,143 @@
+"""The table of operations against central differences, against float64, and against themselves trial by trial."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from inspect import signature
+
+import numpy as np
+import pytest
+from cases import CASES, Arrays, Case, Inputs, T, cotangent, on_device
+from gradcheck import random_direction, slope
+
+from core.errors import InputError
+from core.ops import BACKENDS, Ops, load
+from core.ops.reference import OPS as REFERENCE
+
+GPU = pytest.param("gpu", marks=pytest.mark.gpu)
+EPSILON = np.finfo(np.float32).eps
+REFERENCE_ERROR = 12 * EPSILON  # what the reference may err in float32
+FACTOR = 8  # how much more than the reference another backend may err
+
+each_case = pytest.mark.parametrize("case", CASES, ids=str)
+
+
+@pytest.fixture(params=["reference", GPU])  # a new backend is one more name here
+def ops(request: pytest.FixtureRequest) -> Iterator[Ops]:
+    """Each backend that can run on this machine."""
+    try:
+        backend = load(request.param)
+    except InputError as error:
+        pytest.skip(str(error))
+    with np.errstate(all="ignore"):  # some tests feed NaN
+        yield backend
+
+
+def same(ops: Ops, got: Arrays, expected: Arrays) -> None:
+    """Equal bit for bit in the reference, to rounding in other backends."""
+    tolerance = 0 if ops.name == "reference" else 1e-5
+    for name, values in expected.items():
+        assert got[name].dtype == values.dtype
+        np.testing.assert_allclose(got[name], values, rtol=tolerance, atol=tolerance, err_msg=name)
+
+
+def per_trial(case: Case, results: Arrays, trials: list[int]) -> Arrays:
+    """Those trials' part of the results; not the gradients of shared inputs, which are sums over trials."""
+    sums = {f"d{name}" for name in case.shared}
+    return {name: values[trials] for name, values in results.items() if name not in sums}
+
+
+def poisoned(case: Case, trial: int) -> Inputs:
+    """The inputs with NaN in all that one trial has of its own."""
+    own = set(case.inputs) - case.shared - {"labels", "seed", "step"}
+    inputs = {name: value.copy() if name in own else value for name, value in case.inputs.items()}
+    for name in own:
+        inputs[name][trial] = np.nan
+    return inputs
+
+
+def test_every_backend_is_tested(request: pytest.FixtureRequest) -> None:
+    tested = {"reference", *GPU.values}
+    assert tested == set(BACKENDS) - {"auto"}
+
+
+def test_every_operation_is_in_the_table() -> None:
+    fields = [name for name in vars(REFERENCE) if callable(getattr(REFERENCE, name))]
+    others = {"to_host", "map_trials", "make_step"}
+    computing = {name for name in fields if name not in others and not name.endswith("_grad")}
+    assert {case.operation for case in CASES} == computing
+    assert {case.operation for case in CASES if case.wanted} == {
+        n.removesuffix("_grad") for n in fields if "_grad" in n
+    }
+
+
+def test_backends_have_the_signatures_of_the_reference(ops: Ops) -> None:
+    for name, operation in vars(ops).items():
+        if callable(operation) and name != "to_host":
+            assert signature(operation) == signature(getattr(REFERENCE, name)), name
+
+
+@pytest.mark.parametrize(("case", "name"), [pytest.param(c, n, id=f"{c}-{n}") for c in CASES for n in c.wanted])
+def test_gradient_is_the_slope_of_the_loss(case: Case, name: str) -> None:
+    gradient = case.run(REFERENCE, case.inputs)[f"d{name}"]
+    x = case.inputs[name]
+    assert gradient.shape == x.shape
+
+    def loss(values: np.ndarray) -> float:
+        y = case.forward(REFERENCE, {**case.inputs, name: values})[0][case.outputs[0]]
+        return float((y * cotangent(y)).sum())
+
+    for trial in range(len(x)):
+        direction = random_direction(x.shape, trial)
+        assert (gradient * direction).sum() == pytest.approx(slope(loss, x, direction), rel=1e-6, abs=1e-7)
+
+
+def errors(case: Case, ops: Ops) -> dict[str, float]:
+    """Largest error of float32 results, in units of the largest exact value or of 1."""
+    exact = case.run(REFERENCE, case.inputs)
+    results = case.run(ops, case.inputs, np.float32)
+    assert all(values.dtype in (np.float32, np.bool_) for values in results.values())
+    return {name: np.abs(results[name] - 1.0 * e).max() / max(1, np.abs(e).max()) for name, e in exact.items()}
+
+
+@each_case
+def test_float32_errs_little(ops: Ops, case: Case) -> None:
+    reference = errors(case, REFERENCE)
+    for name, error in errors(case, ops).items():
+        allowed = REFERENCE_ERROR if ops is REFERENCE else FACTOR * max(reference[name], EPSILON)
+        assert error <= allowed, name
+
+
+@each_case
+def test_a_trial_alone_equals_the_trial_in_a_group(ops: Ops, case: Case) -> None:
+    together = case.run(ops, case.inputs)
+    singles = [case.run(ops, case.alone(trial)) for trial in range(T)]
+    for trial in range(T):
+        same(ops, per_trial(case, singles[trial], [0]), per_trial(case, together, [trial]))
+    for name in {f"d{name}" for name in case.shared & set(case.wanted)}:
+        same(ops, together, {name: np.concatenate([single[name] for single in singles]).sum(axis=0, keepdims=True)})
+
+
+@each_case
+def test_the_order_of_trials_is_the_order_of_results(ops: Ops, case: Case) -> None:
+    order = [2, 0, 1]
+    together = case.run(ops, case.inputs)
+    same(ops, per_trial(case, case.run(ops, case.arranged(order)), [0, 1, 2]), per_trial(case, together, order))
+
+
+@each_case
+def test_nan_stays_in_its_trial(ops: Ops, case: Case) -> None:
+    results = case.run(ops, poisoned(case, 1))
+    assert np.isnan(results[case.outputs[0]][1]).all()
+    same(ops, per_trial(case, results, [0, 2]), per_trial(case, case.run(ops, case.inputs), [0, 2]))
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.operation in ("conv2d", "block")], ids=str)
+def test_the_first_layer_needs_no_gradient_of_its_input(ops: Ops, case: Case) -> None:
+    outputs, saved = case.forward(ops, on_device(ops, case.inputs, np.float64))
+    gradient = getattr(ops, f"{case.operation}_grad")
+    dx, *others = gradient(ops.xp.asarray(cotangent(outputs["y"])), saved, need_dx=False)
+    assert dx is None
+    names = [f"d{name}" for name in case.wanted[1:]]
+    everything = case.run(ops, case.inputs)
+    same(ops, dict(zip(names, map(ops.to_host, others), strict=True)), {name: everything[name] for name in names})
