@@ -61,7 +61,7 @@ class Architecture:
 
 def parse_filters(text: str) -> tuple[int, ...]:
     """ "32x64" -> (32, 64): the output channels of each block."""
-    if not re.fullmatch(r"[1-9]\d{0,4}(x[1-9]\d{0,4})*", text):
+    if not re.fullmatch(r"[1-9][0-9]{0,4}(x[1-9][0-9]{0,4})*", text):
         raise InputError(f'filters is "{text}": write the output channels of each block, like "32x64"')
     return tuple(int(part) for part in text.split("x"))
 

@@ -96,6 +96,9 @@ def _open(options: argparse.Namespace, quiet: bool) -> tuple[Sweep, list[str]]:
         if options.stage not in stages:
             raise InputError(f'{chosen.path} has no stage "{options.stage}"; there are: {", ".join(stages)}')
         stages = [options.stage]
+    for point in options.points:
+        if not any(point in chosen.stages[name].points for name in stages):
+            raise InputError(f'{chosen.path}: no points called "{point}" in {", ".join(stages)}')
     backend = ops.load(options.backend or chosen.backend or "auto")
     found = data.load(options.data or chosen.data, options.data_dir or chosen.data_dir)
     screen = display.choose(quiet)
@@ -113,7 +116,7 @@ def _run(options: argparse.Namespace) -> int:
     try:
         for name in stages:
             stage = sweep.experiment.stages[name]
-            points = [point for point in options.points if options.stage or point in stage.points]
+            points = [point for point in options.points if point in stage.points]
             results.append(sweep.run_stage(stage, tracker, points))
             if not options.json:
                 _show(sweep, results[-1], options.quiet)
@@ -153,7 +156,8 @@ def _show(sweep: Sweep, result: StageResult, quiet: bool) -> None:
     if result.trained == 0:
         sweep.display.note(f"{result.stage}: nothing to train, all {total} trials were done before")
     if not quiet:
-        display.print_table(f"{result.stage}: {total} trials, best first", ranking.table(result.rows))
+        rows = ranking.short(result.rows) if sys.stdout.isatty() else ranking.table(result.rows)
+        display.print_table(f"{result.stage}: {total} trials, best first", rows)
     best = ranking.winner(result.rows)
     if best is None:
         sweep.display.warn(f"{result.stage}: all {total} trials failed; their runs in MLflow say why")
@@ -176,7 +180,7 @@ def _plan(options: argparse.Namespace) -> int:
     for name in stages:
         stage = sweep.experiment.stages[name]
         try:
-            cells = sweep.cells(stage, [point for point in options.points if options.stage or point in stage.points])
+            cells = sweep.cells(stage, [point for point in options.points if point in stage.points])
         except InputError as error:
             if name == stages[0]:
                 raise

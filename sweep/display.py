@@ -13,7 +13,6 @@ from rich.progress import (
     Progress,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
@@ -55,7 +54,7 @@ class _Best:
     def update(self, cells: Sequence[Cell], report: EpochReport) -> str:
         for place, metrics in report.metrics.items():
             if metrics["val_accuracy"] > self.accuracy:
-                self.accuracy, self.name = metrics["val_accuracy"], cells[place].name
+                self.accuracy, self.name = metrics["val_accuracy"], cells[place].name.split()[0]
         return f"best {self.accuracy:.4f} {self.name}" if self.name else ""
 
 
@@ -89,7 +88,7 @@ class Live(Display):
         self._trials = self._epochs = TaskID(0)
 
     def note(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False)
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
         self.note(text)
@@ -97,11 +96,10 @@ class Live(Display):
     def begin(self, stage: str, trials: int, done: int, trial_epochs: int) -> None:
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=14),
             MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
             TimeRemainingColumn(compact=True),
+            TextColumn("left"),
             TextColumn("{task.fields[best]}"),
             console=self._console,
         )
@@ -111,7 +109,7 @@ class Live(Display):
 
     def group(self, number: int, groups: int, cells: Sequence[Cell]) -> None:
         if self._progress:
-            heading = f"group {number}/{groups} {cells[0].settings.filters} x{len(cells)}: epochs"
+            heading = f"group {number}/{groups} {cells[0].settings.filters}: epochs"
             self._progress.update(self._epochs, description=heading)
 
     def epoch(self, cells: Sequence[Cell], report: EpochReport) -> None:
@@ -142,7 +140,7 @@ def print_table(title: str, rows: Sequence[dict[str, Any]]) -> None:
         for row in rows:
             print("\t".join(_text(value) for value in row.values()))
         return
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="bold underline")
     for column, value in rows[0].items():
         table.add_column(column, justify="left" if isinstance(value, str) else "right", no_wrap=True)
     for number, row in enumerate(rows):

@@ -56,6 +56,23 @@ def table(rows: Sequence[Row]) -> list[dict[str, Any]]:
     ]
 
 
+def short(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The ranked rows for a terminal of 80 columns; eight digits of a run's id are enough to name it."""
+    return [
+        {
+            "#": rank,
+            "trial": row.cell.name.split()[0],
+            **row.cell.searched,
+            "accuracy": row.outcome.best_val_accuracy,
+            "loss": row.outcome.best_val_loss,
+            "epoch": f"{row.outcome.best_epoch}/{row.outcome.epochs}",
+            "status": row.outcome.status,
+            "run": row.outcome.run_id[:8],
+        }
+        for rank, row in enumerate(rows, start=1)
+    ]
+
+
 def to_csv(rows: Sequence[Row]) -> str:
     """The ranked rows as CSV with a header."""
     lines = table(rows)

@@ -32,9 +32,9 @@ class Records:
     def __init__(self, tracker: Tracker, experiment: Experiment, data: Dataset, backend: str) -> None:
         self.tracker, self._experiment, self._data = tracker, experiment, data
         self._environment = environment(backend)
-        self._id = tracker.experiment(
-            experiment_name(experiment, data), tags={"data.name": data.name, "data.sha256": data.sha256}
-        )
+        tags = {"data.name": data.name, "data.sha256": data.sha256}
+        tags["mlflow.experimentKind"] = "custom_model_development"  # the page opens on runs, not on language models
+        self._id = tracker.experiment(experiment_name(experiment, data), tags)
 
     def _tags(self, kind: str, stage: str) -> dict[str, str]:
         data = {"data.name": self._data.name, "data.source": self._data.source, "data.sha256": self._data.sha256}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from cases import conv2d as conv2d_case
 from cases import head as head_case
 
 from core.config import EPSILON
+from core.errors import InputError
 from core.ops import load, reference
 
 RNG = np.random.default_rng(0)
@@ -134,13 +136,19 @@ def test_what_drops_out_depends_on_seed_and_step_alone() -> None:
         assert 0.25 < (other != mask).mean() < 0.5
 
 
-def test_auto_is_a_backend_that_runs_here() -> None:
+def test_auto_needs_no_gpu() -> None:
     assert load("auto") is reference.OPS
 
 
 def test_an_unknown_backend_is_refused() -> None:
-    with pytest.raises(ValueError, match='backend is "tpu": it must be one of auto, reference, gpu'):
+    with pytest.raises(InputError, match='backend is "tpu": it must be one of auto, reference, gpu'):
         load("tpu")
+
+
+@pytest.mark.skipif(find_spec("cupy") is not None, reason="CuPy is installed")
+def test_gpu_without_cupy_is_refused() -> None:
+    with pytest.raises(InputError, match='backend is "gpu", but CuPy cannot be imported'):
+        load("gpu")
 
 
 def test_map_trials_covers_the_axis_in_order() -> None:

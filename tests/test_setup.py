@@ -1,32 +1,26 @@
-"""The set-up: constraints.txt, the Makefile's help, and tools/setup.sh with stand-ins for pip, Pythons and GPUs."""
+"""tools/setup.sh, with stand-ins for what it starts: Pythons, pip and nvidia-smi."""
 
 from __future__ import annotations
 
-import ast
 import os
-import re
 import shutil
 import subprocess
 import sys
-import tomllib
-from importlib.metadata import packages_distributions
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
-
-from tools import constraints
 
 ROOT = Path(__file__).resolve().parent.parent
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXTRAS = PROJECT["optional-dependencies"]
-REQUIREMENTS = [Requirement(line) for line in sum(EXTRAS.values(), PROJECT["dependencies"])]
 
 # A Python whose `-m venv` copies itself and whose pip only writes down its arguments, or dies: the rest is real.
 PYTHON = f"""#!/bin/sh
 case "$*" in
     "-m venv .venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
-    *"pip "*install*) echo "$@" >>installs && if [ -n "$KILLED" ]; then touch .venv/half && kill -9 $PPID; fi ;;
+    *"pip "*install*)
+        sleep "$SECONDS_OF_PIP"
+        echo "$@" >>installs
+        if [ -n "$KILLED" ]; then touch .venv/half && kill -9 $PPID; fi ;;
     *) exec {sys.executable} "$@" ;;
 esac
 """
@@ -53,7 +47,7 @@ class Machine:
         (self.bin / name).chmod(0o755)
 
     def setup(self, what: str = "runtime", **variables: str) -> subprocess.CompletedProcess[str]:
-        environment = {"PATH": f"{self.bin}:{os.environ['PATH']}", "KILLED": "", **variables}
+        environment = {"PATH": f"{self.bin}:{os.environ['PATH']}", "SECONDS_OF_PIP": "0", "KILLED": "", **variables}
         command = [self.folder / "tools" / "setup.sh", what]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
 
@@ -66,53 +60,6 @@ class Machine:
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
-
-
-def pinned() -> dict[str, str]:
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
-    return dict(line.split("==") for line in lines if not line.startswith("#"))
-
-
-def test_constraints_are_names_and_versions_only() -> None:
-    assert len(pinned()) > 50
-    for name, version in pinned().items():
-        assert re.fullmatch(r"[a-z0-9-]+", name)
-        assert re.fullmatch(r"[0-9a-z.]+", version)
-    assert list(pinned()) == sorted(pinned())
-
-
-@pytest.mark.parametrize("requirement", REQUIREMENTS, ids=str)
-def test_every_requirement_is_pinned_to_a_version_it_allows(requirement: Requirement) -> None:
-    assert requirement.specifier.contains(pinned()[requirement.name])
-
-
-def test_constraints_leave_out_the_project_and_what_two_extras_disagree_on() -> None:
-    common = {"fused-sweep": "1", "b": "2", "b-c": "3"}
-    text = constraints.text([common | {"cuda": "12"}, common | {"cuda": "13", "a": "1"}])
-    assert text == constraints.HEADER + "a==1\nb==2\nb-c==3\n"
-
-
-def imported(folder: str) -> set[str]:
-    """First names of all modules that the Python files of a folder import."""
-    nodes = [node for path in (ROOT / folder).rglob("*.py") for node in ast.walk(ast.parse(path.read_text()))]
-    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
-    return {name.partition(".")[0] for name in names}
-
-
-def test_every_imported_package_is_a_requirement() -> None:
-    outside = (imported("core") | imported("sweep")) - sys.stdlib_module_names - {"core", "sweep"}
-    assert {"numpy", "mlflow", "optuna"} <= outside
-    providers = packages_distributions() | {"cupy": ["cupy-cuda12x"]}
-    required = {requirement.name for requirement in REQUIREMENTS}
-    assert {name for name in outside if required.isdisjoint(providers.get(name, [name]))} == set()
-
-
-def test_help_lists_every_target() -> None:
-    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert phony
-    text = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
-    assert re.findall(r"^  ([a-z-]+) +\S", text, re.MULTILINE) == [n for n in phony[1].split() if n[0] != "_"]
 
 
 @pytest.mark.parametrize(
@@ -177,6 +124,14 @@ def test_an_interrupted_installation_is_made_anew(machine: Machine, before: str)
     assert not (machine.folder / ".venv" / "half").exists()
 
 
+def test_two_at_once_install_once(machine: Machine) -> None:
+    with ThreadPoolExecutor() as pool:
+        both = list(pool.map(lambda _: machine.setup(SECONDS_OF_PIP="1"), range(2)))
+    assert [done.returncode for done in both] == [0, 0]
+    assert "Another installation is going on" in both[0].stdout + both[1].stdout
+    assert machine.installs() == ["."]
+
+
 def test_a_venv_whose_python_has_gone_is_made_anew(machine: Machine) -> None:
     machine.setup()
     (machine.folder / ".venv" / "bin" / "python").unlink()
@@ -186,7 +141,7 @@ def test_a_venv_whose_python_has_gone_is_made_anew(machine: Machine) -> None:
 
 
 def test_a_failure_of_pip_is_said_in_one_line(machine: Machine) -> None:
-    machine.command("python3", PYTHON.replace('echo "$@" >>installs', "exit 1"))
+    machine.command("python3", PYTHON.replace("sleep", "exit 1 #"))
     failed = machine.setup()
     assert failed.returncode == 2
     assert "error: pip could not install" in failed.stderr

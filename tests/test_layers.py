@@ -1,0 +1,84 @@
+"""Who may import whom: the arrows of the architecture, read from the sources."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = sorted(path for folder in ("core", "sweep") for path in (ROOT / folder).rglob("*.py"))
+NAMES = [path.relative_to(ROOT).as_posix() for path in SOURCES]
+
+# Libraries that one file alone may import, wherever in it.
+ONLY = {
+    "mlflow": "core/tracking.py",
+    "sqlalchemy": "core/tracking.py",
+    "optuna": "sweep/study.py",
+    "cupy": "core/ops/gpu.py",
+    "matplotlib": "core/figures.py",
+    "dask": "sweep/cluster.py",
+    "distributed": "sweep/cluster.py",
+    "torch": None,
+}
+# What a file of core may import as it loads, besides the standard library and core; all else waits until it is used.
+AT_LOAD = {"numpy", "threadpoolctl"}
+AT_LOAD_OF = {
+    "core/tracking.py": {"mlflow", "sqlalchemy"},
+    "core/figures.py": {"matplotlib"},
+    "core/ops/gpu.py": {"cupy"},
+}
+
+
+def imported(node: ast.AST) -> Iterator[str]:
+    """Top-level packages that an import statement names."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name.partition(".")[0] for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        assert node.level == 0, "imports are absolute"
+        yield (node.module or "").partition(".")[0]
+
+
+def at_load(node: ast.AST) -> Iterator[ast.AST]:
+    """The statements below node that run when the module loads: not those in functions or for type checkers."""
+    for child in ast.iter_child_nodes(node):
+        checking = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
+        if not checking and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield child
+            yield from at_load(child)
+
+
+def packages(name: str, *, loading: bool) -> set[str]:
+    tree = ast.parse((ROOT / name).read_text())
+    return {package for node in (at_load(tree) if loading else ast.walk(tree)) for package in imported(node)}
+
+
+def test_the_sources_are_found() -> None:
+    assert {"core/train.py", "core/ops/gpu.py", "sweep/study.py"} <= set(NAMES)
+    assert "numpy" in packages("core/train.py", loading=True)
+    assert "sklearn" in packages("core/data.py", loading=False) - packages("core/data.py", loading=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_library_is_imported_in_its_one_file(name: str) -> None:
+    for library in packages(name, loading=False) & set(ONLY):
+        assert name == ONLY[library]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("core/")])
+def test_core_knows_nothing_of_the_sweep_and_loads_little(name: str) -> None:
+    assert "sweep" not in packages(name, loading=False)
+    allowed = {"core", *sys.stdlib_module_names, *AT_LOAD, *AT_LOAD_OF.get(name, ())}
+    assert packages(name, loading=True) <= allowed
+
+
+@pytest.mark.parametrize("module", ["core.train", "core.checkpoint", "core.evaluate", "core.data", "sweep.__main__"])
+def test_loading_a_module_loads_no_heavy_library(module: str) -> None:
+    heavy = "{'mlflow', 'optuna', 'matplotlib', 'sklearn', 'pooch', 'rich', 'cupy'}"
+    code = f"import sys, {module}; sys.exit(', '.join({heavy} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
