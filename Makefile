@@ -35,13 +35,14 @@ plan: _runtime ## what a sweep would train, with its memory and time; trains not
 	@$(python) -m sweep plan $(EXPERIMENT) $(ARGS)
 
 ui: _runtime ## MLflow's page of all runs, at PORT of this machine; Ctrl-C ends it
-	@echo "MLflow's page opens at http://127.0.0.1:$(PORT) in about 10 seconds; Ctrl-C ends it."
+	@echo "Starting MLflow's page takes about 10 seconds."
 	@$(python) -m sweep ui --port $(PORT) $(ARGS)
 
-data: _runtime ## fetch CIFAR-10 (170 MB) into data/
-	@$(python) -m core.data $(ARGS)
+data: _runtime ## fetch CIFAR-10 into data/ (163 MB, a minute or two)
+	@$(python) -m core.cifar10 $(ARGS)
 
 test: _dev ## run the tests: no GPU, network or data set needed
+	@echo "Running the tests: about a minute."
 	@$(python) -m pytest $(ARGS)
 
 check: _dev ## ruff and mypy

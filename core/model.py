@@ -148,6 +148,9 @@ def architecture_of(model: Mapping[str, np.ndarray], input_shape: tuple[int, int
         raise InputError(
             f"the model has arrays {', '.join(model) or '(none)'}: it needs w1, b1, gamma1, ... of a conv net"
         )
+    for i in range(1, blocks + 2):
+        if model[f"w{i}"].ndim != (axes := 4 if i <= blocks else 2):
+            raise InputError(f"the model's w{i} has shape {model[f'w{i}'].shape}; it must have {axes} axes")
     filters = tuple(int(model[f"w{i}"].shape[0]) for i in range(1, blocks + 1))
     architecture = Architecture(input_shape, filters, int(model[f"w{blocks + 1}"].shape[-1]))
     for name, shape in parameter_shapes(architecture).items():

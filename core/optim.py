@@ -42,7 +42,8 @@ def clip_by_global_norm(ops: Ops, gradients: Model, limit: Array) -> None:
 def _shrink(ops: Ops, square: Array, limit: Array) -> Array:
     """limit / norm where the norm exceeds limit, else 1."""
     norm = ops.xp.sqrt(square)
-    return ops.xp.where(norm > limit, limit / norm, ops.xp.ones_like(norm))
+    one = ops.xp.ones_like(norm)
+    return ops.xp.where(norm > limit, limit, one) / ops.xp.where(norm > limit, norm, one)
 
 
 def sgd(model: Model, gradients: Model, lr: Array) -> None:

@@ -34,13 +34,13 @@ def code_version() -> str:
     return found.stdout.strip()
 
 
-def environment(backend: str) -> dict[str, str]:
+def environment(backend: str, device: str) -> dict[str, str]:
     """What a result was computed with: code, backend, device, system and package versions, as plain text."""
     packages = ("numpy", "optuna", "mlflow", "matplotlib", "scikit-learn", "cupy-cuda12x", "cupy-cuda13x")
     return {
         "code": code_version(),
         "backend": backend,
-        "device": _processor(),
+        "device": device,
         "python": platform.python_version(),
         "system": platform.platform(),
         "packages": ", ".join(f"{name} {version}" for name in packages if (version := _version(name))),
@@ -61,7 +61,8 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The CPU's name and how many of its cores this process may use."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

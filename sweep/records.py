@@ -12,6 +12,7 @@ from typing import Any
 
 from core import checkpoint, figures
 from core.data import Dataset
+from core.ops import Ops
 from core.project import environment
 from core.tracking import DatasetInfo, Tracker
 from core.train import Metrics, TrialResult
@@ -29,9 +30,9 @@ def experiment_name(experiment: Experiment, data: Dataset) -> str:
 class Records:
     """The MLflow side of one experiment on one data set."""
 
-    def __init__(self, tracker: Tracker, experiment: Experiment, data: Dataset, backend: str) -> None:
+    def __init__(self, tracker: Tracker, experiment: Experiment, data: Dataset, ops: Ops) -> None:
         self.tracker, self._experiment, self._data = tracker, experiment, data
-        self._environment = environment(backend)
+        self._environment = environment(ops.name, ops.device)
         tags = {"data.name": data.name, "data.sha256": data.sha256}
         tags["mlflow.experimentKind"] = "custom_model_development"  # the page opens on runs, not on language models
         self._id = tracker.experiment(experiment_name(experiment, data), tags)
@@ -40,13 +41,17 @@ class Records:
         data = {"data.name": self._data.name, "data.source": self._data.source, "data.sha256": self._data.sha256}
         return {"kind": kind, "stage": stage, "data.seed": str(self._experiment.seed)} | data | self._environment
 
-    def stage(self, stage: Stage, inherited: dict[str, Any]) -> str:
-        """The stage's run: the one it had, running again, or a new one. One for each set of fixed values."""
+    def stage(self, stage: Stage, inherited: dict[str, Any], reopen: bool) -> tuple[str, bool]:
+        """The stage's run, the one it had (running again on reopen) or a new one, and whether it is complete.
+
+        A stage has one run for each set of fixed values, so that a grid that grew stays one table.
+        """
         fixed = stage.settings | inherited
         fingerprint = json.dumps(fixed | {"seed": self._experiment.seed}, sort_keys=True)
         for run in self.tracker.runs(self._id, kind="stage", stage=stage.name, fingerprint=fingerprint):
-            self.tracker.reopen(run.run_id)
-            return run.run_id
+            if reopen:
+                self.tracker.reopen(run.run_id)
+            return run.run_id, run.status in ("FINISHED", "FAILED") and "trials_finished" in run.metrics
         run_id = self.tracker.start(
             self._id,
             f"{stage.name} stage",
@@ -54,11 +59,12 @@ class Records:
             tags=self._tags("stage", stage.name) | {"fingerprint": fingerprint},
         )
         self.tracker.log_text(run_id, self._experiment.text, self._experiment.path.name)
-        return run_id
+        return run_id, False
 
-    def trials(self, stage: Stage) -> dict[str, str]:
-        """Status of every trial's run of the stage, by run id."""
-        return {run.run_id: run.status for run in self.tracker.runs(self._id, kind="trial", stage=stage.name)}
+    def runs(self, stage: Stage, kind: str | None = None) -> dict[str, str]:
+        """Status of every run of the stage by run id; of one kind, "stage" or "trial", if it is named."""
+        tags = {"stage": stage.name} | ({"kind": kind} if kind else {})
+        return {run.run_id: run.status for run in self.tracker.runs(self._id, **tags)}
 
     def start_trial(self, cell: Cell, parent: str) -> str:
         """A run for a trial that starts training."""

@@ -88,26 +88,30 @@ class Sweep:
         Raises Interrupted when a signal stopped it, after all records were closed: the same call goes on.
         """
         cells = self.cells(stage, points)
+        run_id = None
         with self._lock(), self.signals.active():
-            with self.signals.held():
-                records = Records(tracker, self.experiment, self.data, self.ops.name)
-                study = Study(self._journal, stage, cells)
-                self._reconcile(study, records, stage)
-                run_id = records.stage(stage, self._inherited(stage))
-            known = records.trials(stage)
-            done = {key: o for key, o in self.outcomes(stage, cells).items() if o.run_id in known}
-            todo = [cell for cell in cells if cell.key not in done]
+            records = Records(tracker, self.experiment, self.data, self.ops)
             try:
+                with self.signals.held():
+                    study = Study(self._journal, stage, cells)
+                    self._reconcile(study, records, stage)
+                    known = records.runs(stage, "trial")
+                    done = {key for key, outcome in self.outcomes(stage, cells).items() if outcome.run_id in known}
+                    todo = [cell for cell in cells if cell.key not in done]
+                    run_id, complete = records.stage(stage, self._inherited(stage), reopen=bool(todo))
                 self._train_all(stage, todo, len(cells), study, records, run_id)
+                rows = ranking.ranked(cells, self.outcomes(stage, cells))
+                if todo or not complete:
+                    with self.signals.held():
+                        records.end_stage(run_id, rows)
             except BaseException as error:
-                records.break_off(run_id, *_ending(error))
+                if run_id:
+                    with self.signals.held():
+                        records.break_off(run_id, *_ending(error))
                 raise
             finally:
                 self.display.end()
-            rows = ranking.ranked(cells, self.outcomes(stage, cells))
-            with self.signals.held():
-                records.end_stage(run_id, rows)
-            return StageResult(stage.name, run_id, rows, len(todo))
+        return StageResult(stage.name, run_id, rows, len(todo))
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
@@ -128,10 +132,10 @@ class Sweep:
     def _reconcile(self, study: Study, records: Records, stage: Stage) -> None:
         """Close what a process that is gone left open. Its cells are trained again."""
         study.close_abandoned()
-        for run_id, status in records.trials(stage).items():
+        for run_id, status in records.runs(stage).items():
             if status == "RUNNING":
-                records.break_off(run_id, "KILLED", "the process that trained it ended")
-                self.display.note(f"run {run_id} was left unfinished by a process that ended: marked KILLED")
+                records.break_off(run_id, "KILLED", "its process ended without closing it")
+                self.display.note(f"run {run_id} was left open by a process that ended: marked KILLED")
 
     def _train_all(
         self, stage: Stage, todo: Sequence[Cell], total: int, study: Study, records: Records, parent: str
@@ -166,9 +170,10 @@ class Sweep:
                         self._record(report, running, study, records)
                     self.display.epoch(group, report)
             except BaseException as error:
-                for unfinished in running.values():
-                    records.break_off(unfinished.run_id, *_ending(error))
-                    study.tell(unfinished.trial, None)
+                with self.signals.held():
+                    for unfinished in running.values():
+                        records.break_off(unfinished.run_id, *_ending(error))
+                        study.tell(unfinished.trial, None)
                 raise
 
     def _start(self, group: Sequence[Cell], study: Study, records: Records, parent: str) -> dict[int, _Running]:

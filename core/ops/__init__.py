@@ -24,6 +24,7 @@ class Ops:
     """A backend. Signatures are those of core.ops.reference; a test compares them."""
 
     name: str
+    device: str  # what computes, for the records
     xp: ModuleType  # numpy or cupy: makes and holds the arrays
     to_host: Operation  # array -> numpy.ndarray
     concurrency: int | None  # trials that compute at the same time; None: all of a group

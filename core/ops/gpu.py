@@ -32,4 +32,12 @@ def map_trials(function: Callable[[slice], Any], trials: int) -> list[Any]:
     return [function(slice(0, trials))]
 
 
-OPS = replace(reference.OPS, name="gpu", xp=cupy, to_host=cupy.asnumpy, concurrency=None, map_trials=map_trials)
+OPS = replace(
+    reference.OPS,
+    name="gpu",
+    device=cupy.cuda.runtime.getDeviceProperties(0)["name"].decode(),
+    xp=cupy,
+    to_host=cupy.asnumpy,
+    concurrency=None,
+    map_trials=map_trials,
+)

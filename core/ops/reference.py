@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -19,7 +20,7 @@ from threadpoolctl import ThreadpoolController
 
 from core.config import EPSILON, PAD, POOL
 from core.ops import Ops
-from core.project import available_cores
+from core.project import available_cores, processor
 from core.random import Array, Purpose, uniform
 from core.step import make_step
 
@@ -40,12 +41,10 @@ def _per_channel(v: Array) -> Array:
 
 
 def _patches(x: Array, kernel: int, stride: int, pad: int) -> Array:
-    """The windows that a convolution sees: (N, C, H, W) -> (N, C * K * K, OH * OW). A negative pad crops."""
+    """The windows that a convolution sees: (N, C, H, W) -> (N, C * K * K, OH * OW)."""
     xp = _module(x)
     n, c, height, width = x.shape
-    if pad < 0:
-        x = x[:, :, -pad:pad, -pad:pad]
-    elif pad:
+    if pad:
         padded = xp.zeros((n, c, height + 2 * pad, width + 2 * pad), x.dtype)
         padded[:, :, pad:-pad, pad:-pad] = x
         x = padded
@@ -385,6 +384,7 @@ def map_trials(function: Callable[[slice], Any], trials: int) -> list[Any]:
 
 OPS = Ops(
     name="reference",
+    device=processor(),
     xp=np,
     to_host=np.asarray,
     concurrency=available_cores(),

@@ -1,0 +1,144 @@
+"""A model's file: whole or refused, whatever happened to its bytes."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core import checkpoint
+from core.config import Architecture, Settings
+from core.errors import InputError
+from core.model import architecture_of, initial_model
+
+SMALL = Architecture((2, 6, 7), (3, 4), 5)
+
+
+def model() -> dict[str, np.ndarray]:
+    return {name: values[0] for name, values in initial_model(SMALL, [Settings()]).items()}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A small file, so that every byte of it can be tried."""
+    path = tmp_path / "model.npz"
+    checkpoint.save_model(path, {"w1": np.arange(6, dtype=np.float32).reshape(2, 3), "b1": np.ones(2, np.float32)})
+    return path
+
+
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "model.npz"
+    checkpoint.save_model(path, model())
+    loaded = checkpoint.load_model(path)
+    assert list(loaded) == list(model())
+    for name, values in model().items():
+        assert loaded[name].dtype == np.float32
+        np.testing.assert_array_equal(loaded[name], values)
+    assert architecture_of(loaded, (2, 6, 7)) == SMALL
+    assert [left.name for left in tmp_path.iterdir()] == ["model.npz"]
+
+
+def test_a_file_of_the_published_layout_loads(tmp_path: Path) -> None:
+    """Published files hold float64, also of scalars, and are compressed or not."""
+    arrays = {name: values.astype(np.float64) for name, values in model().items()}
+    for save in (np.savez, np.savez_compressed):
+        save(tmp_path / "published.npz", **arrays, best_val_acc=np.float64(0.7), epoch=np.array(12))
+        loaded = checkpoint.load_model(tmp_path / "published.npz")
+        assert architecture_of(loaded, (2, 6, 7)) == SMALL
+        np.testing.assert_array_equal(loaded["w3"], model()["w3"])
+        assert loaded["epoch"] == 12
+
+
+def test_a_failed_save_leaves_the_old_file_and_nothing_else(file: Path) -> None:
+    before = file.read_bytes()
+    with pytest.raises(ValueError, match="allow_pickle"):
+        checkpoint.save_model(file, {"w1": np.ones(1000), "b1": np.array([object()])})
+    assert file.read_bytes() == before
+    assert list(file.parent.iterdir()) == [file]
+
+
+def check_bytes(path: Path, damaged: bytes, expected: dict[str, np.ndarray]) -> bool:
+    """True if the damage is refused; whatever is not refused must be what was saved."""
+    path.write_bytes(damaged)
+    try:
+        loaded = checkpoint.load_model(path)
+    except InputError as error:
+        assert str(path) in str(error)
+        assert "\n" not in str(error)
+        return True
+    assert list(loaded) == list(expected)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(loaded[name], values)
+        assert loaded[name].shape == values.shape
+    return False
+
+
+def test_a_file_cut_short_is_refused(file: Path) -> None:
+    whole, expected = file.read_bytes(), checkpoint.load_model(file)
+    for length in range(len(whole)):
+        assert check_bytes(file, whole[:length], expected), length
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_a_flipped_bit_is_refused_or_does_no_harm(file: Path, bit: int) -> None:
+    whole, expected = file.read_bytes(), checkpoint.load_model(file)
+    refused = 0
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << bit
+        refused += check_bytes(file, bytes(damaged), expected)
+    assert refused > len(whole) / 2
+
+
+def npz(**arrays: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    return stream.getvalue()
+
+
+def zipped(**members: bytes) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def npy(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is not a readable .npz"),
+        (b"hello", "is not a readable .npz"),
+        (npy(np.ones(3)), "is not a readable .npz"),
+        (npz(w1=np.array([print])), "is not a readable .npz"),
+        (zipped(w1=b"text"), "is not a readable .npz"),
+        (zipped(**{"w1.npy": b"text"}), "is not a readable .npz"),
+        (npz(w1=np.array(["a"])), "w1 holds <U1, not numbers"),
+        (npz(w1=np.array([1j])), "w1 holds complex128, not numbers"),
+        (npz(w1=np.array([1.0, np.nan])), "w1 holds nan, inf or a number beyond float32"),
+        (npz(w1=np.array([np.inf])), "w1 holds nan, inf or a number beyond float32"),
+        (npz(w1=np.array([1e300])), "w1 holds nan, inf or a number beyond float32"),
+    ],
+)
+def test_what_is_no_model_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "bad.npz"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message) as caught:
+        checkpoint.load_model(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no file"):
+        checkpoint.load_model(tmp_path / "none.npz")
+    with pytest.raises(InputError, match="is not a readable"):
+        checkpoint.load_model(tmp_path)
