@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 TRAIN, VALIDATION = "#0072b2", "#d55e00"  # from the colour-blind-safe palette of Okabe & Ito (2008)
@@ -32,6 +33,27 @@ def curves(history: Sequence[dict[str, float]], best_epoch: int, title: str) -> 
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend()
+    return figure
+
+
+def overlay(accuracies: Mapping[str, Sequence[float]], winner: str, title: str) -> Figure:
+    """Validation accuracy by epoch of all trials of a stage, the winner's drawn bold.
+
+    accuracies  by the trial's name: that of each epoch, from epoch 1
+    """
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for name, values in accuracies.items():
+        if name != winner:
+            axes.plot(range(1, len(values) + 1), values, color=TRAIN, alpha=0.35, linewidth=1)
+    others = Line2D([], [], color=TRAIN, alpha=0.35, label=f"the other {len(accuracies) - 1} trials")
+    best = accuracies[winner]
+    axes.plot(range(1, len(best) + 1), best, color=VALIDATION, linewidth=2.5, marker=".", label=winner)
+    axes.set(title=title, xlabel="epoch", ylabel="validation accuracy")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    axes.legend(handles=[axes.lines[-1], others], loc="lower right")
     return figure
 
 

@@ -113,6 +113,7 @@ class Records:
         """The ranked table, the winner, and the stage's status. The winner's run is tagged, and only that one."""
         self.tracker.log_text(run_id, ranking.to_csv(rows), "summary.csv")
         self.tracker.log_text(run_id, ranking.to_markdown(rows), "summary.md")
+        self.tracker.set_tags(run_id, {"mlflow.note.content": ranking.to_markdown(rows)})
         best = ranking.winner(rows)
         finished = sum(row.outcome.status == "finished" for row in rows)
         metrics: dict[str, float] = {"trials_finished": finished, "trials_failed": len(rows) - finished}
@@ -121,8 +122,20 @@ class Records:
                 self.tracker.set_tags(row.outcome.run_id, {"winner": str(row is best).lower()})
             self.tracker.set_tags(run_id, {"winner.run_id": best.outcome.run_id, "winner.name": best.cell.name})
             metrics["best_val_accuracy"] = best.outcome.best_val_accuracy
+            self._log_overlay(run_id, rows, best)
         self.tracker.log_metrics(run_id, metrics)
         self.tracker.finish(run_id, "FINISHED" if best else "FAILED")
+
+    def _log_overlay(self, run_id: str, rows: Sequence[ranking.Row], best: ranking.Row) -> None:
+        runs = {run.run_id: run for run in self.tracker.runs(self._id, kind="trial", stage=best.cell.stage)}
+        accuracies = {}
+        for row in rows:
+            with open(self.tracker.artifact(runs[row.outcome.run_id], "history.csv"), encoding="utf-8") as file:
+                accuracies[row.cell.name] = [float(line["val_accuracy"]) for line in csv.DictReader(file)]
+        title = f"{best.cell.stage}: {len(rows)} trials on {self._data.name}"
+        with tempfile.TemporaryDirectory() as name:
+            figures.save(figures.overlay(accuracies, best.cell.name, title), Path(name) / "curves.png")
+            self.tracker.log_files(run_id, Path(name))
 
 
 def _write_history(path: Path, history: Sequence[Metrics]) -> None:

@@ -15,17 +15,17 @@ from core.errors import InputError
 from core.model import architecture_of, initial_model
 
 SMALL = Architecture((2, 6, 7), (3, 4), 5)
+TINY = Architecture((1, 2, 2), (1,), 2)  # whose file is so small that every byte of it can be tried
 
 
-def model() -> dict[str, np.ndarray]:
-    return {name: values[0] for name, values in initial_model(SMALL, [Settings()]).items()}
+def model(architecture: Architecture = SMALL) -> dict[str, np.ndarray]:
+    return {name: values[0] for name, values in initial_model(architecture, [Settings()]).items()}
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """A small file, so that every byte of it can be tried."""
     path = tmp_path / "model.npz"
-    checkpoint.save_model(path, {"w1": np.arange(6, dtype=np.float32).reshape(2, 3), "b1": np.ones(2, np.float32)})
+    checkpoint.save_model(path, model(TINY))
     return path
 
 
@@ -60,37 +60,34 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(file: Path) -> None:
     assert list(file.parent.iterdir()) == [file]
 
 
-def check_bytes(path: Path, damaged: bytes, expected: dict[str, np.ndarray]) -> bool:
-    """True if the damage is refused; whatever is not refused must be what was saved."""
+def refused(path: Path, damaged: bytes) -> bool:
+    """Whether the file, so damaged, is refused as a model; a file that is taken must be what was saved."""
     path.write_bytes(damaged)
     try:
         loaded = checkpoint.load_model(path)
+        assert architecture_of(loaded, TINY.input_shape) == TINY
     except InputError as error:
-        assert str(path) in str(error)
         assert "\n" not in str(error)
         return True
-    assert list(loaded) == list(expected)
-    for name, values in expected.items():
+    for name, values in model(TINY).items():
         np.testing.assert_array_equal(loaded[name], values)
-        assert loaded[name].shape == values.shape
     return False
 
 
 def test_a_file_cut_short_is_refused(file: Path) -> None:
-    whole, expected = file.read_bytes(), checkpoint.load_model(file)
-    for length in range(len(whole)):
-        assert check_bytes(file, whole[:length], expected), length
+    whole = file.read_bytes()
+    assert all(refused(file, whole[:length]) for length in range(len(whole)))
+    assert not refused(file, whole)
 
 
-@pytest.mark.parametrize("bit", range(8))
-def test_a_flipped_bit_is_refused_or_does_no_harm(file: Path, bit: int) -> None:
-    whole, expected = file.read_bytes(), checkpoint.load_model(file)
-    refused = 0
-    for place in range(len(whole)):
+def test_a_flipped_bit_is_refused_or_does_no_harm(file: Path) -> None:
+    whole = file.read_bytes()
+    found = 0
+    for place, bit in enumerate(np.random.default_rng(0).integers(0, 8, len(whole))):
         damaged = bytearray(whole)
         damaged[place] ^= 1 << bit
-        refused += check_bytes(file, bytes(damaged), expected)
-    assert refused > len(whole) / 2
+        found += refused(file, bytes(damaged))
+    assert found > len(whole) / 2  # the rest are dates, versions and the like
 
 
 def npz(**arrays: np.ndarray) -> bytes:

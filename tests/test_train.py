@@ -1,0 +1,205 @@
+"""Training a group: each trial on its own, early stop, best weights, failure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import small_images
+
+from core import model as network
+from core.batches import Images, shuffled_batches
+from core.config import Architecture, Hyperparameters, Settings
+from core.ops.reference import OPS
+from core.train import TrialResult, evaluate, train_group
+
+SMALL = Architecture((1, 6, 7), (3, 4), 3)
+BASE = Settings(filters="3x4", epochs=4, batch_size=16, lr=0.05)
+NINE = [
+    BASE,
+    replace(BASE, seed=1),
+    replace(BASE, lr=0.2, dropout=0.0, epochs=2),
+    replace(BASE, reg=0.0, dropout=0.9, patience=1),
+    replace(BASE, lr=1e-6, patience=1),
+    replace(BASE, gradient="sum", clip=1.0, seed=2**62),
+    replace(BASE, schedule="cosine", clip_global=0.5, epochs=3),
+    replace(BASE, initial="xavier", clip=0.0, seed=1),
+    replace(BASE, lr=1e30, clip=0.0, gradient="sum"),
+]
+
+
+def images(count: int, seed: int) -> Images:
+    return Images.on_device(OPS, *small_images(count, seed), 1 / 255)
+
+
+TRAIN, VALIDATION = images(60, 0), images(40, 1)
+
+
+def train(trials: Sequence[Settings], data_seed: int = 0) -> list[TrialResult]:
+    """The trials' results in their order; every trial ends once."""
+    results: dict[int, TrialResult] = {}
+    for report in train_group(OPS, SMALL, trials, TRAIN, VALIDATION, data_seed=data_seed):
+        assert not report.ended.keys() & results.keys()
+        assert report.ended.keys() <= report.metrics.keys()
+        results |= report.ended
+    return [results[t] for t in range(len(trials))]
+
+
+def same(one: TrialResult, other: TrialResult) -> None:
+    """Equal bit for bit, but for the time that epochs took."""
+    assert (one.status, one.reason, one.best_epoch) == (other.status, other.reason, other.best_epoch)
+    assert len(one.history) == len(other.history)
+    for ours, theirs in zip(one.history, other.history, strict=True):
+        np.testing.assert_equal(ours | {"epoch_seconds": 0}, theirs | {"epoch_seconds": 0})
+    np.testing.assert_equal(one.model, other.model)
+
+
+@pytest.fixture(scope="module")
+def nine() -> list[TrialResult]:
+    return train(NINE)
+
+
+def test_members_of_the_group_leave_at_different_times(nine: list[TrialResult]) -> None:
+    assert len({len(result.history) for result in nine}) == 4
+    assert [result.status for result in nine] == ["finished"] * 8 + ["failed"]
+    assert len({result.history[0]["train_loss"] for result in nine}) == 9
+
+
+@pytest.mark.parametrize("trial", range(9))
+def test_a_trial_alone_equals_the_trial_in_a_group(nine: list[TrialResult], trial: int) -> None:
+    same(train([NINE[trial]])[0], nine[trial])
+
+
+def test_the_order_of_trials_is_the_order_of_results(nine: list[TrialResult]) -> None:
+    order = [3, 8, 0, 6, 1, 7, 5, 2, 4]
+    for result, t in zip(train([NINE[t] for t in order]), order, strict=True):
+        same(result, nine[t])
+
+
+def test_a_rerun_is_equal_and_other_data_seeds_are_not(nine: list[TrialResult]) -> None:
+    for result, again, other in zip(nine, train(NINE), train(NINE, data_seed=1), strict=True):
+        same(result, again)
+        assert result.history[0]["train_loss"] != other.history[0]["train_loss"]
+
+
+def test_nan_stays_in_its_trial(nine: list[TrialResult], monkeypatch: pytest.MonkeyPatch) -> None:
+    untouched = network.initial_model
+
+    def poisoned(*arguments: object) -> network.Model:
+        model = untouched(*arguments)
+        model["w2"][1] = np.nan
+        return model
+
+    monkeypatch.setattr(network, "initial_model", poisoned)
+    results = train(NINE)
+    for t in {*range(9)} - {1}:
+        same(results[t], nine[t])
+    assert (results[1].status, results[1].reason) == ("failed", "train_loss became nan in epoch 1")
+    assert (results[1].model, results[1].best_epoch, results[1].best_accuracy) == (None, 0, None)
+
+
+def test_a_trial_that_diverges_ends_alone_and_says_when(nine: list[TrialResult]) -> None:
+    failed = nine[8]
+    assert failed.reason == f"train_loss became nan in epoch {len(failed.history)}"
+    assert not np.isfinite(failed.history[-1]["train_loss"])
+
+
+def test_a_trial_learns_and_says_how(nine: list[TrialResult]) -> None:
+    first, last = nine[0].history[0], nine[0].history[-1]
+    assert set(first) == {
+        *("train_loss", "train_accuracy", "val_loss", "val_accuracy"),
+        *("learning_rate", "gradient_norm", "epoch_seconds"),
+    }
+    assert last["train_loss"] < first["train_loss"]
+    rates = [epoch["learning_rate"] for epoch in nine[0].history]
+    np.testing.assert_allclose(rates, 0.05 * 0.995 ** np.arange(4), rtol=1e-14)
+    assert train([replace(BASE, epochs=20, dropout=0.0, lr=0.2)])[0].best_accuracy > 0.9
+
+
+def test_metrics_are_means_over_the_images_and_steps() -> None:
+    """At a learning rate that moves nothing, an epoch's metrics are those of the initial weights, batch by batch."""
+    still = [replace(BASE, lr=1e-30, epochs=1, clip=0.01)]
+    metrics = train(still)[0].history[0]
+    model = network.initial_model(SMALL, still)
+    losses, rights, norms = [], [], []
+    for number, chosen in enumerate(shuffled_batches(60, 16, 0, 0)):
+        group = Hyperparameters.of(still)
+        loss, right, gradients, _ = network.loss_and_gradients(OPS, SMALL, model, *TRAIN.batch(chosen), group, number)
+        losses.extend(loss[0])
+        rights.extend(right[0])
+        pulled = [g + BASE.reg * model[name] * (name in {"w1", "w2", "w3"}) for name, g in gradients.items()]
+        norms.append(np.sqrt(sum(np.sum(g**2) for g in pulled)))
+    assert (len(losses), len(norms)) == (60, 4)
+    assert metrics["train_loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+    assert metrics["train_accuracy"] == pytest.approx(np.mean(rights))
+    assert metrics["gradient_norm"] == pytest.approx(np.mean(norms), rel=1e-5)
+
+
+def test_the_kept_weights_are_those_of_the_best_epoch() -> None:
+    trials = [replace(BASE, epochs=8, lr=lr, patience=8, dropout=0.0) for lr in (0.02, 0.1, 0.5, 2.0)]
+    results = train(trials)
+    assert any(result.best_epoch < 8 for result in results)
+    for result in results:
+        accuracies = [metrics["val_accuracy"] for metrics in result.history]
+        assert result.best_accuracy == max(accuracies)
+        assert result.best_epoch == accuracies.index(max(accuracies)) + 1
+        loss, accuracy = evaluate(OPS, SMALL, {n: v[None] for n, v in result.model.items()}, VALIDATION, 16)
+        best = result.history[result.best_epoch - 1]
+        assert (loss[0], accuracy[0]) == (best["val_loss"], best["val_accuracy"])
+
+
+def run_epochs(accuracies: Sequence[float], patience: int = 5, epochs: int = 20) -> tuple[TrialResult, int]:
+    """A trial with these validation accuracies, and the epoch in which it ends; 0 if it does not."""
+    result, settings = TrialResult(), Settings(patience=patience, epochs=epochs)
+    for epoch, accuracy in enumerate(accuracies, start=1):
+        metrics = {"train_loss": 1.0, "val_loss": 1.0, "val_accuracy": accuracy}
+        if result.record(settings, metrics, {"w1": np.array(epoch)}):
+            return result, epoch
+    return result, 0
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "patience", "ends", "best"),
+    [
+        ([0.5] * 20, 5, 6, 1),
+        ([0.5, 0.4, 0.4, 0.4, 0.4, 0.4, 0.9], 5, 6, 1),
+        ([0.5, 0.4, 0.4, 0.4, 0.4, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6], 5, 11, 6),
+        ([0.1, 0.2, 0.1, 0.3], 1, 3, 2),
+        ([0.0, 0.0], 5, 0, 1),
+        ([n / 20 for n in range(20)], 5, 20, 20),
+    ],
+)
+def test_early_stop_counts_epochs_without_a_new_best(
+    accuracies: list[float], patience: int, ends: int, best: int
+) -> None:
+    result, ended = run_epochs(accuracies, patience)
+    assert (ended, result.best_epoch, result.status) == (ends, best, "finished")
+    assert result.best_accuracy == accuracies[best - 1]
+    assert result.model["w1"] == best
+
+
+@pytest.mark.parametrize("name", ["train_loss", "val_loss"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_loss_that_is_no_number_fails_the_trial_and_keeps_its_best(name: str, value: float) -> None:
+    result, _ = run_epochs([0.25, 0.5])
+    broken = {"train_loss": 1.0, "val_loss": 1.0, "val_accuracy": 0.9} | {name: value}
+    assert result.record(Settings(), broken, {"w1": np.array(3)})
+    assert (result.status, result.reason) == ("failed", f"{name} became {value} in epoch 3")
+    assert (result.best_epoch, result.best_accuracy, result.model["w1"]) == (2, 0.5, 2)
+
+
+def test_a_trial_that_stands_still_ends_in_epoch_6() -> None:
+    result = train([replace(BASE, lr=1e-30, epochs=20)])[0]
+    assert len(result.history) == result.best_epoch + 5
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(60, [16, 16, 16, 12]), (32, [16, 16]), (5, [5])])
+def test_an_epoch_sees_every_image_once_in_an_order_of_its_own(count: int, sizes: list[int]) -> None:
+    epochs = [list(shuffled_batches(count, 16, seed, epoch)) for seed, epoch in ((0, 0), (0, 1), (1, 0))]
+    for batches in epochs:
+        assert [len(batch) for batch in batches] == sizes
+        assert sorted(np.concatenate(batches)) == list(range(count))
+    orders = {tuple(np.concatenate(batches)) for batches in epochs}
+    assert len(orders) == 3
