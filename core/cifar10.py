@@ -154,6 +154,8 @@ def download(place: Path, url: str = URL, sha256: str = SHA256) -> Path:
     """
     import pooch
 
+    pooch.get_logger().setLevel("WARNING")  # its notes repeat ours
+
     folder = place / FOLDER
     if folder.is_dir():
         return folder
@@ -166,7 +168,7 @@ def download(place: Path, url: str = URL, sha256: str = SHA256) -> Path:
             Path(temporary).chmod(0o755)
             shutil.move(temporary, folder)
             Path(temporary).mkdir()  # for TemporaryDirectory to remove
-    except (OSError, ValueError, tarfile.TarError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, tarfile.TarError) as error:
         raise InputError(f"CIFAR-10 could not be downloaded from {url}: {error}") from None
     return folder
 

@@ -66,8 +66,7 @@ def refused(path: Path, damaged: bytes) -> bool:
     try:
         loaded = checkpoint.load_model(path)
         assert architecture_of(loaded, TINY.input_shape) == TINY
-    except InputError as error:
-        assert "\n" not in str(error)
+    except InputError:
         return True
     for name, values in model(TINY).items():
         np.testing.assert_array_equal(loaded[name], values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,13 +33,15 @@ def test_filters_are_read(text: str, filters: tuple[int, ...]) -> None:
     assert parse_filters(text) == filters
 
 
-@pytest.mark.parametrize("text", ["", "x", "32x", "x32", "0x32", "32x-1", "3.5", "32 x 64", "32X64", "32x64\n", "1٣", "999999"])
+@pytest.mark.parametrize(
+    "text", ["", "x", "32x", "x32", "0x32", "32x-1", "3.5", "32 x 64", "32X64", "32x64\n", "1٣", "999999"]
+)
 def test_bad_filters_are_refused(text: str) -> None:
     with pytest.raises(InputError, match='write the output channels of each block, like "32x64"'):
         parse_filters(text)
 
 
-BAD = {
+BAD: dict[str, list[Any]] = {
     "filters": ["", "32,64", 32, None],
     "lr": [0, -0.1, math.inf, math.nan, "0.1", True, None],
     "reg": [-1e-9, math.inf, math.nan, "0", False],
@@ -58,7 +61,7 @@ BAD = {
     "exp_rate": [-0.1, math.inf, math.nan],
     "lr_min": [-0.1, math.inf, math.nan],
 }
-EDGES = {
+EDGES: dict[str, list[Any]] = {
     "filters": ["1", "99999x1"],
     "lr": [1e-300, 1, 1e6],
     "reg": [0, 0.0],
@@ -85,21 +88,26 @@ def test_the_tables_name_every_setting() -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD.items() for value in values])
-def test_a_value_out_of_range_is_refused(name: str, value: object) -> None:
+def test_a_value_out_of_range_is_refused(name: str, value: Any) -> None:
     with pytest.raises(InputError, match=rf"^{name} is .+: (it must be|write) .+$") as caught:
         Settings(**{name: value})
     assert str(value) in str(caught.value)
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in EDGES.items() for value in values])
-def test_a_value_at_the_edge_is_taken(name: str, value: object) -> None:
+def test_a_value_at_the_edge_is_taken(name: str, value: Any) -> None:
     assert getattr(Settings(**{name: value}), name) == value
 
 
 def test_the_defaults_are_the_reports() -> None:
     settings = Settings()
     assert (settings.batch_size, settings.epochs, settings.patience, settings.clip) == (128, 20, 5, 5.0)
-    assert (settings.schedule, settings.decay, settings.initial, settings.gradient) == ("geometric", 0.995, "he", "mean")
+    assert (settings.schedule, settings.decay, settings.initial, settings.gradient) == (
+        "geometric",
+        0.995,
+        "he",
+        "mean",
+    )
 
 
 def test_hyperparameters_are_arrays_in_the_trials_order() -> None:
@@ -113,5 +121,7 @@ def test_hyperparameters_are_arrays_in_the_trials_order() -> None:
         "clip": [math.inf, 5.0],
         "clip_global": [math.inf, 2.0],
     }
-    assert all(values.tolist() == vars(group)[name].tolist()[1:] for name, values in vars(group.take(slice(1, 2))).items())
+    assert all(
+        values.tolist() == vars(group)[name].tolist()[1:] for name, values in vars(group.take(slice(1, 2))).items()
+    )
     assert group.seed.dtype == np.uint64

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -143,7 +144,7 @@ def test_architecture_is_read_from_the_arrays() -> None:
         (lambda m: m.update(w3=np.ones(36)), r"w3 has shape \(36,\); it must have 2 axes"),
     ],
 )
-def test_arrays_that_are_no_model_are_refused(change: object, message: str) -> None:
+def test_arrays_that_are_no_model_are_refused(change: Callable[[dict[str, np.ndarray]], object], message: str) -> None:
     model = single()
     change(model)
     with pytest.raises(InputError, match=message):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -37,12 +39,16 @@ def test_values_stay_the_same_between_versions() -> None:
     seed = np.array([7], np.uint64)
     assert random_bits(seed, Purpose.DROPOUT, 3, 3).tolist() == [[98791391, 225704122, 1032867604]]
     assert permutation(7, Purpose.ORDER, 2, 10).tolist() == [2, 1, 9, 6, 5, 7, 0, 3, 8, 4]
-    np.testing.assert_allclose(normal(seed, Purpose.INITIAL, 0, 3), [[0.23734656989947187, -0.5690867816397378, 0.41558123742694625]], rtol=1e-12)
+    np.testing.assert_allclose(
+        normal(seed, Purpose.INITIAL, 0, 3),
+        [[0.23734656989947187, -0.5690867816397378, 0.41558123742694625]],
+        rtol=1e-12,
+    )
     assert [int(purpose) for purpose in Purpose] == [0, 1, 2, 16]
 
 
 @pytest.mark.parametrize("draw", [random_bits, uniform, normal])
-def test_a_value_does_not_depend_on_the_company_of_its_seed(draw: object) -> None:
+def test_a_value_does_not_depend_on_the_company_of_its_seed(draw: Callable[..., np.ndarray]) -> None:
     together = draw(np.array([5, 2**40, 5, 0], np.uint64), Purpose.DROPOUT, 3, 11)
     assert together.shape == (4, 11)
     for seed, row in zip([5, 2**40, 5, 0], together, strict=True):
@@ -50,7 +56,7 @@ def test_a_value_does_not_depend_on_the_company_of_its_seed(draw: object) -> Non
 
 
 @pytest.mark.parametrize("draw", [random_bits, uniform])
-def test_asking_for_more_does_not_change_the_first(draw: object) -> None:
+def test_asking_for_more_does_not_change_the_first(draw: Callable[..., np.ndarray]) -> None:
     seed = np.array([5], np.uint64)
     np.testing.assert_array_equal(draw(seed, 2, 3, 6), draw(seed, 2, 3, 1001)[:, :6])
 

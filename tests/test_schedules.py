@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from core.config import Settings
 from core.schedules import SCHEDULES, learning_rates
 
-EXPECTED = {
+EXPECTED: dict[str, tuple[dict[str, Any], list[float]]] = {
     "constant": ({}, [0.1, 0.1, 0.1, 0.1, 0.1]),
     "geometric": ({"decay": 0.5}, [0.1, 0.05, 0.025, 0.0125, 0.00625]),
     "step": ({"step_factor": 0.1, "step_epochs": 2}, [0.1, 0.1, 0.01, 0.01, 0.001]),

@@ -21,12 +21,12 @@ case "$*" in
         sleep "$SECONDS_OF_PIP"
         echo "$@" >>installs
         if [ -n "$KILLED" ]; then touch .venv/half && kill -9 $PPID; fi ;;
-    *) exec {sys.executable} "$@" ;;
+    *) exec "{sys.executable}" "$@" ;;
 esac
 """
 NO_PYTHON = "#!/bin/sh\nexit 127\n"
 OLD_PYTHON = '#!/bin/sh\ncase "$*" in *version_info*) exit 1 ;; esac\n'
-NO_ENSUREPIP = f'#!/bin/sh\ncase "$*" in *ensurepip*) exit 1 ;; *) exec {sys.executable} "$@" ;; esac\n'
+NO_ENSUREPIP = f'#!/bin/sh\ncase "$*" in *ensurepip*) exit 1 ;; *) exec "{sys.executable}" "$@" ;; esac\n'
 
 
 class Machine:
@@ -91,6 +91,16 @@ def test_setup_sees_a_gpu_that_came_later(machine: Machine) -> None:
     assert machine.installs() == [".", ".[gpu]", ".[dev,gpu]"]
 
 
+def test_another_cupy_comes_into_a_new_venv(machine: Machine) -> None:
+    machine.command("nvidia-smi", "#!/bin/sh\necho 'CUDA Version: 12.8'\n")
+    machine.setup()
+    (machine.folder / ".venv" / "cupy-cuda12x").touch()
+    machine.command("nvidia-smi", "#!/bin/sh\necho 'CUDA Version: 13.0'\n")
+    machine.setup("gpu")
+    assert machine.installs() == [".[gpu]", ".[gpu13]"]
+    assert not (machine.folder / ".venv" / "cupy-cuda12x").exists()
+
+
 def test_nothing_is_done_twice(machine: Machine) -> None:
     machine.setup()
     again = machine.setup()
@@ -150,7 +160,7 @@ def test_a_failure_of_pip_is_said_in_one_line(machine: Machine) -> None:
     assert machine.installs() == ["."]
 
 
-@pytest.mark.parametrize("broken", [NO_PYTHON, OLD_PYTHON, NO_ENSUREPIP])
+@pytest.mark.parametrize("broken", [NO_PYTHON, OLD_PYTHON, NO_ENSUREPIP], ids=["none", "old", "no ensurepip"])
 def test_a_python_that_will_not_do_is_passed_over(machine: Machine, broken: str) -> None:
     machine.command("python3", broken)
     machine.command("python3.12", PYTHON)
@@ -165,6 +175,7 @@ def test_a_python_that_will_not_do_is_passed_over(machine: Machine, broken: str)
         (OLD_PYTHON, "error: no Python 3.11 or newer"),
         (NO_ENSUREPIP, "error: python3 cannot make .venv, it lacks ensurepip: install python3.1"),
     ],
+    ids=["none", "old", "no ensurepip"],
 )
 def test_no_python_is_one_line_and_status_2(machine: Machine, python: str, message: str) -> None:
     machine.command("python3", python)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,7 +88,7 @@ def test_a_rerun_is_equal_and_other_data_seeds_are_not(nine: list[TrialResult]) 
 def test_nan_stays_in_its_trial(nine: list[TrialResult], monkeypatch: pytest.MonkeyPatch) -> None:
     untouched = network.initial_model
 
-    def poisoned(*arguments: object) -> network.Model:
+    def poisoned(*arguments: Any) -> network.Model:
         model = untouched(*arguments)
         model["w2"][1] = np.nan
         return model
@@ -190,9 +191,10 @@ def test_a_loss_that_is_no_number_fails_the_trial_and_keeps_its_best(name: str, 
     assert (result.best_epoch, result.best_accuracy, result.model["w1"]) == (2, 0.5, 2)
 
 
-def test_a_trial_that_stands_still_ends_in_epoch_6() -> None:
-    result = train([replace(BASE, lr=1e-30, epochs=20)])[0]
-    assert len(result.history) == result.best_epoch + 5
+def test_trials_that_stand_still_end_in_epoch_6() -> None:
+    for result in train([replace(BASE, lr=1e-30, epochs=20, seed=seed) for seed in (0, 7)]):
+        assert len({metrics["val_accuracy"] for metrics in result.history}) == 1
+        assert (len(result.history), result.best_epoch, result.status) == (6, 1, "finished")
 
 
 @pytest.mark.parametrize(("count", "sizes"), [(60, [16, 16, 16, 12]), (32, [16, 16]), (5, [5])])

@@ -59,18 +59,20 @@ END
 }
 
 install() {
-    if [ -e .venv/unfinished ] || ! suits .venv/bin/python pip; then
+    before=$(cat .venv/gpu 2>/dev/null || echo "$gpu") # two versions of CuPy must not meet in one .venv
+    if [ -e .venv/unfinished ] || [ "$gpu" != "$before" ] || ! suits .venv/bin/python pip; then
         rm -rf .venv && mkdir .venv && touch .venv/unfinished
         "$python" -m venv .venv
     fi
     touch .venv/unfinished
     rm -f .venv/installed-*
     echo "Installing into .venv ($(.venv/bin/python --version), versions of constraints.txt): 1 GB and some minutes."
+    # shellcheck disable=SC2086 # either may be empty, and then is no word
     extras=$(echo ${what#runtime} $gpu | tr ' ' ,)
     .venv/bin/python -m pip --disable-pip-version-check install -qq -c constraints.txt -e ".${extras:+[$extras]}" ||
         fail "pip could not install the project, for the reason above; the same command tries again from nothing"
     echo "$gpu" >.venv/gpu
-    for done in runtime "$what"; do echo "$state" >".venv/installed-$done"; done
+    for each in runtime "$what"; do echo "$state" >".venv/installed-$each"; done
     rm .venv/unfinished
 }
 

@@ -1,0 +1,160 @@
+"""Data sets: what each is, how it is split, and what an .npz must be."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from core import data
+from core.errors import InputError
+
+
+def good() -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    return {
+        "x": rng.integers(0, 256, (30, 2, 5, 4), dtype=np.uint8),
+        "y": np.arange(30) % 3,
+        "x_test": rng.integers(0, 256, (7, 2, 5, 4), dtype=np.uint8),
+        "y_test": np.arange(7) % 3,
+    }
+
+
+def save(path: Path, arrays: dict[str, Any]) -> str:
+    np.savez(path, **{key: value for key, value in arrays.items() if value is not None})
+    return str(path)
+
+
+def test_digits() -> None:
+    digits = data.load("digits")
+    assert digits.x.shape == (1437, 1, 8, 8)
+    assert digits.x_test is not None
+    assert digits.x_test.shape == (360, 1, 8, 8)
+    assert (digits.x.dtype, digits.scale, len(digits.classes)) == (np.uint8, 1 / 16, 10)
+    assert digits.x.max() == 16
+    assert data.load("digits").sha256 == digits.sha256
+
+
+def test_auto_falls_back_to_digits(project: Path) -> None:
+    assert data.load().name == data.load("auto").name == "digits"
+    with pytest.raises(InputError, match="make data"):
+        data.load("cifar10")
+
+
+def test_a_split_is_shuffled_by_seed_and_loses_nothing(tmp_path: Path) -> None:
+    arrays = good() | {
+        "x": np.arange(30, dtype=np.uint8).reshape(30, 1, 1, 1).repeat(2, 1),
+        "x_test": None,
+        "y_test": None,
+    }
+    loaded = data.load(save(tmp_path / "a.npz", arrays))
+    split = loaded.split(3)
+    assert (len(split.x_train), len(split.x_validation)) == (24, 6)
+    order = np.concatenate([split.x_train, split.x_validation])[:, 0, 0, 0]
+    assert sorted(order) == list(range(30))
+    assert list(order) != list(range(30))
+    np.testing.assert_array_equal(np.concatenate([split.y_train, split.y_validation]), loaded.y[order])
+    np.testing.assert_array_equal(loaded.split(3).x_train, split.x_train)
+    assert (loaded.split(4).x_train != split.x_train).any()
+
+
+def test_own_data_keeps_its_pixels(tmp_path: Path) -> None:
+    loaded = data.load(save(tmp_path / "my data.npz", good() | {"classes": np.array(["a", "b", "c"])}))
+    assert (loaded.name, loaded.scale, loaded.classes) == ("my_data", 1 / 255, ("a", "b", "c"))
+    np.testing.assert_array_equal(loaded.x, good()["x"])
+    floats = data.load(save(tmp_path / "f.npz", {"x": np.full((6, 5, 4), 0.5), "y": np.arange(6) % 2}))
+    assert (floats.x.shape, floats.x.dtype, floats.scale) == ((6, 1, 5, 4), np.float32, 1.0)
+    assert floats.x_test is None
+
+
+def test_the_hash_tells_any_change(tmp_path: Path) -> None:
+    hashes = {data.load(save(tmp_path / "a.npz", good())).sha256}
+    for key in good():
+        changed = good()
+        changed[key] = changed[key].copy()
+        changed[key].flat[-1] ^= 1
+        hashes.add(data.load(save(tmp_path / "a.npz", changed)).sha256)
+    hashes.add(data.load(save(tmp_path / "a.npz", good() | {"x_test": None, "y_test": None})).sha256)
+    assert len(hashes) == 6
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "no x": ({"x": None}, "no array x"),
+    "no y": ({"y": None}, "no array y"),
+    "objects": ({"x": np.array([{}] * 30, object)}, "x holds Python objects"),
+    "object labels": ({"y": np.array([0, 1, "2"] * 10, object)}, "y holds Python objects"),
+    "two axes": ({"x": np.zeros((30, 5), np.uint8)}, r"x has shape \(30, 5\)"),
+    "no pixel": ({"x": np.zeros((30, 2, 0, 4), np.uint8)}, "x has shape"),
+    "signed pixels": ({"x": np.zeros((30, 2, 5, 4), int)}, "x holds int64"),
+    "nan": ({"x": np.full((30, 2, 5, 4), np.nan), "x_test": None, "y_test": None}, "nan"),
+    "lengths": ({"y": np.arange(29) % 3}, "29 labels for 30 images"),
+    "float labels": ({"y": np.arange(30) % 3 / 1.0}, "y is float64"),
+    "negative label": ({"y": np.arange(30) % 3 - 1}, "labels from -1 to 1"),
+    "huge label": ({"y": np.arange(30) * 10**9}, "labels from 0"),
+    "one class": ({"y": np.zeros(30, int), "y_test": np.zeros(7, int)}, "1 classes"),
+    "half a test": ({"y_test": None}, "only one of x_test and y_test"),
+    "test of another shape": ({"x_test": np.zeros((7, 2, 5, 5), np.uint8)}, "they must be alike"),
+    "test of another type": ({"x_test": np.zeros((7, 2, 5, 4))}, "they must be alike"),
+    "few images": ({"x": good()["x"][:4], "y": np.arange(4) % 3}, "at least 5"),
+    "class names": ({"classes": np.array(["a", "b"])}, "at least 3 names"),
+    "class numbers": ({"classes": np.arange(3)}, "at least 3 names"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_arrays_get_one_clear_line(tmp_path: Path, case: str) -> None:
+    changes, expected = BAD[case]
+    path = save(tmp_path / "bad.npz", good() | changes)
+    with pytest.raises(InputError, match=expected) as caught:
+        data.load(path)
+    assert "bad.npz" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "|u1", "fortran_order": False, "shape": (10**6, 3, 300, 300)}
+    )
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w") as archive:
+        archive.writestr("x.npy", header.getvalue())
+        archive.writestr("y.npy", header.getvalue())
+    with pytest.raises(InputError, match="GiB"):
+        data.load(str(tmp_path / "bomb.npz"))
+
+
+def test_truncated_and_flipped_files_give_clear_errors_or_the_same_data(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    whole = Path(save(path, good())).read_bytes()
+    reference = data.load(str(path)).sha256
+    rng = np.random.default_rng(1)
+    variants = [whole[:length] for length in rng.integers(0, len(whole), 60)]
+    for place in rng.integers(0, len(whole), 200):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << rng.integers(8)
+        variants.append(bytes(flipped))
+    refused = 0
+    for variant in variants:
+        path.write_bytes(variant)
+        try:
+            assert data.load(str(path)).sha256 == reference
+        except InputError:
+            refused += 1
+    assert refused > 100
+
+
+def test_unknown_names(project: Path) -> None:
+    with pytest.raises(InputError, match='data is "mnist": it must be auto, cifar10, digits'):
+        data.load("mnist")
+    with pytest.raises(InputError, match="there is no file"):
+        data.load("none.npz")
+
+
+def test_the_line_says_what_was_chosen() -> None:
+    line = data.describe(data.load("digits"))
+    for part in ("digits", "1437", "1x8x8", "360 for test", "10 classes"):
+        assert part in line
