@@ -1,0 +1,154 @@
+"""python -m core.evaluate on real runs and on files."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core import checkpoint, data, ops
+from core.evaluate import evaluate_model, main
+from core.tracking import RunInfo, Tracker
+from sweep.__main__ import main as sweep_main
+
+
+@pytest.fixture
+def winner(project: Path, capsys: pytest.CaptureFixture[str]) -> RunInfo:
+    """The winner of a sweep that has run."""
+    assert sweep_main(["run", "small", "--stage", "grid", "--quiet"]) == 0
+    tracker = Tracker()
+    found = data.load("small.npz")
+    (run,) = tracker.runs(tracker.experiment(f"small-small-{found.sha256[:8]}"), kind="trial", winner="true")
+    capsys.readouterr()
+    return run
+
+
+def test_a_run_is_tested_and_the_figures_are_written_once(winner: RunInfo, capsys) -> None:
+    assert main(["--run-id", winner.run_id[:10], "--json"]) == 0
+    captured = capsys.readouterr()
+    printed = json.loads(captured.out)
+    assert "recorded in run" in captured.err
+    tracker = Tracker()
+    run = tracker.find(winner.run_id)
+    names = [name for name in run.metrics if name.startswith("test_")]
+    assert sorted(names) == ["test_accuracy", "test_f1_macro", "test_loss", "test_precision_macro", "test_recall_macro"]
+    assert all(run.metrics[name] == printed[name] for name in names)
+    assert json.loads(tracker.artifact(run, "evaluation/metrics.json").read_text()) == printed
+    confusion = list(csv.reader(tracker.artifact(run, "evaluation/confusion_matrix.csv").read_text().splitlines()))
+    assert [[int(n) for n in row[1:]] for row in confusion[1:]] == printed["confusion_matrix"]
+    assert len(tracker.artifact(run, "evaluation/classes.csv").read_text().splitlines()) == 4
+
+    assert main(["--run-id", winner.run_id]) == 0
+    captured = capsys.readouterr()
+    assert "has these figures already" in captured.err
+    assert f"test accuracy {printed['test_accuracy']:.4f}" in captured.out
+    assert all(len(tracker._client.get_metric_history(run.run_id, name)) == 1 for name in names)
+    assert main(["--run-id", winner.run_id, "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_the_figures_are_right(winner: RunInfo, project: Path, capsys) -> None:
+    """Against a forward pass written out here, image by image."""
+    model = {k: v.astype(float) for k, v in np.load(Tracker().artifact(winner, "model.npz")).items()}
+    test = np.load(project / "small.npz")
+    blocks = len(winner.params["filters"].split("x"))
+
+    def logits(image: np.ndarray) -> np.ndarray:
+        z = image[None].astype(float) / 255
+        for i in range(1, blocks + 1):
+            w, padded = model[f"w{i}"], np.pad(z, ((0, 0), (2, 2), (2, 2)))
+            oh, ow = padded.shape[1] - 2, padded.shape[2] - 2
+            z = np.zeros((len(w), oh, ow))
+            for r in range(oh):
+                for c in range(ow):
+                    z[:, r, c] = (w * padded[:, r : r + 3, c : c + 3]).sum(axis=(1, 2, 3)) + model[f"b{i}"]
+            scale = model[f"gamma{i}"] / np.sqrt(model[f"running_var{i}"] + 1e-5)
+            z = (z - model[f"running_mean{i}"][:, None, None]) * scale[:, None, None] + model[f"beta{i}"][:, None, None]
+            z = (
+                np.maximum(z[:, : oh // 2 * 2, : ow // 2 * 2], 0)
+                .reshape(len(w), oh // 2, 2, ow // 2, 2)
+                .max(axis=(2, 4))
+            )
+        return z.reshape(-1) @ model[f"w{blocks + 1}"] + model[f"b{blocks + 1}"]
+
+    rows = np.array([logits(image[0]) for image in test["x_test"]])
+    truth, guess = test["y_test"], rows.argmax(axis=1)
+    assert main(["--run-id", winner.run_id, "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["test_accuracy"] == (guess == truth).mean()
+    shifted = rows - rows.max(axis=1, keepdims=True)
+    losses = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(truth)), truth]
+    assert printed["test_loss"] == pytest.approx(losses.mean(), rel=1e-5)
+    for label in range(3):
+        for other in range(3):
+            assert printed["confusion_matrix"][label][other] == ((truth == label) & (guess == other)).sum()
+        hits = ((truth == label) & (guess == label)).sum()
+        row = printed["classes"][label]
+        assert row["precision"] == pytest.approx(hits / max((guess == label).sum(), 1))
+        assert row["recall"] == pytest.approx(hits / (truth == label).sum())
+        assert row["images"] == (truth == label).sum()
+
+
+def published_model() -> dict[str, np.ndarray]:
+    """Arrays as the published code writes them for 32x32 images: float64, two blocks."""
+    rng = np.random.default_rng(0)
+    model: dict[str, np.ndarray] = {}
+    for i, (c, f) in enumerate(((3, 4), (4, 5)), start=1):
+        model |= {f"w{i}": rng.normal(size=(f, c, 3, 3)), f"b{i}": rng.normal(size=f), f"gamma{i}": np.ones(f)}
+        model |= {f"beta{i}": np.zeros(f), f"running_mean{i}": np.zeros(f), f"running_var{i}": np.ones(f)}
+    return model | {"w3": rng.normal(size=(5 * 81, 10)), "b3": np.zeros(10)}
+
+
+def test_a_file_of_the_published_layout(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (40, 3, 32, 32), dtype=np.uint8)
+    np.savez("images.npz", x=images, y=np.arange(40) % 10, x_test=images, y_test=np.arange(40) % 10)
+    np.savez("published.npz", **published_model())
+    assert main(["--model", "published.npz", "--data", "images.npz", "--json"]) == 0
+    assert np.sum(json.loads(capsys.readouterr().out)["confusion_matrix"]) == 40
+    assert sorted(p.name for p in project.glob("mlruns/*")) == []
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(list(arguments)) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    return line
+
+
+def test_bad_input_gets_one_clear_line(winner: RunInfo, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no run id begins" in refused(capsys, "--run-id", "0" * 32)
+    assert "hexadecimal" in refused(capsys, "--run-id", "winner")
+    stage = winner.tags["mlflow.parentRunId"]
+    assert f"its winner is --run-id {winner.run_id}" in refused(capsys, "--run-id", stage)
+    assert "was trained on small" in refused(capsys, "--run-id", winner.run_id, "--data", "digits")
+    assert "there is no file none.npz" in refused(capsys, "--model", "none.npz")
+    (project / "text.npz").write_text("no zip")
+    assert "not a readable .npz" in refused(capsys, "--model", "text.npz")
+    np.savez("published.npz", **published_model())
+    assert "w1 has shape" in refused(capsys, "--model", "published.npz", "--data", "small.npz")
+    np.savez("notest.npz", x=np.zeros((9, 6, 7), np.uint8), y=np.arange(9) % 3)
+    model = str(Tracker().artifact(winner, "model.npz"))
+    assert "has no test images" in refused(capsys, "--model", model, "--data", "notest.npz")
+    (project / "small.npz").rename(project / "gone.npz")
+    assert "there is no file" in refused(capsys, "--run-id", winner.run_id)
+    Path(model).unlink()
+    assert "has no model.npz" in refused(capsys, "--run-id", winner.run_id)
+    with pytest.raises(SystemExit) as caught:
+        main([])
+    assert caught.value.code == 2
+
+
+def test_a_class_that_is_never_predicted(project: Path) -> None:
+    """Its precision is 0 by convention, without a warning."""
+    model = published_model() | {"b3": np.eye(10)[0] * 1e6}
+    images = np.zeros((10, 3, 32, 32), np.uint8)
+    np.savez("images.npz", x=images, y=np.arange(10), x_test=images, y_test=np.arange(10))
+    np.savez("model.npz", **model)
+    result = evaluate_model(ops.load(), checkpoint.load_model(Path("model.npz")), data.load("images.npz"))
+    assert result.metrics["test_accuracy"] == 0.1
+    assert [row["precision"] for row in result.classes] == [0.1] + [0.0] * 9
