@@ -17,32 +17,33 @@ python := .venv/bin/python
 
 help: ## list the targets
 	@echo "usage: make TARGET [EXPERIMENT=report] [ARGS=\"...\"] [PORT=5000] [PYTHON=python3.12]"
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name what; do printf '  %-15s%s\n' "$$name" "$$what"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | \
+		while IFS='|' read -r name what; do printf '  %-15s%s\n' "$$name" "$$what"; done
 
 setup: ## make .venv and install what a sweep needs; look again for a GPU
 	@tools/setup.sh gpu
 	@echo "Ready: .venv with $$($(python) --version). Next: make sweep-grid"
 
 sweep-grid: _runtime ## stage 1 of EXPERIMENT: every setting of the grid
-	@echo "Stage grid of experiments/$(EXPERIMENT).toml. 'make plan' tells how long; after Ctrl-C the same command goes on."
+	@echo "Stage grid of $(EXPERIMENT). 'make plan' tells how long; after Ctrl-C the same command goes on." >&2
 	@$(python) -m sweep run $(EXPERIMENT) --stage grid $(ARGS)
 
 sweep-dropout: _runtime ## stage 2: dropout drawn at random around the winner of stage 1
-	@echo "Stage dropout of experiments/$(EXPERIMENT).toml. 'make plan' tells how long; after Ctrl-C the same command goes on."
+	@echo "Stage dropout of $(EXPERIMENT). 'make plan' tells how long; after Ctrl-C the same command goes on." >&2
 	@$(python) -m sweep run $(EXPERIMENT) --stage dropout $(ARGS)
 
 plan: _runtime ## what a sweep would train, with its memory and time; trains nothing (seconds)
 	@$(python) -m sweep plan $(EXPERIMENT) $(ARGS)
 
 ui: _runtime ## MLflow's page of all runs, at PORT of this machine; Ctrl-C ends it
-	@echo "Starting MLflow's page takes about 10 seconds."
+	@echo "Starting MLflow's page takes about 10 seconds." >&2
 	@$(python) -m sweep ui --port $(PORT) $(ARGS)
 
 data: _runtime ## fetch CIFAR-10 into data/ (163 MB, a minute or two)
 	@$(python) -m core.cifar10 $(ARGS)
 
 test: _dev ## run the tests: no GPU, network or data set needed
-	@echo "Running the tests: about a minute."
+	@echo "Running the tests: one to two minutes." >&2
 	@$(python) -m pytest $(ARGS)
 
 check: _dev ## ruff and mypy
@@ -54,8 +55,7 @@ constraints: ## write constraints.txt anew from pyproject.toml; PYTHON must be 3
 	$(or $(PYTHON),python3.11) tools/constraints.py
 
 clean: ## remove .venv and caches; never runs, mlflow.db or data
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find core sweep tests tools bench -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis */__pycache__ core/*/__pycache__
 
 _runtime _dev:
 	@tools/setup.sh $(@:_%=%)

@@ -49,11 +49,11 @@ finished() {
 wait_for_others() { # the lock goes with the open file: it ends when this shell and all that it started have ended
     exec 9<>pyproject.toml
     "$python" - <<'END'
-import fcntl
+import fcntl, sys
 try:
     fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)
 except BlockingIOError:
-    print("Another installation is going on: waiting for it to end.", flush=True)
+    print("Another installation is going on: waiting for it to end.", file=sys.stderr, flush=True)
     fcntl.flock(9, fcntl.LOCK_EX)
 END
 }
@@ -66,7 +66,7 @@ install() {
     fi
     touch .venv/unfinished
     rm -f .venv/installed-*
-    echo "Installing into .venv ($(.venv/bin/python --version), versions of constraints.txt): 1 GB and some minutes."
+    echo "Installing into .venv ($(.venv/bin/python --version), versions of constraints.txt): 1 GB, some minutes." >&2
     # shellcheck disable=SC2086 # either may be empty, and then is no word
     extras=$(echo ${what#runtime} $gpu | tr ' ' ,)
     .venv/bin/python -m pip --disable-pip-version-check install -qq -c constraints.txt -e ".${extras:+[$extras]}" ||
