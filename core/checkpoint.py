@@ -6,17 +6,13 @@ Keys and shapes are those of core.model, without the trial axis (w1, b1, gamma1,
 
 from __future__ import annotations
 
-import io
-import lzma
 import os
-import struct
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from core import npz
 from core.errors import InputError
 
 
@@ -35,12 +31,7 @@ def save_model(path: Path, model: Mapping[str, np.ndarray]) -> None:
 
 def load_model(path: Path) -> dict[str, np.ndarray]:
     """One trial's arrays as float32. Raises InputError if the file is not a whole .npz of finite numbers."""
-    try:
-        arrays = _read(path)
-    except FileNotFoundError:
-        raise InputError(f"there is no file {path}") from None
-    except _UNREADABLE as error:
-        raise InputError(f"{path} is not a readable .npz of a model: {str(error) or type(error).__name__}") from None
+    arrays = npz.read(path)
     for name, values in arrays.items():
         if values.dtype.kind not in "fiu":
             raise InputError(f"{path}: {name} holds {values.dtype}, not numbers")
@@ -49,16 +40,3 @@ def load_model(path: Path) -> dict[str, np.ndarray]:
         if not np.isfinite(arrays[name]).all():
             raise InputError(f"{path}: {name} holds nan, inf or a number beyond float32")
     return arrays
-
-
-_UNREADABLE = (  # RuntimeError: encrypted, or a way of compressing that zipfile does not know
-    *(OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError, OverflowError),
-    *(struct.error, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
-)
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz. Each is read to its end, where its checksum is; np.load stops where its header says."""
-    with zipfile.ZipFile(path) as archive:
-        members = {member.filename.removesuffix(".npy"): archive.read(member) for member in archive.infolist()}
-    return {name: np.lib.format.read_array(io.BytesIO(data), allow_pickle=False) for name, data in members.items()}

@@ -164,10 +164,10 @@ def download(place: Path, url: str = URL, sha256: str = SHA256) -> Path:
         fetch = pooch.HTTPDownloader(progressbar=True, timeout=30)
         archive = pooch.retrieve(url, f"sha256:{sha256}", fname=Path(url).name, path=place, downloader=fetch)
         with tempfile.TemporaryDirectory(dir=place) as temporary:
-            _unpack(Path(archive), Path(temporary))
-            Path(temporary).chmod(0o755)
-            shutil.move(temporary, folder)
-            Path(temporary).mkdir()  # for TemporaryDirectory to remove
+            whole = Path(temporary) / FOLDER
+            whole.mkdir()
+            _unpack(Path(archive), whole)
+            whole.rename(folder)
     except (OSError, ValueError, KeyError, EOFError, tarfile.TarError) as error:
         raise InputError(f"CIFAR-10 could not be downloaded from {url}: {error}") from None
     return folder

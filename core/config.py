@@ -44,14 +44,20 @@ class Architecture:
                 )
 
     @property
+    def conv_shapes(self) -> list[tuple[int, int, int]]:
+        """(C, H, W) of each block before its pooling."""
+        shapes = []
+        _, height, width = self.input_shape
+        for channels in self.filters:
+            height, width = (size + 2 * PAD - KERNEL + 1 for size in (height, width))
+            shapes.append((channels, height, width))
+            height, width = height // POOL, width // POOL
+        return shapes
+
+    @property
     def shapes(self) -> list[tuple[int, int, int]]:
         """(C, H, W) of the input and after each block."""
-        shapes = [self.input_shape]
-        for channels in self.filters:
-            _, height, width = shapes[-1]
-            grown = 2 * PAD - KERNEL + 1
-            shapes.append((channels, (height + grown) // POOL, (width + grown) // POOL))
-        return shapes
+        return [self.input_shape, *((c, height // POOL, width // POOL) for c, height, width in self.conv_shapes)]
 
     @property
     def features(self) -> int:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from core import cifar10
+from core import cifar10, npz
 from core.errors import InputError
 from core.random import Purpose, permutation
 
 TRAINING_SHARE = 0.8
-_LARGEST = 16 * 2**30  # bytes of all arrays of an .npz
 _MOST_CLASSES = 10_000
 
 
@@ -118,7 +114,10 @@ def _digits() -> Dataset:
 
 
 def _own(path: Path) -> Dataset:
-    arrays = _read_npz(path)
+    arrays = npz.read(path, ("x", "y", "x_test", "y_test", "classes"))
+    for key in ("x", "y"):
+        if key not in arrays:
+            raise InputError(f"{path} has no array {key}: it needs x (images) and y (labels)")
     x, y = _images(path, "x", arrays), _labels(path, "y", arrays)
     x_test = y_test = None
     if ("x_test" in arrays) != ("y_test" in arrays):
@@ -178,43 +177,3 @@ def _labels(path: Path, key: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
     if len(y) and (int(y.min()) < 0 or int(y.max()) >= _MOST_CLASSES):
         raise InputError(f"{path}: {key} has labels from {y.min()} to {y.max()}; they must be 0 to {_MOST_CLASSES - 1}")
     return y.astype(np.int64)
-
-
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays we know, after their headers were checked: nothing is allocated that the file only claims to hold."""
-    known = ("x", "y", "x_test", "y_test", "classes")
-    arrays = {}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [key for key in known if f"{key}.npy" in archive.namelist()]
-            for key in ("x", "y"):
-                if key not in names:
-                    raise InputError(f"{path} has no array {key}: it needs x (images) and y (labels)")
-            total = sum(_declared_bytes(path, archive, key) for key in names)
-            if total > _LARGEST:
-                raise InputError(
-                    f"{path} declares arrays of {total / 2**30:.0f} GiB: at most {_LARGEST / 2**30:.0f} fit"
-                )
-            for key in names:
-                with archive.open(f"{key}.npy") as file:
-                    arrays[key] = np.lib.format.read_array(file, allow_pickle=False)
-    except FileNotFoundError:
-        raise InputError(f"there is no file {path}") from None
-    except InputError:
-        raise
-    except (
-        *(OSError, ValueError, EOFError, LookupError, TypeError, SyntaxError, MemoryError, OverflowError),
-        *(zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError),
-    ) as error:
-        raise InputError(f"{path} is not a readable .npz: {error or type(error).__name__}") from None
-    return arrays
-
-
-def _declared_bytes(path: Path, archive: zipfile.ZipFile, key: str) -> int:
-    with archive.open(f"{key}.npy") as file:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(file)
-    if dtype.hasobject:
-        raise InputError(f"{path}: {key} holds Python objects, which are never loaded: save plain numbers")
-    return math.prod(shape) * dtype.itemsize

@@ -136,12 +136,10 @@ def _data_of(run: RunInfo, options: argparse.Namespace) -> Dataset:
     from core import data
 
     name, source = run.tags.get("data.name", ""), run.tags.get("data.source", "")
-    if options.data or options.data_dir:
-        found = data.load(options.data, options.data_dir)
-    elif source.endswith(".npz"):
-        found = data.load(source)
-    else:
-        found = data.load(name or None, source if Path(source).is_dir() else None)
+    found = data.load(
+        options.data or (source if source.endswith(".npz") else name) or None,
+        options.data_dir or (source if Path(source).is_dir() else None),
+    )
     expected = run.tags.get("data.sha256")
     if expected and found.sha256 != expected:
         raise InputError(

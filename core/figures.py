@@ -47,13 +47,15 @@ def overlay(accuracies: Mapping[str, Sequence[float]], winner: str, title: str) 
     for name, values in accuracies.items():
         if name != winner:
             axes.plot(range(1, len(values) + 1), values, color=TRAIN, alpha=0.35, linewidth=1)
-    others = Line2D([], [], color=TRAIN, alpha=0.35, label=f"the other {len(accuracies) - 1} trials")
     best = accuracies[winner]
     axes.plot(range(1, len(best) + 1), best, color=VALIDATION, linewidth=2.5, marker=".", label=winner)
     axes.set(title=title, xlabel="epoch", ylabel="validation accuracy")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
-    axes.legend(handles=[axes.lines[-1], others], loc="lower right")
+    handles = [axes.lines[-1]]
+    if others := len(accuracies) - 1:
+        handles.append(Line2D([], [], color=TRAIN, alpha=0.35, label=f"{others} other trials"))
+    axes.legend(handles=handles, loc="lower right")
     return figure
 
 

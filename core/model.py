@@ -46,9 +46,9 @@ def is_weight(name: str) -> bool:
     return re.fullmatch(r"w\d+", name) is not None
 
 
-def is_running(name: str) -> bool:
-    """True for the batch-norm statistics, which are tracked, not trained."""
-    return name.startswith("running_")
+def is_bias(name: str) -> bool:
+    """True for the conv and linear biases: the tensors that are not clipped."""
+    return re.fullmatch(r"b\d+", name) is not None
 
 
 def weight_std(scheme: str, shape: tuple[int, ...]) -> float:

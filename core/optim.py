@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.model import Model, is_weight
+from core.model import Model, is_bias, is_weight
 from core.ops import Ops
 from core.random import Array
 
@@ -28,7 +28,7 @@ def squared_norms(ops: Ops, gradients: Model) -> dict[str, Array]:
 def clip_by_tensor(ops: Ops, gradients: Model, limit: Array) -> None:
     """Scale each tensor but the biases, whose 2-norm exceeds limit, to that norm, in place (report 4.3.3)."""
     for name, square in squared_norms(ops, gradients).items():
-        if not name.startswith("b") or name.startswith("beta"):
+        if not is_bias(name):
             gradients[name] *= _spread(_shrink(ops, square, limit), gradients[name])
 
 

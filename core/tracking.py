@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import math
 import os
 import re
+import shutil
 import tempfile
 import time
 import urllib.error
@@ -13,7 +15,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
@@ -203,7 +205,7 @@ class Tracker:
         """Where an artifact's file is on this machine. Raises InputError if the run has none of that name.
 
         Artifact addresses are stored as absolute paths: if the project's folder was moved, the file is found below
-        the present mlruns/. A server's artifact is downloaded to a temporary folder.
+        the present mlruns/. A server's artifact is downloaded to a folder that goes with this process.
         """
         address = urlparse(run.artifact_uri)
         if address.scheme in ("", "file"):
@@ -214,9 +216,17 @@ class Tracker:
                     return path
             raise InputError(f"run {run.run_id} ({run.name}) has no {name}")
         try:
-            return Path(self._client.download_artifacts(run.run_id, name, tempfile.mkdtemp(prefix="sweep-")))
+            place = self._downloads / run.run_id
+            place.mkdir(exist_ok=True)
+            return Path(self._client.download_artifacts(run.run_id, name, str(place)))
         except (MlflowException, OSError) as error:
             raise InputError(f"run {run.run_id} ({run.name}) has no {name}: {_first_line(error)}") from None
+
+    @cached_property
+    def _downloads(self) -> Path:
+        folder = Path(tempfile.mkdtemp(prefix="sweep-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return folder
 
 
 def _require_answer(uri: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -89,26 +90,24 @@ def train_group(
     for epoch in range(len(rates)):
         started = time.perf_counter()
         lr = rates[epoch, active]
-        totals = np.zeros((3, len(active)))
-        sums = ops.xp.asarray(totals)
+        sums = ops.xp.zeros((3, len(active)))
         for chosen in shuffled_batches(len(train), batch_size, data_seed, epoch):
             sums += ops.xp.stack(step(model, train, ops.xp.asarray(chosen), lr, number))
             number += 1
-        totals = ops.to_host(sums)
         val_loss, val_accuracy = evaluate(ops, architecture, model, validation, batch_size)
-        steps = -(-len(train) // batch_size)
-        seconds = time.perf_counter() - started
+        loss, correct, norm = ops.to_host(sums)
+        measured = {
+            "train_loss": loss / len(train),
+            "train_accuracy": correct / len(train),
+            "val_loss": val_loss,
+            "val_accuracy": val_accuracy,
+            "learning_rate": lr,
+            "gradient_norm": norm / math.ceil(len(train) / batch_size),
+            "epoch_seconds": np.full(len(active), time.perf_counter() - started),
+        }
         report = EpochReport(epoch + 1, {}, {})
         for place, trial in enumerate(active):
-            report.metrics[trial] = {
-                "train_loss": float(totals[0, place] / len(train)),
-                "train_accuracy": float(totals[1, place] / len(train)),
-                "val_loss": float(val_loss[place]),
-                "val_accuracy": float(val_accuracy[place]),
-                "learning_rate": float(lr[place]),
-                "gradient_norm": float(totals[2, place] / steps),
-                "epoch_seconds": seconds,
-            }
+            report.metrics[trial] = {name: float(values[place]) for name, values in measured.items()}
             weights = {name: values[place] for name, values in model.items()}
             if results[trial].record(trials[trial], report.metrics[trial], weights):
                 report.ended[trial] = _on_host(ops, results[trial])
@@ -116,8 +115,7 @@ def train_group(
             stay = [place for place, trial in enumerate(active) if trial not in report.ended]
             active = [active[place] for place in stay]
             model = network.take(model, stay)
-            if active:
-                step = ops.make_step(ops, architecture, Hyperparameters.of([trials[t] for t in active]), dtype)
+            step = ops.make_step(ops, architecture, Hyperparameters.of([trials[t] for t in active]), dtype)
         yield report
         if not active:
             return
@@ -136,8 +134,7 @@ def evaluate(
 
     def measure(part: slice) -> np.ndarray:
         views = {name: values[part] for name, values in model.items()}
-        totals = np.zeros((2, part.stop - part.start))
-        sums = ops.xp.asarray(totals)
+        sums = ops.xp.zeros((2, part.stop - part.start))
         for logits, labels in network.predict(ops, architecture, views, images, batch_size):
             loss, _ = ops.softmax_cross_entropy(logits, labels)
             sums += ops.xp.stack([loss.sum(axis=1), (logits.argmax(axis=2) == labels).sum(axis=1)])

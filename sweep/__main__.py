@@ -110,6 +110,7 @@ def _open(options: argparse.Namespace, quiet: bool) -> tuple[Sweep, list[str]]:
 
 def _run(options: argparse.Namespace) -> int:
     from core.tracking import Tracker
+    from sweep import ranking
     from sweep.interrupt import Interrupted
 
     sweep, stages = _open(options, options.quiet)
@@ -127,14 +128,10 @@ def _run(options: argparse.Namespace) -> int:
         return interrupted.exit_status
     if options.json:
         print(json.dumps({"experiment": sweep.name, "stages": [_as_json(result) for result in results]}, indent=2))
-    return max(_status(result) for result in results)
-
-
-def _status(result: StageResult) -> int:
-    failed = sum(row.outcome.status == "failed" for row in result.rows)
-    if failed == len(result.rows):
+    rows = [result.rows for result in results]
+    if not all(ranking.winner(ranked) for ranked in rows):
         return 1
-    return 3 if failed else 0
+    return 3 if any(row.outcome.status == "failed" for ranked in rows for row in ranked) else 0
 
 
 def _as_json(result: StageResult) -> dict[str, Any]:
@@ -191,7 +188,7 @@ def _plan(options: argparse.Namespace) -> int:
         done = sweep.outcomes(stage, cells)
         todo = [cell for cell in cells if cell.key not in done]
         costs = [group_cost(sweep.ops, sweep.data, group, sweep.experiment.seed) for group in plan.groups(todo)]
-        rows = [{"trial": cell.name.split()[0], **cell.searched, "done": cell.key in done} for cell in cells]
+        rows = [{"trial": cell.label, **cell.searched, "done": cell.key in done} for cell in cells]
         result.append({"stage": name, "cells": rows, "groups": [asdict(cost) for cost in costs]})
         if not options.json:
             display.print_table(f"{name}: {len(cells)} trials, {len(todo)} to train", rows)

@@ -54,7 +54,7 @@ class _Best:
     def update(self, cells: Sequence[Cell], report: EpochReport) -> str:
         for place, metrics in report.metrics.items():
             if metrics["val_accuracy"] > self.accuracy:
-                self.accuracy, self.name = metrics["val_accuracy"], cells[place].name.split()[0]
+                self.accuracy, self.name = metrics["val_accuracy"], cells[place].label
         return f"best {self.accuracy:.4f} {self.name}" if self.name else ""
 
 

@@ -6,21 +6,20 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
 from core.batches import Images
-from core.config import KERNEL, PAD, Architecture, Hyperparameters
+from core.config import Architecture, Hyperparameters
 from core.data import Dataset
 from core.model import initial_model, parameter_shapes
 from core.ops import Ops
+from core.ops.reference import SLAB_BYTES
 from core.train import evaluate
 from sweep import plan
 from sweep.plan import Cell
 
 _FLOAT = 4  # bytes of a float32
-_SLAB = 16 * 2**20  # bytes of patches that a convolution makes at once
 
 
 @dataclass(frozen=True)
@@ -75,12 +74,10 @@ def group_memory(architecture: Architecture, trials: int, batch_size: int, concu
     concurrency  trials computed at the same time; None: all
     """
     weights = sum(math.prod(shape) for shape in parameter_shapes(architecture).values())
-    shapes = architecture.shapes
-    grown = 2 * PAD - KERNEL + 1
-    conv = [f * (h + grown) * (w + grown) for (_, h, w), (f, _, _) in pairwise(shapes)]
-    pooled = [math.prod(shape) for shape in shapes[1:]]
+    conv = [math.prod(shape) for shape in architecture.conv_shapes]
+    pooled = [math.prod(shape) for shape in architecture.shapes[1:]]
     # Saved for the gradient: each block's centred output and its pooled one. On top, the largest block's output
     # three times over while it is normalised, or its gradient is.
     activations = batch_size * (sum(conv) + 2 * sum(pooled) + 3 * max(conv))
     at_work = trials if concurrency is None else min(trials, concurrency)
-    return _FLOAT * (3 * trials * weights + at_work * activations) + at_work * _SLAB
+    return _FLOAT * (3 * trials * weights + at_work * activations) + at_work * SLAB_BYTES

@@ -203,7 +203,7 @@ def _dimension(where: str, key: str, value: Any, sampler: str) -> tuple[Value, .
     if isinstance(value, list):
         if not value:
             raise InputError(f"{where} is an empty list: give at least one value")
-        choices = tuple(_settings(where, {key: choice}, nested=False)[key] for choice in value)
+        choices = tuple(_setting(where, key, choice) for choice in value)
         if len(set(choices)) < len(choices):
             raise InputError(f"{where} names a value twice: {value}")
         return choices
@@ -218,7 +218,7 @@ def _dimension(where: str, key: str, value: Any, sampler: str) -> tuple[Value, .
     if not low < high:
         raise InputError(f"{where}: low is {low} and high is {high}; low must be below high")
     for edge in (low, math.nextafter(high, low)):
-        _settings(where, {key: edge}, nested=False)
+        _setting(where, key, edge)
     return Range(low, high)
 
 
@@ -228,14 +228,17 @@ def _bound(where: str, value: Any) -> float:
     return float(value)
 
 
-def _settings(where: str, table: Any, nested: bool = True) -> dict[str, Value]:
-    """The table checked, with whole numbers made float where the setting is one."""
-    for key, value in _known_settings(where, table).items():
-        try:
-            check_setting(key, value)
-        except InputError as error:
-            raise InputError(f"{where}.{error}" if nested else f"{where}: {error}") from None
-    return {key: float(value) if _is_float(key) else value for key, value in table.items()}
+def _settings(where: str, table: Any) -> dict[str, Value]:
+    return {key: _setting(f"{where}.{key}", key, value) for key, value in _known_settings(where, table).items()}
+
+
+def _setting(where: str, key: str, value: Any) -> Value:
+    """The value checked, and made float if it is a whole number for a setting that is one."""
+    try:
+        check_setting(key, value)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    return float(value) if _is_float(key) else value
 
 
 def _is_float(key: str) -> bool:

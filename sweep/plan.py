@@ -22,7 +22,7 @@ class Cell:
     index     from 1, in the plan's order
     searched  what this stage searches over, for names and tables
     key       identifies the result: hash of all settings and of the data. The same cell in another plan of the
-              same experiment has the same key, so it is never trained twice.
+              same stage has the same key, so it is never trained twice.
     """
 
     stage: str
@@ -32,12 +32,17 @@ class Cell:
     key: str
 
     @property
+    def label(self) -> str:
+        """Like "grid-07"."""
+        return f"{self.stage}-{self.index:02d}"
+
+    @property
     def name(self) -> str:
         """Like "grid-07 lr=0.01 reg=0.005 32x64"."""
-        return " ".join([f"{self.stage}-{self.index:02d}", *(_label(*item) for item in self.searched.items())])
+        return " ".join([self.label, *(_readable(*item) for item in self.searched.items())])
 
 
-def _label(key: str, value: Value) -> str:
+def _readable(key: str, value: Value) -> str:
     if key == "filters":
         return str(value)
     return f"{key}={value:.6g}" if isinstance(value, float) else f"{key}={value}"

@@ -43,7 +43,7 @@ def table(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return [
         {
             "rank": rank,
-            "trial": row.cell.name.split()[0],
+            "trial": row.cell.label,
             **row.cell.searched,
             "best_val_accuracy": row.outcome.best_val_accuracy,
             "best_val_loss": row.outcome.best_val_loss,
@@ -61,7 +61,7 @@ def short(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return [
         {
             "#": rank,
-            "trial": row.cell.name.split()[0],
+            "trial": row.cell.label,
             **row.cell.searched,
             "accuracy": row.outcome.best_val_accuracy,
             "loss": row.outcome.best_val_loss,

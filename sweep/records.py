@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from core import checkpoint, figures
 from core.data import Dataset
 from core.ops import Ops
 from core.project import environment
-from core.tracking import DatasetInfo, Tracker
+from core.tracking import DatasetInfo, RunInfo, Tracker
 from core.train import Metrics, TrialResult
 from sweep import ranking
 from sweep.experiment import Experiment, Stage
@@ -48,23 +48,22 @@ class Records:
         """
         fixed = stage.settings | inherited
         fingerprint = json.dumps(fixed | {"seed": self._experiment.seed}, sort_keys=True)
-        for run in self.tracker.runs(self._id, kind="stage", stage=stage.name, fingerprint=fingerprint):
+        found = self.runs(kind="stage", stage=stage.name, fingerprint=fingerprint)
+        if found:
+            run = next(iter(found.values()))
             if reopen:
                 self.tracker.reopen(run.run_id)
             return run.run_id, run.status in ("FINISHED", "FAILED") and "trials_finished" in run.metrics
-        run_id = self.tracker.start(
-            self._id,
-            f"{stage.name} stage",
-            params={"sampler": stage.sampler} | fixed | {f"space.{key}": value for key, value in stage.space.items()},
-            tags=self._tags("stage", stage.name) | {"fingerprint": fingerprint},
-        )
+        space = {f"space.{key}": value for key, value in stage.space.items()}
+        tags = self._tags("stage", stage.name) | {"fingerprint": fingerprint}
+        params = {"sampler": stage.sampler} | fixed | space
+        run_id = self.tracker.start(self._id, f"{stage.name} stage", params=params, tags=tags)
         self.tracker.log_text(run_id, self._experiment.text, self._experiment.path.name)
         return run_id, False
 
-    def runs(self, stage: Stage, kind: str | None = None) -> dict[str, str]:
-        """Status of every run of the stage by run id; of one kind, "stage" or "trial", if it is named."""
-        tags = {"stage": stage.name} | ({"kind": kind} if kind else {})
-        return {run.run_id: run.status for run in self.tracker.runs(self._id, **tags)}
+    def runs(self, **tags: str) -> dict[str, RunInfo]:
+        """The experiment's runs with these tags, by run id, oldest first."""
+        return {run.run_id: run for run in self.tracker.runs(self._id, **tags)}
 
     def start_trial(self, cell: Cell, parent: str) -> str:
         """A run for a trial that starts training."""
@@ -110,32 +109,37 @@ class Records:
         self.tracker.finish(run_id, status)
 
     def end_stage(self, run_id: str, rows: Sequence[ranking.Row]) -> None:
-        """The ranked table, the winner, and the stage's status. The winner's run is tagged, and only that one."""
+        """The ranked table, the stage's status, and its winner, which alone of its trials is tagged winner=true."""
+        table = ranking.to_markdown(rows)
         self.tracker.log_text(run_id, ranking.to_csv(rows), "summary.csv")
-        self.tracker.log_text(run_id, ranking.to_markdown(rows), "summary.md")
-        self.tracker.set_tags(run_id, {"mlflow.note.content": ranking.to_markdown(rows)})
-        best = ranking.winner(rows)
+        self.tracker.log_text(run_id, table, "summary.md")
+        self.tracker.set_tags(run_id, {"mlflow.note.content": table})
         finished = sum(row.outcome.status == "finished" for row in rows)
         metrics: dict[str, float] = {"trials_finished": finished, "trials_failed": len(rows) - finished}
+        best = ranking.winner(rows)
         if best and best.outcome.best_val_accuracy is not None:
-            for row in rows:
-                self.tracker.set_tags(row.outcome.run_id, {"winner": str(row is best).lower()})
-            self.tracker.set_tags(run_id, {"winner.run_id": best.outcome.run_id, "winner.name": best.cell.name})
             metrics["best_val_accuracy"] = best.outcome.best_val_accuracy
-            self._log_overlay(run_id, rows, best)
+            self.tracker.set_tags(run_id, {"winner.run_id": best.outcome.run_id, "winner.name": best.cell.name})
+            trials = self.runs(kind="trial", stage=best.cell.stage)
+            for trial in trials.values():
+                tag = str(trial.run_id == best.outcome.run_id).lower()
+                if trial.tags.get("winner") != tag:
+                    self.tracker.set_tags(trial.run_id, {"winner": tag})
+            self._log_overlay(run_id, rows, trials)
         self.tracker.log_metrics(run_id, metrics)
         self.tracker.finish(run_id, "FINISHED" if best else "FAILED")
 
-    def _log_overlay(self, run_id: str, rows: Sequence[ranking.Row], best: ranking.Row) -> None:
-        runs = {run.run_id: run for run in self.tracker.runs(self._id, kind="trial", stage=best.cell.stage)}
-        accuracies = {}
-        for row in rows:
-            with open(self.tracker.artifact(runs[row.outcome.run_id], "history.csv"), encoding="utf-8") as file:
-                accuracies[row.cell.name] = [float(line["val_accuracy"]) for line in csv.DictReader(file)]
-        title = f"{best.cell.stage}: {len(rows)} trials on {self._data.name}"
+    def _log_overlay(self, run_id: str, rows: Sequence[ranking.Row], trials: Mapping[str, RunInfo]) -> None:
         with tempfile.TemporaryDirectory() as name:
-            figures.save(figures.overlay(accuracies, best.cell.name, title), Path(name) / "curves.png")
-            self.tracker.log_files(run_id, Path(name))
+            folder = Path(name)
+            accuracies = {}
+            for row in rows:
+                history = self.tracker.artifact(trials[row.outcome.run_id], "history.csv")
+                lines = csv.DictReader(history.read_text(encoding="utf-8").splitlines())
+                accuracies[row.cell.name] = [float(line["val_accuracy"]) for line in lines]
+            title = f"{rows[0].cell.stage}: {len(rows)} trials on {self._data.name}"
+            figures.save(figures.overlay(accuracies, rows[0].cell.name, title), folder / "curves.png")
+            self.tracker.log_files(run_id, folder)
 
 
 def _write_history(path: Path, history: Sequence[Metrics]) -> None:

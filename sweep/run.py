@@ -22,7 +22,7 @@ from sweep.experiment import Experiment, Stage, Value
 from sweep.interrupt import Interrupted, Signals
 from sweep.plan import Cell
 from sweep.records import Records, experiment_name
-from sweep.study import Outcome, Study, outcomes
+from sweep.study import Outcome, Study, close_abandoned, outcomes
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -58,14 +58,22 @@ class Sweep:
         self._journal = self._folder / "optuna.journal"
 
     def cells(self, stage: Stage, points: Sequence[str] = ()) -> list[Cell]:
-        """The stage's plan. Raises InputError while the stage that it builds on is unfinished."""
-        return plan.cells(self.experiment, stage, self._inherited(stage), self.data, points)
+        """The stage's plan: its grid or draws, the named points asked for, and those trained before.
+
+        Raises InputError while the stage that it builds on is unfinished.
+        """
+        inherited = self.inherited(stage)
+        every = plan.cells(self.experiment, stage, inherited, self.data, tuple(stage.points))
+        wanted = {cell.key for cell in plan.cells(self.experiment, stage, inherited, self.data, points)}
+        done = self.outcomes(stage, every)
+        return [cell for cell in every if cell.key in wanted or cell.key in done]
 
     def outcomes(self, stage: Stage, cells: Sequence[Cell]) -> dict[str, Outcome]:
         """How the cells that have been trained ended, by key."""
         return outcomes(self._journal, stage, cells)
 
-    def _inherited(self, stage: Stage) -> dict[str, Value]:
+    def inherited(self, stage: Stage) -> dict[str, Value]:
+        """What the winner of the stage before hands on."""
         if stage.after is None:
             return {}
         before = self.experiment.stages[stage.after]
@@ -90,16 +98,15 @@ class Sweep:
         cells = self.cells(stage, points)
         run_id = None
         with self._lock(), self.signals.active():
-            records = Records(tracker, self.experiment, self.data, self.ops)
             try:
                 with self.signals.held():
-                    study = Study(self._journal, stage, cells)
-                    self._reconcile(study, records, stage)
-                    known = records.runs(stage, "trial")
+                    records = Records(tracker, self.experiment, self.data, self.ops)
+                    self._reconcile(records)
+                    known = records.runs(kind="trial", stage=stage.name)
                     done = {key for key, outcome in self.outcomes(stage, cells).items() if outcome.run_id in known}
                     todo = [cell for cell in cells if cell.key not in done]
-                    run_id, complete = records.stage(stage, self._inherited(stage), reopen=bool(todo))
-                self._train_all(stage, todo, len(cells), study, records, run_id)
+                    run_id, complete = records.stage(stage, self.inherited(stage), reopen=bool(todo))
+                self._train_all(stage, todo, cells, records, run_id)
                 rows = ranking.ranked(cells, self.outcomes(stage, cells))
                 if todo or not complete:
                     with self.signals.held():
@@ -129,43 +136,40 @@ class Sweep:
         finally:
             lock.release()
 
-    def _reconcile(self, study: Study, records: Records, stage: Stage) -> None:
-        """Close what a process that is gone left open. Its cells are trained again."""
-        study.close_abandoned()
-        for run_id, status in records.runs(stage).items():
-            if status == "RUNNING":
+    def _reconcile(self, records: Records) -> None:
+        """Close what a process that is gone left open in this experiment. Its cells are trained again."""
+        close_abandoned(self._journal)
+        for run_id, run in records.runs().items():
+            if run.status == "RUNNING":
                 records.break_off(run_id, "KILLED", "its process ended without closing it")
-                self.display.note(f"run {run_id} was left open by a process that ended: marked KILLED")
+                self.display.note(f"{run.name} was left open by a process that ended: marked KILLED")
 
     def _train_all(
-        self, stage: Stage, todo: Sequence[Cell], total: int, study: Study, records: Records, parent: str
+        self, stage: Stage, todo: Sequence[Cell], cells: Sequence[Cell], records: Records, parent: str
     ) -> None:
-        self.display.begin(stage.name, total, total - len(todo), sum(cell.settings.epochs for cell in todo))
+        self.display.begin(stage.name, len(cells), len(cells) - len(todo), sum(cell.settings.epochs for cell in todo))
         if not todo:
             return
+        study = Study(self._journal, stage, cells)
         split = self.data.split(self.experiment.seed)
-        train, validation = (
-            Images.on_device(self.ops, pixels, labels, self.data.scale)
-            for pixels, labels in (
-                (split.x_train, split.y_train),
-                (split.x_validation, split.y_validation),
-            )
-        )
+        train = Images.on_device(self.ops, split.x_train, split.y_train, self.data.scale)
+        validation = Images.on_device(self.ops, split.x_validation, split.y_validation, self.data.scale)
         groups = plan.groups(todo)
         for number, group in enumerate(groups, start=1):
             self.display.group(number, len(groups), group)
-            with self.signals.held():
-                running = self._start(group, study, records, parent)
+            running: dict[int, _Running] = {}
             try:
-                reports = train_group(
+                with self.signals.held():
+                    for place, (cell, trial) in enumerate(zip(group, study.ask(group), strict=True)):
+                        running[place] = _Running(cell, trial, records.start_trial(cell, parent))
+                for report in train_group(
                     self.ops,
                     plan.architecture(group[0].settings, self.data),
                     [cell.settings for cell in group],
                     train,
                     validation,
                     data_seed=self.experiment.seed,
-                )
-                for report in reports:
+                ):
                     with self.signals.held():
                         self._record(report, running, study, records)
                     self.display.epoch(group, report)
@@ -173,14 +177,8 @@ class Sweep:
                 with self.signals.held():
                     for unfinished in running.values():
                         records.break_off(unfinished.run_id, *_ending(error))
-                        study.tell(unfinished.trial, None)
+                    close_abandoned(self._journal)
                 raise
-
-    def _start(self, group: Sequence[Cell], study: Study, records: Records, parent: str) -> dict[int, _Running]:
-        running = {}
-        for place, (cell, trial) in enumerate(zip(group, study.ask(group), strict=True)):
-            running[place] = _Running(cell, trial, records.start_trial(cell, parent))
-        return running
 
     def _record(self, report: EpochReport, running: dict[int, _Running], study: Study, records: Records) -> None:
         for place, metrics in report.metrics.items():

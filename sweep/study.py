@@ -71,7 +71,6 @@ class Study:
 
     def __init__(self, journal: Path, stage: Stage, plan: Sequence[Cell]) -> None:
         """Open or create the study for this plan. Only the holder of the experiment's lock may."""
-        _cut_torn_line(journal)
         content = repr((stage.sampler, sorted(cell.key for cell in plan)))
         self._distributions = _distributions(stage.space)
         self._study = optuna.create_study(
@@ -82,15 +81,6 @@ class Study:
             load_if_exists=True,
         )
         self._study.set_user_attr("stage", stage.name)
-
-    def close_abandoned(self) -> int:
-        """Record as broken off what a process that is gone left waiting or running; returns how many trials."""
-        while self._study.get_trials(deepcopy=False, states=[TrialState.WAITING]):
-            self._study.ask(self._distributions)  # a waiting trial can be told only after it was asked for
-        running = self._study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
-        for trial in running:
-            self._study.tell(trial.number, state=TrialState.FAIL)
-        return len(running)
 
     def ask(self, cells: Sequence[Cell]) -> list[optuna.Trial]:
         """Enqueue these cells and take them from the queue: one trial each, in their order."""
@@ -103,16 +93,33 @@ class Study:
                 raise RuntimeError(f"asked Optuna for {cell.name}, was given {trial.user_attrs['name']}")
         return trials
 
-    def tell(self, trial: optuna.Trial, outcome: Outcome | None) -> None:
-        """Record how a trial ended; None: it did not, and its cell is open again."""
-        if outcome is None:
-            self._study.tell(trial, state=TrialState.FAIL)
-            return
+    def tell(self, trial: optuna.Trial, outcome: Outcome) -> None:
+        """Record how a trial ended."""
         trial.set_user_attr("outcome", asdict(outcome))
         if outcome.status == "finished":
             self._study.tell(trial, outcome.best_val_accuracy)
         else:
             self._study.tell(trial, state=TrialState.FAIL)
+
+
+def close_abandoned(journal: Path) -> int:
+    """Record as failed, without an outcome, what was left waiting or running in any study; returns how many trials.
+
+    Only the holder of the experiment's lock may. The cells of those trials are open again.
+    """
+    if not journal.exists():
+        return 0
+    _cut_torn_line(journal)
+    storage = _storage(journal)
+    closed = 0
+    for stored in storage.get_all_studies():
+        study = optuna.load_study(study_name=stored.study_name, storage=storage)
+        while study.get_trials(deepcopy=False, states=[TrialState.WAITING]):
+            study.ask()  # a waiting trial can be told only after it was asked for
+        for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+            study.tell(trial.number, state=TrialState.FAIL)
+            closed += 1
+    return closed
 
 
 def outcomes(journal: Path, stage: Stage, plan: Sequence[Cell]) -> dict[str, Outcome]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from core import checkpoint
+from core import npz as npz_files
 from core.config import Architecture, Settings
 from core.errors import InputError
 from core.model import architecture_of, initial_model
@@ -52,12 +53,45 @@ def test_a_file_of_the_published_layout_loads(tmp_path: Path) -> None:
         assert loaded["epoch"] == 12
 
 
+def test_arrays_may_be_stored_by_columns(tmp_path: Path) -> None:
+    np.savez(tmp_path / "columns.npz", w1=np.asfortranarray(model()["w1"]))
+    np.testing.assert_array_equal(checkpoint.load_model(tmp_path / "columns.npz")["w1"], model()["w1"])
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damage_in_a_compressed_array_is_refused(tmp_path: Path, method: int) -> None:
+    path = tmp_path / "compressed.npz"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("w1.npy", npy(model()["w1"]))
+    np.testing.assert_array_equal(checkpoint.load_model(path)["w1"], model()["w1"])
+    whole = path.read_bytes()
+    for place in (39, *range(60, 140, 8)):  # beyond the headers, before the end of the shortest
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        with pytest.raises(InputError, match=r"is not a readable \.npz"):
+            checkpoint.load_model(path)
+
+
+def test_a_file_too_large_for_memory_is_refused_before_it_is_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(npz_files, "LARGEST", 1000)
+    with pytest.raises(InputError, match=r"it announces 0\.0 GiB, at most 0\.0 are read"):
+        checkpoint.load_model(file)
+
+
 def test_a_failed_save_leaves_the_old_file_and_nothing_else(file: Path) -> None:
     before = file.read_bytes()
     with pytest.raises(ValueError, match="allow_pickle"):
         checkpoint.save_model(file, {"w1": np.ones(1000), "b1": np.array([object()])})
     assert file.read_bytes() == before
     assert list(file.parent.iterdir()) == [file]
+
+
+def test_who_reads_the_old_file_during_a_save_reads_all_of_it(file: Path) -> None:
+    before = file.read_bytes()
+    with open(file, "rb") as reader:
+        start = reader.read(100)
+        checkpoint.save_model(file, model())
+        assert start + reader.read() == before
+    assert set(checkpoint.load_model(file)) == set(model())
 
 
 def refused(path: Path, damaged: bytes) -> bool:
@@ -115,9 +149,11 @@ def npy(array: np.ndarray) -> bytes:
         (b"", "is not a readable .npz"),
         (b"hello", "is not a readable .npz"),
         (npy(np.ones(3)), "is not a readable .npz"),
-        (npz(w1=np.array([print])), "is not a readable .npz"),
+        (npz(w1=np.array([print])), "w1 holds Python objects, which are never loaded"),
         (zipped(w1=b"text"), "is not a readable .npz"),
         (zipped(**{"w1.npy": b"text"}), "is not a readable .npz"),
+        (zipped(**{"w1.npy": npy(np.ones(3)) + b"more"}), "w1 announces 24 bytes and holds 28"),
+        (zipped(**{"w1.npy": npy(np.ones(3))[:-8]}), "w1 announces 24 bytes and holds 16"),
         (npz(w1=np.array(["a"])), "w1 holds <U1, not numbers"),
         (npz(w1=np.array([1j])), "w1 holds complex128, not numbers"),
         (npz(w1=np.array([1.0, np.nan])), "w1 holds nan, inf or a number beyond float32"),

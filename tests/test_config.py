@@ -14,6 +14,7 @@ from core.errors import InputError
 
 def test_the_reports_network_has_the_reports_shapes() -> None:
     report = Architecture((3, 32, 32), (32, 32), 10)
+    assert report.conv_shapes == [(32, 34, 34), (32, 19, 19)]
     assert report.shapes == [(3, 32, 32), (32, 17, 17), (32, 9, 9)]
     assert report.features == 2592
 

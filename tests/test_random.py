@@ -98,6 +98,15 @@ def test_permutation_has_every_number_once(count: int) -> None:
     assert sorted(permutation(0, Purpose.ORDER, 0, count)) == list(range(count))
 
 
+def test_permutation_sorts_64_bit_keys() -> None:
+    """Of so many keys some agree in their upper half; the order of the images must not favour the first of those."""
+    count = 200_000
+    words = random_bits(np.array([1], np.uint64), Purpose.ORDER, 0, 2 * count)[0]
+    upper, lower = words[:count], words[count:]
+    assert len(np.unique(upper)) < count
+    np.testing.assert_array_equal(permutation(1, Purpose.ORDER, 0, count), np.lexsort((lower, upper)))
+
+
 def test_permutations_put_every_number_everywhere() -> None:
     places = np.zeros((5, 5))
     for step in range(2000):

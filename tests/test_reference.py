@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from importlib.util import find_spec
+from itertools import chain
 
 import numpy as np
 import pytest
+from cases import block as block_case
 from cases import conv2d as conv2d_case
 from cases import head as head_case
+from threadpoolctl import threadpool_info
 
 from core.config import EPSILON
 from core.errors import InputError
@@ -48,7 +51,8 @@ def test_conv2d_in_many_slabs_is_conv2d_in_one(monkeypatch: pytest.MonkeyPatch) 
     case = conv2d_case(pad=1)
     whole = case.run(reference.OPS, case.inputs)
     image = 2 * 9 * 7 * 6 * 8  # bytes of one image's patches
-    monkeypatch.setattr(reference, "_SLAB_BYTES", 2 * image)  # slabs of 2, 2 and 1 images
+    monkeypatch.setattr(reference, "SLAB_BYTES", 2 * image)
+    assert list(reference._slabs(5, image)) == [slice(0, 2), slice(2, 4), slice(4, 6)]
     for name, values in case.run(reference.OPS, case.inputs).items():
         np.testing.assert_allclose(values, whole[name], atol=1e-12)
 
@@ -121,6 +125,12 @@ def test_dropout_drops_below_the_rate_and_keeps_the_mean() -> None:
     np.testing.assert_allclose(y.mean(axis=(1, 2)), 2, rtol=0.03)
 
 
+def test_dropout_keeps_what_equals_the_rate() -> None:
+    u = np.array([[[0.0, 0.25, 0.5]]], np.float32)
+    y, _ = reference.dropout(np.ones((3, 1, 3)), u, np.array([0, 0.25, 0.5]))
+    np.testing.assert_allclose(y[:, 0], [[1, 1, 1], [0, 4 / 3, 4 / 3], [0, 0, 2]])
+
+
 def dropped(seed: int, step: int) -> np.ndarray:
     """The features that head drops at rate 0.75: those without a gradient."""
     case = head_case()
@@ -134,6 +144,28 @@ def test_what_drops_out_depends_on_seed_and_step_alone() -> None:
     np.testing.assert_array_equal(dropped(seed=1, step=1), mask)
     for other in (dropped(seed=2, step=1), dropped(seed=1, step=2), dropped(seed=1 + 2**32, step=1)):
         assert 0.25 < (other != mask).mean() < 0.5
+
+
+@pytest.mark.parametrize("options", [{}, {"pad": 1, "pool": 3, "eps": 0.1}])
+def test_a_block_is_its_parts(options: dict[str, float]) -> None:
+    pad, pool, eps = options.get("pad", 2), options.get("pool", 2), options.get("eps", 1e-5)
+    x, w, b, gamma, beta = block_case().inputs.values()
+    z, _ = reference.conv2d(x, w, b, pad=pad)
+    normal, mean, variance, _ = reference.batch_norm(z, gamma, beta, eps=eps)
+    y, *statistics, _ = reference.block(x, w, b, gamma, beta, **options)
+    np.testing.assert_allclose(y, reference.max_pool(reference.relu(normal)[0], size=pool)[0], rtol=1e-13)
+    np.testing.assert_array_equal(statistics, [mean, variance])
+    inference = reference.block_inference(x, w, b, gamma, beta, mean, variance, **options)
+    np.testing.assert_allclose(inference, y, rtol=1e-10, atol=1e-12)
+
+
+def test_head_says_which_images_are_right() -> None:
+    x, w, b, _, _, seed, step = head_case().inputs.values()
+    largest = (x.reshape(3, 5, -1) @ w + b[:, None, :]).argmax(axis=2)
+    _, correct, _ = reference.head(x, w, b, largest[0], np.zeros(3), seed, step)
+    np.testing.assert_array_equal(correct, largest == largest[0])
+    assert correct[0].all()
+    assert not correct.all()
 
 
 def test_auto_needs_no_gpu() -> None:
@@ -153,3 +185,10 @@ def test_gpu_without_cupy_is_refused() -> None:
 
 def test_map_trials_covers_the_axis_in_order() -> None:
     assert reference.map_trials(lambda part: list(range(7))[part], 7) == [[0], [1], [2], [3], [4], [5], [6]]
+
+
+def test_map_trials_gives_each_matrix_product_one_thread() -> None:
+    def threads(_: slice) -> list[int]:
+        return [blas["num_threads"] for blas in threadpool_info() if "numpy" in blas["filepath"]]
+
+    assert set(chain.from_iterable(reference.map_trials(threads, 3))) <= {1}

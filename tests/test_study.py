@@ -12,7 +12,7 @@ from core import data
 from sweep import experiment, plan
 from sweep.experiment import Range
 from sweep.plan import Cell
-from sweep.study import Outcome, Study, draw, outcomes
+from sweep.study import Outcome, Study, close_abandoned, draw, outcomes
 
 
 def outcome(run_id: str, accuracy: float | None = 0.5) -> Outcome:
@@ -52,9 +52,9 @@ def test_every_cell_is_asked_once_and_told_through_a_restart(stage_and_cells, jo
 def test_a_failed_cell_is_done_and_a_broken_off_one_is_open(stage_and_cells, journal) -> None:
     stage, cells = stage_and_cells
     study = Study(journal, stage, cells)
-    diverged, broken_off = study.ask(cells[:2])
+    diverged, _ = study.ask(cells[:2])
     study.tell(diverged, outcome("run", None))
-    study.tell(broken_off, None)
+    assert close_abandoned(journal) == 1
     found = outcomes(journal, stage, cells)
     assert found.keys() == {cells[0].key}
     assert found[cells[0].key] == outcome("run", None)
@@ -66,9 +66,9 @@ def test_what_a_dead_process_left_is_found(stage_and_cells, journal) -> None:
     dead.ask(cells[:2])
     dead._study.enqueue_trial(cells[2].searched, user_attrs={"key": cells[2].key})  # killed between enqueue and ask
 
+    assert close_abandoned(journal) == 3
+    assert close_abandoned(journal) == 0
     study = Study(journal, stage, cells)
-    assert study.close_abandoned() == 3
-    assert study.close_abandoned() == 0
     assert [trial.params for trial in study.ask(cells)] == [cell.searched for cell in cells]
 
 
@@ -80,6 +80,7 @@ def test_a_torn_last_line_is_cut_off(stage_and_cells, journal) -> None:
     whole = journal.read_bytes()
     journal.write_bytes(whole + b'{"op_code": 4, "worker')
     assert outcomes(journal, stage, cells).keys() == {cells[0].key}
+    assert close_abandoned(journal) == 0
     Study(journal, stage, cells).ask(cells[1:2])
     assert journal.read_bytes().startswith(whole)
     assert outcomes(journal, stage, cells).keys() == {cells[0].key}

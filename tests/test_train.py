@@ -122,12 +122,16 @@ def test_a_trial_learns_and_says_how(nine: list[TrialResult]) -> None:
 def test_metrics_are_means_over_the_images_and_steps() -> None:
     """At a learning rate that moves nothing, an epoch's metrics are those of the initial weights, batch by batch."""
     still = [replace(BASE, lr=1e-30, epochs=1, clip=0.01)]
-    metrics = train(still)[0].history[0]
+    result = train(still)[0]
+    metrics = result.history[0]
     model = network.initial_model(SMALL, still)
     losses, rights, norms = [], [], []
     for number, chosen in enumerate(shuffled_batches(60, 16, 0, 0)):
         group = Hyperparameters.of(still)
-        loss, right, gradients, _ = network.loss_and_gradients(OPS, SMALL, model, *TRAIN.batch(chosen), group, number)
+        loss, right, gradients, statistics = network.loss_and_gradients(
+            OPS, SMALL, model, *TRAIN.batch(chosen), group, number
+        )
+        network.track_statistics(model, statistics)
         losses.extend(loss[0])
         rights.extend(right[0])
         pulled = [g + BASE.reg * model[name] * (name in {"w1", "w2", "w3"}) for name, g in gradients.items()]
@@ -136,6 +140,18 @@ def test_metrics_are_means_over_the_images_and_steps() -> None:
     assert metrics["train_loss"] == pytest.approx(np.mean(losses), rel=1e-5)
     assert metrics["train_accuracy"] == pytest.approx(np.mean(rights))
     assert metrics["gradient_norm"] == pytest.approx(np.mean(norms), rel=1e-5)
+    assert result.model is not None
+    for name, values in result.model.items():
+        np.testing.assert_allclose(values, model[name][0], rtol=1e-5, atol=1e-7, err_msg=name)
+
+
+def test_evaluate_takes_means_over_the_images() -> None:
+    model = network.initial_model(SMALL, NINE[:2])
+    logits = np.concatenate([values for values, _ in network.predict(OPS, SMALL, model, VALIDATION)], axis=1)
+    losses = np.log(np.exp(logits).sum(axis=2)) - logits[:, range(40), VALIDATION.labels]
+    loss, accuracy = evaluate(OPS, SMALL, model, VALIDATION, 16)
+    np.testing.assert_allclose(loss, losses.mean(axis=1), rtol=1e-5)
+    np.testing.assert_array_equal(accuracy, (logits.argmax(axis=2) == VALIDATION.labels).mean(axis=1))
 
 
 def test_the_kept_weights_are_those_of_the_best_epoch() -> None:
@@ -195,6 +211,16 @@ def test_trials_that_stand_still_end_in_epoch_6() -> None:
     for result in train([replace(BASE, lr=1e-30, epochs=20, seed=seed) for seed in (0, 7)]):
         assert len({metrics["val_accuracy"] for metrics in result.history}) == 1
         assert (len(result.history), result.best_epoch, result.status) == (6, 1, "finished")
+
+
+def test_a_batch_is_scaled_shared_and_leaves_the_images_alone() -> None:
+    pixels = np.array([0, 51, 102, 255], np.uint8).reshape(4, 1, 1, 1)
+    data = Images.on_device(OPS, pixels, np.arange(4), 1 / 255)
+    for _ in range(2):
+        x, labels = data.batch(np.array([3, 1]), np.float64)
+        np.testing.assert_allclose(x, np.array([1, 0.2]).reshape(1, 2, 1, 1, 1), rtol=1e-15)
+        assert labels.tolist() == [3, 1]
+    assert data.batch(slice(None))[0].dtype == np.float32
 
 
 @pytest.mark.parametrize(("count", "sizes"), [(60, [16, 16, 16, 12]), (32, [16, 16]), (5, [5])])

@@ -23,7 +23,7 @@ from core.project import available_cores, processor
 from core.random import Array, Purpose, uniform
 from core.step import make_step
 
-_SLAB_BYTES = 16 * 2**20  # patches made at once: they stay in cache, and a group's memory stays small
+SLAB_BYTES = 16 * 2**20  # patches made at once: they stay in cache, and a group's memory stays small
 
 
 def _module(x: Array) -> ModuleType:
@@ -53,8 +53,8 @@ def _patches(x: Array, kernel: int, stride: int, pad: int) -> Array:
 
 
 def _slabs(images: int, bytes_per_image: int) -> Iterator[slice]:
-    """Cut the batch so that a slab's patches hold at most _SLAB_BYTES. T plays no part, so neither does the group."""
-    size = max(1, _SLAB_BYTES // bytes_per_image)
+    """Cut the batch so that a slab's patches hold at most SLAB_BYTES. T plays no part, so neither does the group."""
+    size = max(1, SLAB_BYTES // bytes_per_image)
     return (slice(start, start + size) for start in range(0, images, size))
 
 
