@@ -67,10 +67,20 @@ def test_a_flag_beats_the_environment_beats_the_file(
         assert main(["plan", "small", "--stage", "grid", "--json", *arguments]) == 0
         return json.loads(capsys.readouterr().out)
 
+    def seconds(*arguments: str) -> float:
+        """Estimated for one group: it grows with the epochs."""
+        return plan(*arguments)["stages"][0]["groups"][0]["seconds"]
+
     monkeypatch.setenv("SWEEP_EPOCHS", "zero")
     assert "epochs is 'zero'" in refused(capsys, "plan", "small")
-    plan("--epochs", "2")
+    monkeypatch.setenv("SWEEP_EPOCHS", "300")
+    assert seconds() > 10 * seconds("--epochs", "2")
     monkeypatch.delenv("SWEEP_EPOCHS")
+    assert seconds("--epochs", "300") > 10 * seconds()
+    monkeypatch.setenv("SWEEP_BACKEND", "tpu")
+    assert 'backend is "tpu"' in refused(capsys, "plan", "small")
+    plan("--backend", "reference")
+    monkeypatch.delenv("SWEEP_BACKEND")
     assert plan()["experiment"].startswith("small-small-")
     monkeypatch.setenv("SWEEP_DATA", "digits")
     assert plan()["experiment"].startswith("small-digits-")
@@ -81,7 +91,12 @@ def test_plan_trains_nothing_and_shows_what_is_done(project: Path, capsys: pytes
     assert main(["plan", "small"]) == 0
     captured = capsys.readouterr()
     assert captured.out.count("grid-0") == 4
-    assert "groups that train together" not in captured.out  # no titles in piped output
+    groups = captured.out.splitlines()[5:]
+    assert [line.split("\t")[:3] for line in groups] == [
+        ["filters", "trials", "steps an epoch"],
+        ["3x4", "2", "3"],
+        ["2", "2", "3"],
+    ]
     assert "stage dropout builds on stage grid" in captured.err
     assert not (project / "mlruns").exists()
     assert main(["run", "small", "--stage", "grid", "--quiet"]) == 0

@@ -21,8 +21,6 @@ ONLY = {
     "optuna": "sweep/study.py",
     "cupy": "core/ops/gpu.py",
     "matplotlib": "core/figures.py",
-    "dask": "sweep/cluster.py",
-    "distributed": "sweep/cluster.py",
     "torch": None,
 }
 # What a file of core may import as it loads, besides the standard library and core; all else waits until it is used.

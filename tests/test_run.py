@@ -60,6 +60,18 @@ def test_both_stages_and_nothing_twice(project: Path, capsys: pytest.CaptureFixt
     more = result(capsys, "--stage", "dropout", "--points", "named")["stages"][0]
     assert more["trained"] == 2
     assert {0.0, 0.5} <= {row["dropout"] for row in more["trials"]}
+    assert result(capsys, "--stage", "dropout")["stages"][0]["trials"] == more["trials"]  # trained points stay
+
+
+def test_a_stage_inherits_from_the_winner_that_is_shown_named_points_included(project: Path, capsys) -> None:
+    path = project / "experiments" / "small.toml"
+    third = '[stages.third]\nsampler = "grid"\nafter = "dropout"\ninherit = ["dropout"]\nspace = { lr = [0.02] }\n'
+    text = path.read_text().replace("trials = 3", "trials = 1")
+    path.write_text(text.replace("seed = 1", "seed = 4") + third)
+    stages = result(capsys, "--points", "named")["stages"]
+    (heir,) = runs("trial", stage="third")
+    assert stages[1]["winner"]["trial"] != "dropout-01"
+    assert float(heir.params["dropout"]) == stages[1]["winner"]["dropout"]
 
 
 def test_a_trials_run_tells_everything(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

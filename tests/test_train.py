@@ -121,12 +121,12 @@ def test_a_trial_learns_and_says_how(nine: list[TrialResult]) -> None:
 
 def test_metrics_are_means_over_the_images_and_steps() -> None:
     """At a learning rate that moves nothing, an epoch's metrics are those of the initial weights, batch by batch."""
-    still = [replace(BASE, lr=1e-30, epochs=1, clip=0.01)]
+    still = [replace(BASE, lr=1e-30, epochs=2, clip=0.01)]
     result = train(still)[0]
-    metrics = result.history[0]
+    metrics = result.history[1]
     model = network.initial_model(SMALL, still)
-    losses, rights, norms = [], [], []
-    for number, chosen in enumerate(shuffled_batches(60, 16, 0, 0)):
+    losses, rights, norms, models = [], [], [], []
+    for number, chosen in enumerate([*shuffled_batches(60, 16, 0, 0), *shuffled_batches(60, 16, 0, 1)]):
         group = Hyperparameters.of(still)
         loss, right, gradients, statistics = network.loss_and_gradients(
             OPS, SMALL, model, *TRAIN.batch(chosen), group, number
@@ -136,13 +136,15 @@ def test_metrics_are_means_over_the_images_and_steps() -> None:
         rights.extend(right[0])
         pulled = [g + BASE.reg * model[name] * (name in {"w1", "w2", "w3"}) for name, g in gradients.items()]
         norms.append(np.sqrt(sum(np.sum(g**2) for g in pulled)))
-    assert (len(losses), len(norms)) == (60, 4)
-    assert metrics["train_loss"] == pytest.approx(np.mean(losses), rel=1e-5)
-    assert metrics["train_accuracy"] == pytest.approx(np.mean(rights))
-    assert metrics["gradient_norm"] == pytest.approx(np.mean(norms), rel=1e-5)
+        models.append({name: values[0].copy() for name, values in model.items()})
+    assert (len(losses), len(norms)) == (120, 8)
+    assert metrics["train_loss"] == pytest.approx(np.mean(losses[60:]), rel=1e-5)
+    assert metrics["train_accuracy"] == pytest.approx(np.mean(rights[60:]))
+    assert metrics["gradient_norm"] == pytest.approx(np.mean(norms[4:]), rel=1e-5)
     assert result.model is not None
     for name, values in result.model.items():
-        np.testing.assert_allclose(values, model[name][0], rtol=1e-5, atol=1e-7, err_msg=name)
+        expected = models[4 * result.best_epoch - 1][name]
+        np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-7, err_msg=name)
 
 
 def test_evaluate_takes_means_over_the_images() -> None:
