@@ -113,7 +113,7 @@ _RULES: dict[str, tuple[tuple[type, ...], Callable[[Any], bool], str]] = {
     "reg": (_NUMBER, lambda value: 0 <= value < math.inf, "a number not below 0"),
     "dropout": (_NUMBER, lambda value: 0 <= value < 1, "a number in [0, 1)"),
     "seed": (_WHOLE, lambda value: 0 <= value < 2**63, "a whole number from 0 to 2**63 - 1"),
-    "epochs": (_WHOLE, lambda value: value >= 1, "a whole number of at least 1"),
+    "epochs": (_WHOLE, lambda value: 1 <= value <= 10**6, "a whole number from 1 to 1000000"),
     "patience": (_WHOLE, lambda value: value >= 1, "a whole number of at least 1"),
     "batch_size": (_WHOLE, lambda value: value >= 2, "a whole number of at least 2"),
     "initial": _one_of(INITIALS),

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from core import cifar10, npz
 from core.errors import InputError
+from core.project import expand
 from core.random import Purpose, permutation
 
 TRAINING_SHARE = 0.8
 _MOST_CLASSES = 10_000
+
+# x, y, x_test, y_test and the classes' names
+Contents = tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,8 @@ class Dataset:
     x, y     (N, C, H, W) uint8 or float32 and (N,) int64: everything but the test data
     x_test   (M, C, H, W), or None
     classes  the labels' names
-    sha256   of all four arrays
+    sha256   of all four arrays, the scale and the classes
+    note     what the user should know about the choice of this data set
     """
 
     name: str
@@ -48,6 +53,7 @@ class Dataset:
     classes: tuple[str, ...]
     scale: float
     sha256: str
+    note: str = ""
 
     def split(self, seed: int) -> Split:
         """Shuffle by seed; the first 80 % are for training, the rest for validation."""
@@ -59,21 +65,21 @@ class Dataset:
 def load(name: str | None = None, data_dir: str | Path | None = None) -> Dataset:
     """The data set called name: "cifar10", "digits", the path of an .npz file, or None or "auto".
 
-    "auto" is CIFAR-10 where cifar10.locate finds it, else digits.
+    "auto" is CIFAR-10 where cifar10.locate finds it, else digits. Only CIFAR-10 heeds data_dir.
+    Raises InputError if name is none of these, or the data is missing, damaged or not what it should be.
     """
     if name is not None and name.endswith(".npz"):
-        return _own(Path(name).expanduser())
+        return _own(expand(name))
     if name not in (None, "auto", "cifar10", "digits"):
         raise InputError(f'data is "{name}": it must be auto, cifar10, digits or the path of an .npz file')
     if name == "digits":
         return _digits()
     folder = cifar10.locate(data_dir)
     if folder is not None:
-        x, y, x_test, y_test, classes = cifar10.read(folder)
-        return _dataset("cifar10", str(folder), x, y, x_test, y_test, classes, 1 / 255)
+        return _dataset("cifar10", str(folder), cifar10.read(folder), 1 / 255)
     if name == "cifar10":
         raise InputError("CIFAR-10 is not here: `make data` downloads it, or --data-dir says where it is")
-    return _digits()
+    return replace(_digits(), note="CIFAR-10 not found: run `make data`, or give --data-dir")
 
 
 def describe(data: Dataset) -> str:
@@ -81,20 +87,13 @@ def describe(data: Dataset) -> str:
     _, c, height, width = data.x.shape
     test = "no test images" if data.x_test is None else f"{len(data.x_test)} for test"
     line = f"data: {data.name} from {data.source}, {len(data.x)} images {c}x{height}x{width} and {test}"
-    return line + f", {len(data.classes)} classes, sha256 {data.sha256[:8]}"
+    line += f", {len(data.classes)} classes, sha256 {data.sha256[:8]}"
+    return f"{line} ({data.note})" if data.note else line
 
 
-def _dataset(
-    name: str,
-    source: str,
-    x: np.ndarray,
-    y: np.ndarray,
-    x_test: np.ndarray | None,
-    y_test: np.ndarray | None,
-    classes: tuple[str, ...],
-    scale: float,
-) -> Dataset:
-    digest = hashlib.sha256()
+def _dataset(name: str, source: str, contents: Contents, scale: float) -> Dataset:
+    x, y, x_test, y_test, classes = contents
+    digest = hashlib.sha256(repr((scale, classes)).encode())
     for key, values in (("x", x), ("y", y), ("x_test", x_test), ("y_test", y_test)):
         if values is not None:
             digest.update(f"{key} {values.dtype.str} {values.shape}\n".encode())
@@ -110,7 +109,7 @@ def _digits() -> Dataset:
     x, y = digits.images[:, None].astype(np.uint8), digits.target.astype(np.int64)
     test = np.arange(len(x)) % 5 == 0
     classes = tuple(str(name) for name in digits.target_names)
-    return _dataset("digits", "scikit-learn", x[~test], y[~test], x[test], y[test], classes, 1 / 16)
+    return _dataset("digits", "scikit-learn", (x[~test], y[~test], x[test], y[test], classes), 1 / 16)
 
 
 def _own(path: Path) -> Dataset:
@@ -141,7 +140,7 @@ def _own(path: Path) -> Dataset:
     )
     name = re.sub(r"[^\w.-]", "_", path.stem)
     scale = 1 / 255 if x.dtype == np.uint8 else 1.0
-    return _dataset(name, str(path.resolve()), x, y, x_test, y_test, classes, scale)
+    return _dataset(name, str(path.resolve()), (x, y, x_test, y_test, classes), scale)
 
 
 def _classes(path: Path, arrays: dict[str, np.ndarray], count: int) -> tuple[str, ...]:
@@ -150,7 +149,7 @@ def _classes(path: Path, arrays: dict[str, np.ndarray], count: int) -> tuple[str
     names = arrays.get("classes")
     if names is None:
         return tuple(str(label) for label in range(count))
-    if names.ndim != 1 or names.dtype.kind != "U" or len(names) < count:
+    if names.ndim != 1 or names.dtype.kind != "U" or not count <= len(names) <= _MOST_CLASSES:
         raise InputError(f"{path}: classes must be at least {count} names as text; it is {names.dtype} {names.shape}")
     return tuple(str(name) for name in names)
 
@@ -164,7 +163,8 @@ def _images(path: Path, key: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
     if x.dtype != np.uint8 and x.dtype.kind != "f":
         raise InputError(f"{path}: {key} holds {x.dtype}; it must be uint8 (0 to 255) or float")
     if x.dtype.kind == "f":
-        x = x.astype(np.float32)
+        with np.errstate(over="ignore"):  # inf is reported below
+            x = x.astype(np.float32)
         if not np.isfinite(x).all():
             raise InputError(f"{path}: {key} holds nan, inf, or numbers too large for float32")
     return np.ascontiguousarray(x)

@@ -6,6 +6,7 @@ import io
 import lzma
 import math
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Collection
@@ -18,7 +19,7 @@ from core.errors import InputError
 LARGEST = 16 * 2**30  # bytes of all arrays together
 _UNREADABLE = (  # RuntimeError: encrypted, or a way of compressing that zipfile does not know
     *(OSError, ValueError, EOFError, LookupError, TypeError, SyntaxError, RuntimeError, MemoryError, OverflowError),
-    *(struct.error, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    *(struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
 )
 
 

@@ -22,6 +22,11 @@ def root() -> Path:
     return checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()
 
 
+def expand(path: str | Path) -> Path:
+    """The path with ~ and ~user replaced; as it is where there is no such home."""
+    return Path(os.path.expanduser(path))
+
+
 @cache
 def code_version() -> str:
     """Commit of the running code, with "-dirty" when tracked files differ from it; "unknown" outside git."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import http.client
 import logging
 import math
 import os
@@ -10,9 +11,8 @@ import re
 import shutil
 import tempfile
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -29,10 +29,13 @@ for _name, _value in {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }.items():
     os.environ.setdefault(_name, _value)
 
 import mlflow  # noqa: E402
+from alembic.util.exc import CommandError  # noqa: E402
+from filelock import FileLock  # noqa: E402
 from mlflow.entities import (  # noqa: E402
     Dataset,
     DatasetInput,
@@ -84,13 +87,15 @@ class Tracker:
         self.uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root() / 'mlflow.db'}"
         if self._is_server:
             _require_answer(self.uri)
+        elif self.uri.startswith("sqlite:///"):
+            _make_whole(Path(self.uri.removeprefix("sqlite:///")))
         with _clear_errors(f"the tracking store {self.uri}"):
             self._client = mlflow.MlflowClient(self.uri)
             self._client.search_experiments(max_results=1)  # creates the database
 
     @property
     def _is_server(self) -> bool:
-        return urlparse(self.uri).scheme in ("http", "https")
+        return self.uri.startswith(("http://", "https://"))
 
     def experiment(self, name: str, tags: Mapping[str, str] | None = None) -> str:
         """The id of the experiment called name: found, brought back if it was deleted in the UI, or created."""
@@ -125,10 +130,10 @@ class Tracker:
                 self._client.log_inputs(run_id, [DatasetInput(entry, [InputTag("mlflow.data.context", "training")])])
         return run_id
 
-    def reopen(self, run_id: str) -> None:
-        """Set an ended run to RUNNING again."""
+    def update(self, run_id: str, *, status: str | None = None, name: str | None = None) -> None:
+        """Rename a run, or set an ended one to RUNNING again."""
         with _clear_errors(f"run {run_id}"):
-            self._client.update_run(run_id, status="RUNNING")
+            self._client.update_run(run_id, status=status, name=name)
 
     def finish(self, run_id: str, status: str) -> None:
         """End a run as "FINISHED", "FAILED" or "KILLED"."""
@@ -148,15 +153,26 @@ class Tracker:
             for key, value in tags.items():
                 self._client.set_tag(run_id, key, value)
 
-    def log_files(self, run_id: str, folder: Path, below: str | None = None) -> None:
+    def remove_tags(self, run_id: str, names: Iterable[str]) -> None:
+        """Remove tags that the run has."""
+        with _clear_errors(f"run {run_id}"):
+            for name in names:
+                self._client.delete_tag(run_id, name)
+
+    def log_files(self, run_id: str, folder: Path, below: str = "") -> None:
         """Store every file in folder as an artifact, below a folder of the artifacts if one is named."""
         with _clear_errors(f"artifacts of run {run_id}"):
-            self._client.log_artifacts(run_id, str(folder), below)
+            place = self._folder(self._plain(self._client.get_run(run_id)))
+            if place is None:
+                self._client.log_artifacts(run_id, str(folder), below or None)
+            else:
+                shutil.copytree(folder, place / below, dirs_exist_ok=True)
 
     def log_text(self, run_id: str, text: str, name: str) -> None:
         """Store text as an artifact."""
-        with _clear_errors(f"artifact {name} of run {run_id}"):
-            self._client.log_text(run_id, text, name)
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / name).write_text(text, encoding="utf-8")
+            self.log_files(run_id, Path(folder))
 
     def runs(self, experiment_id: str, **tags: str) -> list[RunInfo]:
         """All runs of the experiment with these tags, oldest first."""
@@ -204,16 +220,12 @@ class Tracker:
     def artifact(self, run: RunInfo, name: str) -> Path:
         """Where an artifact's file is on this machine. Raises InputError if the run has none of that name.
 
-        Artifact addresses are stored as absolute paths: if the project's folder was moved, the file is found below
-        the present mlruns/. A server's artifact is downloaded to a folder that goes with this process.
+        A server's artifact is downloaded to a folder that goes with this process.
         """
-        address = urlparse(run.artifact_uri)
-        if address.scheme in ("", "file"):
-            stored = Path(unquote(address.path)) / name
-            moved = root() / "mlruns" / run.experiment / run.run_id / "artifacts" / name
-            for path in (stored, moved):
-                if path.is_file():
-                    return path
+        folder = self._folder(run)
+        if folder is not None:
+            if (folder / name).is_file():
+                return folder / name
             raise InputError(f"run {run.run_id} ({run.name}) has no {name}")
         try:
             place = self._downloads / run.run_id
@@ -221,6 +233,20 @@ class Tracker:
             return Path(self._client.download_artifacts(run.run_id, name, str(place)))
         except (MlflowException, OSError) as error:
             raise InputError(f"run {run.run_id} ({run.name}) has no {name}: {_first_line(error)}") from None
+
+    def _folder(self, run: RunInfo) -> Path | None:
+        """Where the run's artifacts are on this machine; None if a server has them.
+
+        MLflow stores absolute paths. If the project's folder was moved or copied, they belong below its present
+        mlruns/, and the folder it came from is none of our business.
+        """
+        address = urlparse(run.artifact_uri)
+        if address.scheme not in ("", "file"):
+            return None
+        here = root() / "mlruns" / run.experiment / run.run_id / "artifacts"
+        stored = Path(unquote(address.path))
+        ours = self.uri == f"sqlite:///{root() / 'mlflow.db'}"
+        return here if ours and stored.parts[-4:] == here.parts[-4:] else stored
 
     @cached_property
     def _downloads(self) -> Path:
@@ -233,16 +259,27 @@ def _require_answer(uri: str) -> None:
     try:
         with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5):
             return
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise InputError(f"no MLflow server answers at {uri}: {reason}") from None
+
+
+def _make_whole(database: Path) -> None:
+    """Make a new database under another name and rename it: MLflow cannot repair one that it was killed in making."""
+    if database.exists():
+        return
+    with _clear_errors(f"the tracking store sqlite:///{database}"), FileLock(f"{database}.lock"):
+        if not database.exists():
+            building = database.with_name(f".{database.name}.{os.getpid()}")
+            mlflow.MlflowClient(f"sqlite:///{building}").search_experiments(max_results=1)
+            building.replace(database)
 
 
 @contextmanager
 def _clear_errors(what: str) -> Iterator[None]:
     try:
         yield
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+    except (MlflowException, SQLAlchemyError, CommandError, ImportError, OSError) as error:
         raise InputError(f"{what} cannot be used: {_first_line(error)}") from error
 
 

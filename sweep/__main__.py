@@ -20,7 +20,6 @@ EXIT_CODES = """exit status: 0 done, 1 failed, 2 wrong use or input, 3 finished 
 # A flag beats its environment variable, which beats the experiment file, which beats the default.
 ENVIRONMENT = {
     "data": "SWEEP_DATA",
-    "data_dir": "CIFAR10_DIR",
     "backend": "SWEEP_BACKEND",
     "seed": "SWEEP_SEED",
     "epochs": "SWEEP_EPOCHS",
@@ -69,6 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except MemoryError as error:
+        print(f"error: out of memory: {error}; use fewer filters or a smaller batch", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:  # before or after the training, which has its own way to stop
         return 130
     except BrokenPipeError:  # the reader of our output has left: `| head`
@@ -102,7 +104,9 @@ def _open(options: argparse.Namespace, quiet: bool) -> tuple[Sweep, list[str]]:
         if not any(point in chosen.stages[name].points for name in stages):
             raise InputError(f'{chosen.path}: no points called "{point}" in {", ".join(stages)}')
     backend = ops.load(options.backend or chosen.backend or "auto")
-    found = data.load(options.data or chosen.data, options.data_dir or chosen.data_dir)
+    # $CIFAR10_DIR, which beats the file, is looked up by data.load.
+    data_dir = options.data_dir or (None if os.environ.get("CIFAR10_DIR") else chosen.data_dir)
+    found = data.load(options.data or chosen.data, data_dir)
     screen = display.choose(quiet)
     screen.note(data.describe(found))
     return Sweep(chosen, found, backend, screen), stages
@@ -123,6 +127,8 @@ def _run(options: argparse.Namespace) -> int:
             results.append(sweep.run_stage(stage, tracker, points))
             if not options.json:
                 _show(sweep, results[-1], options.quiet)
+            if not ranking.winner(results[-1].rows):
+                break  # nothing to build on
     except Interrupted as interrupted:
         sweep.display.warn(f"stopped by {interrupted}; finished trials are kept: the same command goes on")
         return interrupted.exit_status
@@ -185,7 +191,7 @@ def _plan(options: argparse.Namespace) -> int:
                 raise
             sweep.display.note(str(error))
             continue
-        done = sweep.outcomes(stage, cells)
+        done = sweep.outcomes(stage)
         todo = [cell for cell in cells if cell.key not in done]
         costs = [group_cost(sweep.ops, sweep.data, group, sweep.experiment.seed) for group in plan.groups(todo)]
         rows = [{"trial": cell.label, **cell.searched, "done": cell.key in done} for cell in cells]

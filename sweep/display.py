@@ -53,7 +53,8 @@ class _Best:
 
     def update(self, cells: Sequence[Cell], report: EpochReport) -> str:
         for place, metrics in report.metrics.items():
-            if metrics["val_accuracy"] > self.accuracy:
+            failed = place in report.ended and report.ended[place].status == "failed"
+            if metrics["val_accuracy"] > self.accuracy and not failed:
                 self.accuracy, self.name = metrics["val_accuracy"], cells[place].label
         return f"best {self.accuracy:.4f} {self.name}" if self.name else ""
 

@@ -87,7 +87,7 @@ def load(name: str, overrides: Mapping[str, Value] | None = None) -> Experiment:
         content = tomllib.loads(text)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path} is not valid TOML: {error}") from None
     try:
         return _experiment(path, text, content, dict(overrides or {}))
@@ -143,12 +143,13 @@ def _stage(
         after,
         inherit,
         _trials(where, table, sampler),
-        _points(where, table.get("points", {}), space),
+        _points(where, table.get("points", {}), space, overrides),
     )
 
 
 def _inheritance(where: str, table: dict[str, Any], earlier: dict[str, Stage]) -> tuple[str | None, tuple[str, ...]]:
     after, inherit = table.get("after"), table.get("inherit", [])
+    _typed(f"{where}.after", after, str, "a stage's name")
     _typed(f"{where}.inherit", inherit, list, "a list of settings")
     if after is None and inherit:
         raise InputError(f"{where}.inherit needs {where}.after: the stage whose winner to inherit from")
@@ -177,7 +178,9 @@ def _trials(where: str, table: dict[str, Any], sampler: str) -> int:
     return trials
 
 
-def _points(where: str, sets: Any, space: Mapping[str, Any]) -> dict[str, tuple[dict[str, Value], ...]]:
+def _points(
+    where: str, sets: Any, space: Mapping[str, Any], overrides: Mapping[str, Value]
+) -> dict[str, tuple[dict[str, Value], ...]]:
     _typed(f"{where}.points", sets, dict, "a table of named lists")
     for name, points in sets.items():
         _typed(f"{where}.points.{name}", points, list, "a list of tables")
@@ -188,8 +191,10 @@ def _points(where: str, sets: Any, space: Mapping[str, Any]) -> dict[str, tuple[
             for key, value in point.items():
                 if not _within(value, space[key]):
                     raise InputError(f"{where}.points.{name}: {key} = {value!r} lies outside the stage's space")
+    checked = {name: [_settings(f"{where}.points.{name}", point) for point in points] for name, points in sets.items()}
     return {
-        name: tuple(_settings(f"{where}.points.{name}", point) for point in points) for name, points in sets.items()
+        name: tuple({key: value for key, value in point.items() if key not in overrides} for point in points)
+        for name, points in checked.items()
     }
 
 
@@ -223,9 +228,13 @@ def _dimension(where: str, key: str, value: Any, sampler: str) -> tuple[Value, .
 
 
 def _bound(where: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    try:
+        bound = float("nan" if isinstance(value, bool | str) else value)
+    except (TypeError, OverflowError):
+        bound = math.nan
+    if not math.isfinite(bound):
         raise InputError(f"{where} is {value!r}: it must be a number")
-    return float(value)
+    return bound
 
 
 def _settings(where: str, table: Any) -> dict[str, Value]:
@@ -236,9 +245,9 @@ def _setting(where: str, key: str, value: Any) -> Value:
     """The value checked, and made float if it is a whole number for a setting that is one."""
     try:
         check_setting(key, value)
-    except InputError as error:
+        return float(value) if _is_float(key) else value
+    except (InputError, OverflowError) as error:
         raise InputError(f"{where}: {error}") from None
-    return float(value) if _is_float(key) else value
 
 
 def _is_float(key: str) -> bool:

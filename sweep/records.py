@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,9 @@ from sweep.experiment import Experiment, Stage
 from sweep.plan import Cell
 from sweep.study import Outcome
 
+_PARENT = "mlflow.parentRunId"
+_SHOWN = 30  # rows of the table in a stage's description, which MLflow cuts at 8,000 characters
+
 
 def experiment_name(experiment: Experiment, data: Dataset) -> str:
     """Like "report-digits-1a2b3c4d": runs on different data never share an experiment."""
@@ -30,19 +34,23 @@ def experiment_name(experiment: Experiment, data: Dataset) -> str:
 class Records:
     """The MLflow side of one experiment on one data set."""
 
-    def __init__(self, tracker: Tracker, experiment: Experiment, data: Dataset, ops: Ops) -> None:
+    def __init__(self, tracker: Tracker, experiment: Experiment, data: Dataset, ops: Ops, owner: str) -> None:
         self.tracker, self._experiment, self._data = tracker, experiment, data
-        self._environment = environment(ops.name, ops.device)
+        self._owner, self._environment = owner, environment(ops.name, ops.device)
         tags = {"data.name": data.name, "data.sha256": data.sha256}
         tags["mlflow.experimentKind"] = "custom_model_development"  # the page opens on runs, not on language models
         self._id = tracker.experiment(experiment_name(experiment, data), tags)
 
     def _tags(self, kind: str, stage: str) -> dict[str, str]:
         data = {"data.name": self._data.name, "data.source": self._data.source, "data.sha256": self._data.sha256}
-        return {"kind": kind, "stage": stage, "data.seed": str(self._experiment.seed)} | data | self._environment
+        return (
+            {"kind": kind, "stage": stage, "owner": self._owner, "data.seed": str(self._experiment.seed)}
+            | data
+            | self._environment
+        )
 
-    def stage(self, stage: Stage, inherited: dict[str, Any], reopen: bool) -> tuple[str, bool]:
-        """The stage's run, the one it had (running again on reopen) or a new one, and whether it is complete.
+    def stage(self, stage: Stage, inherited: dict[str, Any], cells: Sequence[Cell], reopen: bool) -> tuple[str, bool]:
+        """The stage's run, the one it had (running again on reopen) or a new one, and whether it tells of these cells.
 
         A stage has one run for each set of fixed values, so that a grid that grew stays one table.
         """
@@ -52,8 +60,8 @@ class Records:
         if found:
             run = next(iter(found.values()))
             if reopen:
-                self.tracker.reopen(run.run_id)
-            return run.run_id, run.status in ("FINISHED", "FAILED") and "trials_finished" in run.metrics
+                self.tracker.update(run.run_id, status="RUNNING")
+            return run.run_id, run.status in ("FINISHED", "FAILED") and run.tags.get("plan") == _plan_hash(cells)
         space = {f"space.{key}": value for key, value in stage.space.items()}
         tags = self._tags("stage", stage.name) | {"fingerprint": fingerprint}
         params = {"sampler": stage.sampler} | fixed | space
@@ -62,8 +70,8 @@ class Records:
         return run_id, False
 
     def runs(self, **tags: str) -> dict[str, RunInfo]:
-        """The experiment's runs with these tags, by run id, oldest first."""
-        return {run.run_id: run for run in self.tracker.runs(self._id, **tags)}
+        """This folder's runs of the experiment with these tags, by run id, oldest first."""
+        return {run.run_id: run for run in self.tracker.runs(self._id, owner=self._owner, **tags)}
 
     def start_trial(self, cell: Cell, parent: str) -> str:
         """A run for a trial that starts training."""
@@ -73,8 +81,8 @@ class Records:
             self._id, cell.name, parent=parent, params=asdict(cell.settings), tags=tags, dataset=data
         )
 
-    def end_trial(self, run_id: str, cell: Cell, result: TrialResult, outcome: Outcome) -> None:
-        """Metrics of the best epoch, artifacts, and the status the trial truly ended with."""
+    def results(self, run_id: str, cell: Cell, result: TrialResult, outcome: Outcome) -> None:
+        """Metrics of the best epoch, and artifacts."""
         names = ("best_val_accuracy", "best_val_loss", "best_epoch", "epochs")
         best = {name: float(value) for name in names if (value := getattr(outcome, name)) is not None}
         self.tracker.log_metrics(run_id, best)
@@ -90,7 +98,6 @@ class Records:
             self.tracker.log_files(run_id, folder)
         if result.reason:
             self.tracker.set_tags(run_id, {"reason": result.reason})
-        self.tracker.finish(run_id, "FINISHED" if result.status == "finished" else "FAILED")
 
     def _config(self, cell: Cell, result: TrialResult, outcome: Outcome) -> dict[str, Any]:
         return {
@@ -103,31 +110,48 @@ class Records:
             "result": asdict(outcome) | {"reason": result.reason},
         }
 
+    def close(self, run_id: str, outcome: Outcome) -> None:
+        """Give the run the status that its trial ended with."""
+        self.tracker.finish(run_id, "FINISHED" if outcome.status == "finished" else "FAILED")
+
     def break_off(self, run_id: str, status: str, reason: str) -> None:
         """Close a run whose training did not come to an end: "KILLED", or "FAILED" by an error."""
         self.tracker.set_tags(run_id, {"reason": reason})
         self.tracker.finish(run_id, status)
 
-    def end_stage(self, run_id: str, rows: Sequence[ranking.Row]) -> None:
+    def end_stage(self, run_id: str, cells: Sequence[Cell], rows: Sequence[ranking.Row]) -> None:
         """The ranked table, the stage's status, and its winner, which alone of its trials is tagged winner=true."""
-        table = ranking.to_markdown(rows)
         self.tracker.log_text(run_id, ranking.to_csv(rows), "summary.csv")
-        self.tracker.log_text(run_id, table, "summary.md")
-        self.tracker.set_tags(run_id, {"mlflow.note.content": table})
+        self.tracker.log_text(run_id, ranking.to_markdown(rows), "summary.md")
+        best = ranking.winner(rows)
+        trials = self._tend(run_id, rows, best)
         finished = sum(row.outcome.status == "finished" for row in rows)
         metrics: dict[str, float] = {"trials_finished": finished, "trials_failed": len(rows) - finished}
-        best = ranking.winner(rows)
+        tags = {"mlflow.note.content": ranking.to_markdown(rows[:_SHOWN]), "plan": _plan_hash(cells)}
         if best and best.outcome.best_val_accuracy is not None:
             metrics["best_val_accuracy"] = best.outcome.best_val_accuracy
-            self.tracker.set_tags(run_id, {"winner.run_id": best.outcome.run_id, "winner.name": best.cell.name})
-            trials = self.runs(kind="trial", stage=best.cell.stage)
-            for trial in trials.values():
-                tag = str(trial.run_id == best.outcome.run_id).lower()
-                if trial.tags.get("winner") != tag:
-                    self.tracker.set_tags(trial.run_id, {"winner": tag})
+            tags |= {"winner.run_id": best.outcome.run_id, "winner.name": best.cell.name}
             self._log_overlay(run_id, rows, trials)
+        own = self.runs(kind="stage", stage=cells[0].stage)[run_id].tags
+        self.tracker.remove_tags(run_id, {"winner.run_id", "winner.name", "reason"} & own.keys() - tags.keys())
         self.tracker.log_metrics(run_id, metrics)
+        self.tracker.set_tags(run_id, tags)
         self.tracker.finish(run_id, "FINISHED" if best else "FAILED")
+
+    def _tend(self, parent: str, rows: Sequence[ranking.Row], best: ranking.Row | None) -> dict[str, RunInfo]:
+        """Bring the names, the parent and the winner's tag of the stage's trials up to date. Returns their runs."""
+        trials = self.runs(kind="trial", stage=rows[0].cell.stage)
+        names = {row.outcome.run_id: row.cell.name for row in rows}
+        for trial in trials.values():
+            if trial.run_id not in names and trial.tags.get(_PARENT) != parent:
+                continue
+            winner = best is not None and trial.run_id == best.outcome.run_id
+            tags = {"winner": str(winner).lower(), _PARENT: parent}
+            if changed := {key: value for key, value in tags.items() if trial.tags.get(key) != value}:
+                self.tracker.set_tags(trial.run_id, changed)
+            if trial.name != names.get(trial.run_id, trial.name):
+                self.tracker.update(trial.run_id, name=names[trial.run_id])
+        return trials
 
     def _log_overlay(self, run_id: str, rows: Sequence[ranking.Row], trials: Mapping[str, RunInfo]) -> None:
         with tempfile.TemporaryDirectory() as name:
@@ -140,6 +164,10 @@ class Records:
             title = f"{rows[0].cell.stage}: {len(rows)} trials on {self._data.name}"
             figures.save(figures.overlay(accuracies, rows[0].cell.name, title), folder / "curves.png")
             self.tracker.log_files(run_id, folder)
+
+
+def _plan_hash(cells: Sequence[Cell]) -> str:
+    return hashlib.sha256("".join(sorted(cell.key for cell in cells)).encode()).hexdigest()[:16]
 
 
 def _write_history(path: Path, history: Sequence[Metrics]) -> None:

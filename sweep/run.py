@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import uuid
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -56,6 +57,7 @@ class Sweep:
         self.name = experiment_name(experiment, data)
         self._folder = root() / "mlruns" / self.name
         self._journal = self._folder / "optuna.journal"
+        self._runs: Container[str] | None = None
 
     def cells(self, stage: Stage, points: Sequence[str] = ()) -> list[Cell]:
         """The stage's plan: its grid or draws, the named points asked for, and those trained before.
@@ -65,12 +67,12 @@ class Sweep:
         inherited = self.inherited(stage)
         every = plan.cells(self.experiment, stage, inherited, self.data, tuple(stage.points))
         wanted = {cell.key for cell in plan.cells(self.experiment, stage, inherited, self.data, points)}
-        done = self.outcomes(stage, every)
+        done = self.outcomes(stage)
         return [cell for cell in every if cell.key in wanted or cell.key in done]
 
-    def outcomes(self, stage: Stage, cells: Sequence[Cell]) -> dict[str, Outcome]:
-        """How the cells that have been trained ended, by key."""
-        return outcomes(self._journal, stage, cells)
+    def outcomes(self, stage: Stage) -> dict[str, Outcome]:
+        """How the stage's cells that have been trained ended, by key. Once a tracker is known, its runs alone count."""
+        return outcomes(self._journal, stage.name, self._runs)
 
     def inherited(self, stage: Stage) -> dict[str, Value]:
         """What the winner of the stage before hands on."""
@@ -78,7 +80,7 @@ class Sweep:
             return {}
         before = self.experiment.stages[stage.after]
         cells = self.cells(before)
-        rows = ranking.ranked(cells, self.outcomes(before, cells))
+        rows = ranking.ranked(cells, self.outcomes(before))
         if len(rows) < len(cells):
             raise InputError(
                 f"stage {stage.name} builds on stage {before.name}, of which {len(rows)} of {len(cells)} trials are "
@@ -95,22 +97,23 @@ class Sweep:
 
         Raises Interrupted when a signal stopped it, after all records were closed: the same call goes on.
         """
-        cells = self.cells(stage, points)
         run_id = None
         with self._lock(), self.signals.active():
             try:
                 with self.signals.held():
-                    records = Records(tracker, self.experiment, self.data, self.ops)
+                    records = Records(tracker, self.experiment, self.data, self.ops, self._owner())
                     self._reconcile(records)
-                    known = records.runs(kind="trial", stage=stage.name)
-                    done = {key for key, outcome in self.outcomes(stage, cells).items() if outcome.run_id in known}
+                    self._runs = records.runs(kind="trial")
+                    cells = self.cells(stage, points)
+                    done = self.outcomes(stage)
                     todo = [cell for cell in cells if cell.key not in done]
-                    run_id, complete = records.stage(stage, self.inherited(stage), reopen=bool(todo))
+                    run_id, complete = records.stage(stage, self.inherited(stage), cells, reopen=bool(todo))
                 self._train_all(stage, todo, cells, records, run_id)
-                rows = ranking.ranked(cells, self.outcomes(stage, cells))
+                self._runs = records.runs(kind="trial")
+                rows = ranking.ranked(cells, self.outcomes(stage))
                 if todo or not complete:
                     with self.signals.held():
-                        records.end_stage(run_id, rows)
+                        records.end_stage(run_id, cells, rows)
             except BaseException as error:
                 if run_id:
                     with self.signals.held():
@@ -119,6 +122,13 @@ class Sweep:
             finally:
                 self.display.end()
         return StageResult(stage.name, run_id, rows, len(todo))
+
+    def _owner(self) -> str:
+        """A name for this folder's records: another checkout may share the MLflow server, and trains on its own."""
+        path = self._folder / "owner"
+        if not path.exists():
+            path.write_text(uuid.uuid4().hex)
+        return path.read_text().strip()
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
@@ -139,8 +149,13 @@ class Sweep:
     def _reconcile(self, records: Records) -> None:
         """Close what a process that is gone left open in this experiment. Its cells are trained again."""
         close_abandoned(self._journal)
+        ended = {o.run_id: o for stage in self.experiment.stages for o in outcomes(self._journal, stage).values()}
         for run_id, run in records.runs().items():
-            if run.status == "RUNNING":
+            if run.status != "RUNNING":
+                continue
+            if run_id in ended:
+                records.close(run_id, ended[run_id])
+            else:
                 records.break_off(run_id, "KILLED", "its process ended without closing it")
                 self.display.note(f"{run.name} was left open by a process that ended: marked KILLED")
 
@@ -186,8 +201,9 @@ class Sweep:
         for place, result in report.ended.items():
             trial = running[place]
             outcome = _outcome(trial.run_id, result)
-            records.end_trial(trial.run_id, trial.cell, result, outcome)
+            records.results(trial.run_id, trial.cell, result, outcome)
             study.tell(trial.trial, outcome)
+            records.close(trial.run_id, outcome)
             del running[place]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, GridSampler, RandomSampler
 from optuna.trial import TrialState
 
+from core.errors import InputError
 from sweep.experiment import Range, Stage, Value
 from sweep.plan import Cell
 
@@ -56,7 +57,7 @@ def draw(space: Space, trials: int, seed: int) -> list[dict[str, Value]]:
 
     A float drawn exactly at a range's upper end (Optuna's ranges are closed) is drawn again.
     """
-    sampler = RandomSampler(seed=seed)
+    sampler = RandomSampler(seed=seed % 2**32)
     study = optuna.create_study(sampler=sampler)
     draws: list[dict[str, Value]] = []
     while len(draws) < trials:
@@ -71,7 +72,7 @@ class Study:
 
     def __init__(self, journal: Path, stage: Stage, plan: Sequence[Cell]) -> None:
         """Open or create the study for this plan. Only the holder of the experiment's lock may."""
-        content = repr((stage.sampler, sorted(cell.key for cell in plan)))
+        content = repr((stage.sampler, list(stage.space.items()), sorted(cell.key for cell in plan)))
         self._distributions = _distributions(stage.space)
         self._study = optuna.create_study(
             storage=_storage(journal),
@@ -96,10 +97,7 @@ class Study:
     def tell(self, trial: optuna.Trial, outcome: Outcome) -> None:
         """Record how a trial ended."""
         trial.set_user_attr("outcome", asdict(outcome))
-        if outcome.status == "finished":
-            self._study.tell(trial, outcome.best_val_accuracy)
-        else:
-            self._study.tell(trial, state=TrialState.FAIL)
+        _tell(self._study, trial.number, outcome)
 
 
 def close_abandoned(journal: Path) -> int:
@@ -110,6 +108,7 @@ def close_abandoned(journal: Path) -> int:
     if not journal.exists():
         return 0
     _cut_torn_line(journal)
+    Path(f"{journal}.lock").unlink(missing_ok=True)  # of a process that was killed; Optuna would wait 30 s for it
     storage = _storage(journal)
     closed = 0
     for stored in storage.get_all_studies():
@@ -117,30 +116,49 @@ def close_abandoned(journal: Path) -> int:
         while study.get_trials(deepcopy=False, states=[TrialState.WAITING]):
             study.ask()  # a waiting trial can be told only after it was asked for
         for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-            study.tell(trial.number, state=TrialState.FAIL)
-            closed += 1
+            if "outcome" in trial.user_attrs:  # killed just before it was told
+                _tell(study, trial.number, Outcome(**trial.user_attrs["outcome"]))
+            else:
+                study.tell(trial.number, state=TrialState.FAIL)
+                closed += 1
     return closed
 
 
-def outcomes(journal: Path, stage: Stage, plan: Sequence[Cell]) -> dict[str, Outcome]:
-    """The outcome of every cell of the plan that has ended, by key: read only, over all the stage's studies."""
+def outcomes(journal: Path, stage: str, runs: Container[str] | None = None) -> dict[str, Outcome]:
+    """The outcome of every cell that has ended in any study of the stage, by key. Read only.
+
+    runs  only those whose run id is among these; None: all
+    """
     if not journal.exists():
         return {}
     storage = _storage(journal)
-    wanted = {cell.key for cell in plan}
     found: dict[str, Outcome] = {}
     for study in storage.get_all_studies():
-        if study.user_attrs.get("stage") == stage.name:
+        if study.user_attrs.get("stage") == stage:
             for trial in storage.get_all_trials(study._study_id, deepcopy=False):
-                if "outcome" in trial.user_attrs and trial.state.is_finished() and trial.user_attrs["key"] in wanted:
-                    found[trial.user_attrs["key"]] = Outcome(**trial.user_attrs["outcome"])
+                if "outcome" in trial.user_attrs and trial.state.is_finished():
+                    outcome = Outcome(**trial.user_attrs["outcome"])
+                    if runs is None or outcome.run_id in runs:
+                        found[trial.user_attrs["key"]] = outcome
     return found
 
 
+def _tell(study: optuna.Study, number: int, outcome: Outcome) -> None:
+    if outcome.status == "finished":
+        study.tell(number, outcome.best_val_accuracy)
+    else:
+        study.tell(number, state=TrialState.FAIL)
+
+
 def _storage(journal: Path) -> optuna.storages.JournalStorage:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
+    except (ValueError, LookupError, TypeError, AssertionError, AttributeError, OSError) as error:
+        raise InputError(
+            f"{journal} is damaged ({type(error).__name__}): move it away, and its trials will be trained again"
+        ) from None
 
 
 def _sampler(stage: Stage) -> BaseSampler:

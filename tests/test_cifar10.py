@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -84,6 +85,12 @@ def test_reads_the_official_layout(folder: Path) -> None:
     assert classes[:2] == ("airplane", "automobile")
 
 
+def test_an_array_may_be_stored_by_columns(folder: Path) -> None:
+    by_columns = batch(1)[b"data"].reshape(3072, 4)  # the bytes as they lie in the file
+    (folder / "data_batch_2").write_bytes(dump(batch(1)).replace(b"K\x00tb\x89", b"K\x00tb\x88"))
+    np.testing.assert_array_equal(cifar10.read(folder)[0][4:8].reshape(4, -1), by_columns.T)
+
+
 class Touch:
     """Unpickled without restriction, this makes a file."""
 
@@ -110,6 +117,35 @@ def test_a_hostile_pickle_is_refused_and_nothing_in_it_runs(folder: Path, tmp_pa
     assert not target.exists()
 
 
+HOSTILE = {
+    "memory claimed by a bytearray": (b"\x80\x05\x96" + struct.pack("<Q", 2**40), "instruction"),
+    "a key whose hash overflows the stack": (b"\x80\x02})" + b"\x85" * 200_000 + b"K\x01s.", "keys"),
+    "a new object": (b"\x80\x02cnumpy\ndtype\n)\x81.", "instruction"),
+    "an array without a type": (b"\x80\x02cnumpy\nndarray\n)R(K\x01K\x01NNU\x01atb.", "plain bytes"),
+    "a persistent object": (b"U\x01aQ.", "instruction"),
+    "a long name with an escape": (b"\x80\x02cnumpy\n\x1b[31m" + b"a" * 1000 + b"\n.", "it asks for 'numpy"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_other_hostile_files_get_one_short_line(folder: Path, case: str) -> None:
+    content, expected = HOSTILE[case]
+    (folder / "data_batch_3").write_bytes(content)
+    with pytest.raises(InputError, match="data_batch_3 is refused") as caught:
+        cifar10.read(folder)
+    reason = str(caught.value).split("is refused", 1)[1]
+    assert expected in reason
+    assert reason.isprintable()
+    assert len(reason) < 200
+
+
+def test_a_file_too_large_is_not_read(folder: Path) -> None:
+    with open(folder / "test_batch", "wb") as file:
+        file.truncate(2**40)  # takes no space
+    with pytest.raises(InputError, match="test_batch has 1099511627776 bytes"):
+        cifar10.read(folder)
+
+
 def with_changes(**changes: Any) -> bytes:
     return dump(batch(1) | {key.encode(): value for key, value in changes.items()})
 
@@ -126,7 +162,9 @@ BAD = {
     "labels too few": (with_changes(labels=[0, 1, 2]), "as many labels as its 4 images"),
     "data missing": (with_changes(data=None), "rows of 3072 bytes"),
     "data of another width": (with_changes(data=np.zeros((4, 3071), np.uint8)), "rows of 3072 bytes"),
+    "data without rows": (with_changes(data=np.zeros((0, 3072), np.uint8), labels=[]), "data_batch_2"),
     "data flat": (with_changes(data=np.zeros(4 * 3072, np.uint8)), "rows of 3072 bytes"),
+    "data with signs": (with_changes(data=np.zeros((4, 3072), np.int8)), "something else than u1"),
     "data of floats": (with_changes(data=np.zeros((4, 3072))), "refused"),
     "huge array": (dump(batch(1)).replace(dump((4, 3072))[2:8], dump((2**31 - 1, 3072))[2:11]), "refused"),
 }
@@ -194,16 +232,16 @@ def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     place = tmp_path / "served"
     place.mkdir()
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(place))) as web:
-        thread = threading.Thread(target=web.serve_forever)
+        thread = threading.Thread(target=web.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         yield f"http://127.0.0.1:{web.server_port}", place
         web.shutdown()
         thread.join()
 
 
-def archive(folder: Path, path: Path, extra: str | None = None) -> str:
+def archive(folder: Path, path: Path, extra: str | None = None, compresslevel: int = 9) -> str:
     """Pack the folder as the official archive is packed; returns its SHA-256."""
-    with tarfile.open(path, "w:gz") as tar:
+    with tarfile.open(path, "w:gz", compresslevel=compresslevel) as tar:
         tar.add(folder, arcname=cifar10.FOLDER)
         if extra:
             tar.addfile(tarfile.TarInfo(extra))
@@ -220,25 +258,68 @@ def test_download_checks_and_unpacks(folder: Path, server: tuple[str, Path], tmp
     cifar10.read(place / cifar10.FOLDER)
     assert not list(tmp_path.parent.rglob("escaped"))
     assert "%" in capfd.readouterr().err  # a progress bar was shown
+    assert [p for p in place.iterdir() if p.suffix != ".lock"] == [place / cifar10.FOLDER]
     (served / "cifar.tar.gz").unlink()
     assert cifar10.main(command) == 0  # it is there already
+    (place / cifar10.FOLDER / "data_batch_5").unlink()
+    assert cifar10.main(command) == 2
+    error = capfd.readouterr().err
+    assert "lacks data_batch_5" in error
+    assert f"remove {place / cifar10.FOLDER}" in error
 
 
-def test_a_failed_download_leaves_nothing_that_looks_whole(folder: Path, server, tmp_path: Path, capsys) -> None:
+def test_a_failed_download_leaves_nothing(folder: Path, server: tuple[str, Path], tmp_path: Path, capsys) -> None:
     url, served = server
     sha256 = archive(folder, served / "cifar.tar.gz")
+    (folder / "test_batch").unlink()
+    lacking = archive(folder, served / "lacking.tar.gz")
+    torn = (served / "cifar.tar.gz").read_bytes()[:-400]
+    (served / "torn.tar.gz").write_bytes(torn)
+    (folder / "data_batch_1").write_bytes(bytes(200_000))
+    archive(folder, served / "garbled.tar.gz", compresslevel=0)
+    garbled = bytearray((served / "garbled.tar.gz").read_bytes())
+    block = garbled.index(b"\0", 10) + 1  # behind the file's name; a block says how long it is
+    garbled[block + 5 + int.from_bytes(garbled[block + 1 : block + 3], "little")] = 0xFF  # no such kind of block
+    (served / "garbled.tar.gz").write_bytes(garbled)
     place = tmp_path / "data"
-    for address, digest in (
-        (f"{url}/none.tar.gz", sha256),
-        (f"{url}/cifar.tar.gz", "0" * 64),
-        ("http://127.0.0.1:9/x", sha256),
+    for address, digest, reason in (
+        (f"{url}/none.tar.gz", sha256, "404"),
+        (f"{url}/cifar.tar.gz", "0" * 64, "does not match the known hash"),
+        (f"{url}/torn.tar.gz", sha256, "does not match the known hash"),
+        (f"{url}/torn.tar.gz", hashlib.sha256(torn).hexdigest(), "end-of-stream"),
+        (f"{url}/garbled.tar.gz", hashlib.sha256(garbled).hexdigest(), "Error -3 while decompressing"),
+        (f"{url}/lacking.tar.gz", lacking, "the archive lacks cifar-10-batches-py/test_batch"),
+        ("http://127.0.0.1:9/x", sha256, "Connection refused"),
+        (f"{url.replace('http', 'https')}/cifar.tar.gz", sha256, "SSL"),
+        ("nonsense", sha256, "Invalid URL"),
     ):
         assert cifar10.main(["--dir", str(place), "--url", address, "--sha256", digest]) == 2
         error = capsys.readouterr().err.strip().splitlines()[-1]
-        assert error.startswith("error: CIFAR-10 could not be downloaded")
-        assert not (place / cifar10.FOLDER).exists()
-    (folder / "test_batch").unlink()
+        assert error.startswith(f"error: CIFAR-10 could not be downloaded from {address}: ")
+        assert reason in error
+        assert "Max retries" not in error
+        assert [p for p in place.iterdir() if p.suffix != ".lock"] == []
+
+
+def test_what_a_killed_download_left_is_cleared(folder: Path, server: tuple[str, Path], tmp_path: Path) -> None:
+    url, served = server
     sha256 = archive(folder, served / "cifar.tar.gz")
-    assert cifar10.main(["--dir", str(place), "--url", f"{url}/cifar.tar.gz", "--sha256", sha256]) == 2
-    assert not (place / cifar10.FOLDER).exists()
-    assert not [p for p in place.iterdir() if p.is_dir()]
+    place = tmp_path / "data"
+    left = place / f".{cifar10.FOLDER}.part" / cifar10.FOLDER / "data_batch_1"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    cifar10.download(place, f"{url}/cifar.tar.gz", sha256)
+    assert not left.exists()
+    cifar10.read(place / cifar10.FOLDER)
+
+
+def test_two_downloads_at_once_do_not_meet(folder: Path, server: tuple[str, Path], tmp_path: Path) -> None:
+    url, served = server
+    sha256 = archive(folder, served / "cifar.tar.gz")
+    (tmp_path / "data").mkdir()
+    with (
+        FileLock(tmp_path / "data" / f".{cifar10.FOLDER}.lock"),
+        pytest.raises(InputError, match="by another process"),
+    ):
+        cifar10.download(tmp_path / "data", f"{url}/cifar.tar.gz", sha256)
+    assert cifar10.download(tmp_path / "data", f"{url}/cifar.tar.gz", sha256).is_dir()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import struct
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,24 @@ def test_digits() -> None:
     assert data.load("digits").sha256 == digits.sha256
 
 
-def test_auto_falls_back_to_digits(project: Path) -> None:
-    assert data.load().name == data.load("auto").name == "digits"
+@pytest.fixture
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project without CIFAR-10."""
+    monkeypatch.delenv("CIFAR10_DIR", raising=False)
+    monkeypatch.setenv("SWEEP_ROOT", str(tmp_path))
+    return tmp_path
+
+
+def test_auto_falls_back_to_digits_and_says_so(nowhere: Path) -> None:
+    for name in (None, "auto"):
+        found = data.load(name)
+        assert found.name == "digits"
+        assert "(CIFAR-10 not found: run `make data`" in data.describe(found)
+    assert "CIFAR-10" not in data.describe(data.load("digits"))
     with pytest.raises(InputError, match="make data"):
         data.load("cifar10")
+    with pytest.raises(InputError, match="--data-dir is"):
+        data.load(None, nowhere)
 
 
 def test_a_split_is_shuffled_by_seed_and_loses_nothing(tmp_path: Path) -> None:
@@ -90,6 +104,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "two axes": ({"x": np.zeros((30, 5), np.uint8)}, r"x has shape \(30, 5\)"),
     "no pixel": ({"x": np.zeros((30, 2, 0, 4), np.uint8)}, "x has shape"),
     "signed pixels": ({"x": np.zeros((30, 2, 5, 4), int)}, "x holds int64"),
+    "beyond float32": ({"x": np.full((30, 2, 5, 4), 1e300), "x_test": None, "y_test": None}, "too large for float32"),
     "nan": ({"x": np.full((30, 2, 5, 4), np.nan), "x_test": None, "y_test": None}, "nan"),
     "lengths": ({"y": np.arange(29) % 3}, "29 labels for 30 images"),
     "float labels": ({"y": np.arange(30) % 3 / 1.0}, "y is float64"),
@@ -101,6 +116,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "test of another type": ({"x_test": np.zeros((7, 2, 5, 4))}, "they must be alike"),
     "few images": ({"x": good()["x"][:4], "y": np.arange(4) % 3}, "at least 5"),
     "class names": ({"classes": np.array(["a", "b"])}, "at least 3 names"),
+    "class names without end": ({"classes": np.array(["a"] * 10_001)}, "at least 3 names"),
     "class numbers": ({"classes": np.arange(3)}, "at least 3 names"),
 }
 
@@ -115,21 +131,46 @@ def test_bad_arrays_get_one_clear_line(tmp_path: Path, case: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        header, {"descr": "|u1", "fortran_order": False, "shape": (10**6, 3, 300, 300)}
-    )
-    with zipfile.ZipFile(tmp_path / "bomb.npz", "w") as archive:
-        archive.writestr("x.npy", header.getvalue())
-        archive.writestr("y.npy", header.getvalue())
-    with pytest.raises(InputError, match=r"announces \d+ bytes and holds 0"):
-        data.load(str(tmp_path / "bomb.npz"))
+def member(header: str, content: bytes) -> bytes:
+    """An .npy of any header, also of one that NumPy would not write."""
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + content
 
 
-def test_truncated_and_flipped_files_give_clear_errors_or_the_same_data(tmp_path: Path) -> None:
+def header(shape: str, kind: str = "|u1") -> str:
+    return f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}}}"
+
+
+LYING = {
+    "a bomb": (header("(1000000, 3, 300, 300)"), r"x announces \d+ bytes and holds 30"),
+    "a shape below zero": (header("(-30, 1, 1)"), "x announces -30 bytes"),
+    "two sizes below zero": (header("(-30, -1, 1)"), "is not a readable .npz"),
+    "fewer images than bytes": (header("(29, 1, 1)"), "x announces 29 bytes and holds 30"),
+    "more images than bytes": (header("(31, 1, 1)"), "x announces 31 bytes and holds 30"),
+    "objects": (header("(30, 1, 1)", "|O"), "x holds Python objects"),
+    "a header cut off": (header("(30, 1, 1")[:-1], "is not a readable .npz"),
+}
+
+
+@pytest.mark.parametrize("case", LYING)
+def test_lying_headers_get_one_clear_line(tmp_path: Path, case: str) -> None:
+    """The zip file itself is whole, with all its checksums right."""
+    text, expected = LYING[case]
+    with zipfile.ZipFile(tmp_path / "bad.npz", "w") as archive:
+        archive.writestr("x.npy", member(text, bytes(30)))
+        archive.writestr("y.npy", member(header("(30,)"), bytes([0, 1] * 15)))
+    with pytest.raises(InputError, match=expected) as caught:
+        data.load(str(tmp_path / "bad.npz"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_truncated_and_flipped_files_give_clear_errors_or_the_same_data(tmp_path: Path, method: int) -> None:
     path = tmp_path / "a.npz"
-    whole = Path(save(path, good())).read_bytes()
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for key, values in good().items():
+            with archive.open(f"{key}.npy", "w") as file:
+                np.lib.format.write_array(file, values)
+    whole = path.read_bytes()
     reference = data.load(str(path)).sha256
     rng = np.random.default_rng(1)
     variants = [whole[:length] for length in rng.integers(0, len(whole), 60)]
@@ -147,11 +188,11 @@ def test_truncated_and_flipped_files_give_clear_errors_or_the_same_data(tmp_path
     assert refused > 100
 
 
-def test_unknown_names(project: Path) -> None:
+def test_unknown_names(nowhere: Path) -> None:
     with pytest.raises(InputError, match='data is "mnist": it must be auto, cifar10, digits'):
         data.load("mnist")
     with pytest.raises(InputError, match="there is no file"):
-        data.load("none.npz")
+        data.load(str(nowhere / "none.npz"))
 
 
 def test_the_line_says_what_was_chosen() -> None:

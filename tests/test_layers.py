@@ -18,6 +18,7 @@ NAMES = [path.relative_to(ROOT).as_posix() for path in SOURCES]
 ONLY = {
     "mlflow": "core/tracking.py",
     "sqlalchemy": "core/tracking.py",
+    "alembic": "core/tracking.py",
     "optuna": "sweep/study.py",
     "cupy": "core/ops/gpu.py",
     "matplotlib": "core/figures.py",
@@ -26,7 +27,7 @@ ONLY = {
 # What a file of core may import as it loads, besides the standard library and core; all else waits until it is used.
 AT_LOAD = {"numpy", "threadpoolctl"}
 AT_LOAD_OF = {
-    "core/tracking.py": {"mlflow", "sqlalchemy"},
+    "core/tracking.py": {"alembic", "filelock", "mlflow", "sqlalchemy"},
     "core/figures.py": {"matplotlib"},
     "core/ops/gpu.py": {"cupy"},
 }
