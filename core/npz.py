@@ -7,6 +7,7 @@ import lzma
 import math
 import struct
 import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Collection
@@ -48,7 +49,8 @@ def _array(name: str, data: bytes) -> np.ndarray:
     file = io.BytesIO(data)
     first = np.lib.format.read_magic(file) == (1, 0)
     header = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
-    shape, column_order, dtype = header(file)
+    with warnings.catch_warnings(action="ignore"):  # a header by Python 2 is as good
+        shape, column_order, dtype = header(file)
     if dtype.hasobject:
         raise ValueError(f"{name} holds Python objects, which are never loaded: save plain numbers")
     announced, held = math.prod(shape) * dtype.itemsize, len(data) - file.tell()

@@ -105,10 +105,10 @@ def close_abandoned(journal: Path) -> int:
 
     Only the holder of the experiment's lock may. The cells of those trials are open again.
     """
+    Path(f"{journal}.lock").unlink(missing_ok=True)  # of a process that was killed; Optuna would wait 30 s for it
     if not journal.exists():
         return 0
     _cut_torn_line(journal)
-    Path(f"{journal}.lock").unlink(missing_ok=True)  # of a process that was killed; Optuna would wait 30 s for it
     storage = _storage(journal)
     closed = 0
     for stored in storage.get_all_studies():

@@ -86,6 +86,11 @@ BAD = {
     "seed negative": ("seed = 1", "seed = -1", "seed is -1"),
     "data number": ('data = "small.npz"', "data = 3", "data is 3"),
     "settings no table": ("[settings]\nepochs = 3\nbatch_size = 16", "settings = 3", "settings is 3"),
+    "after a list": ('after = "grid"', 'after = ["grid"]', "it must be a stage's name"),
+    "lr beyond float": ("0.01, 0.1]", f"1{'0' * 400}]", "stages.grid.space.lr"),
+    "range beyond float": ("high = 1.0 }", f"high = 1{'0' * 400} }}", "it must be a number"),
+    "epochs without end": ("epochs = 3", "epochs = 10000000", "epochs is 10000000"),
+    "brackets": ("seed = 1", f"seed = {'[' * 5000}", "not valid TOML"),
     "broken toml": ("seed = 1", "seed = = 1", "not valid TOML"),
 }
 

@@ -1,0 +1,51 @@
+"""Signals: at once while training, at the end of a record otherwise."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from sweep.interrupt import Interrupted, Signals
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_takes_effect_at_once(number: int, status: int) -> None:
+    with pytest.raises(Interrupted) as caught, Signals().active():
+        signal.raise_signal(number)
+    assert caught.value.exit_status == status
+
+
+def test_a_held_section_is_finished_first() -> None:
+    done = []
+    signals = Signals()
+
+    def work() -> None:
+        with signals.held():
+            signal.raise_signal(signal.SIGTERM)
+            with signals.held():
+                done.append("inner")
+            done.append("outer")
+        done.append("never")
+
+    with pytest.raises(Interrupted), signals.active():
+        work()
+    assert done == ["inner", "outer"]
+
+
+def test_an_error_in_a_held_section_is_not_replaced_by_the_signal() -> None:
+    signals = Signals()
+
+    def fail() -> None:
+        signal.raise_signal(signal.SIGINT)
+        raise KeyError
+
+    with pytest.raises(KeyError), signals.active(), signals.held():
+        fail()
+
+
+def test_the_former_handlers_come_back() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with Signals().active():
+        assert signal.getsignal(signal.SIGINT) not in before
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

@@ -1,0 +1,196 @@
+"""What is left behind when a sweep is killed, copied, moved or changed, and that the next one sets it right."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from core import data
+from core.tracking import RunInfo, Tracker
+from sweep.__main__ import main
+
+
+def sweep(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict:
+    """The JSON of the grid stage."""
+    assert main(["run", "small", "--stage", "grid", "--json", "--quiet", *arguments]) == 0
+    return json.loads(capsys.readouterr().out)["stages"][0]
+
+
+def runs(tracker: Tracker | None = None, **tags: str) -> list[RunInfo]:
+    tracker = tracker or Tracker()
+    return tracker.runs(tracker.experiment(f"small-small-{data.load('small.npz').sha256[:8]}"), **tags)
+
+
+def edit(project: Path, old: str, new: str) -> None:
+    path = project / "experiments" / "small.toml"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+MOMENTS = {
+    "before a run is made": ("sweep.records.Records.start_trial", "before"),
+    "after a run is made": ("sweep.records.Records.start_trial", "after"),
+    "after the results": ("sweep.records.Records.results", "after"),
+    "between Optuna's record and its state": ("sweep.study._tell", "before"),
+    "after Optuna was told": ("sweep.study.Study.tell", "after"),
+    "after the run was closed": ("sweep.records.Records.close", "after"),
+    "before the stage ends": ("sweep.records.Records.end_stage", "before"),
+    "while the stage ends": ("sweep.records.Records._tend", "after"),
+}
+KILLED = """
+import importlib, os, sys
+name, when = sys.argv[1:]
+module, _, path = name.partition(".Records.") if ".Records." in name else name.partition(".Study.")
+owner = importlib.import_module(module if path else name.rpartition(".")[0])
+if path:
+    owner = getattr(owner, "Records" if ".Records." in name else "Study")
+attribute = path or name.rpartition(".")[2]
+function = getattr(owner, attribute)
+calls = []
+def killing(*arguments, **options):
+    calls.append(1)
+    last = len(calls) == 2 or attribute in ("end_stage", "_tend")
+    if last and when == "before":
+        os._exit(9)
+    result = function(*arguments, **options)
+    if last:
+        os._exit(9)
+    return result
+setattr(owner, attribute, killing)
+from sweep.__main__ import main
+main(["run", "small", "--stage", "grid", "--quiet"])
+"""
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_at_any_moment_each_cell_counts_once(project: Path, capsys, moment: str) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED, *MOMENTS[moment]], capture_output=True, text=True)
+    assert killed.returncode == 9, killed.stderr
+    grid = sweep(capsys)
+    trials, (stage,) = runs(kind="trial"), runs(kind="stage")
+    finished = Counter(run.tags["key"] for run in trials if run.status == "FINISHED")
+    assert set(finished.values()) == {1}
+    assert len(finished) == 4
+    assert {run.status for run in trials} <= {"FINISHED", "KILLED"}
+    assert {row["run_id"] for row in grid["trials"]} == {run.run_id for run in trials if run.status == "FINISHED"}
+    assert (stage.status, stage.tags["winner.run_id"]) == ("FINISHED", grid["winner"]["run_id"])
+    assert [run.run_id for run in trials if run.tags.get("winner") == "true"] == [grid["winner"]["run_id"]]
+    assert sweep(capsys)["trained"] == 0
+
+
+def test_killed_while_the_store_is_made(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "mlflow.db").unlink()
+    process = subprocess.Popen([sys.executable, "-m", "sweep", "run", "small", "--stage", "grid"])
+    deadline = time.monotonic() + 60
+    while not list(project.glob(".mlflow.db.*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(0.5)
+    process.kill()
+    process.wait()
+    assert not (project / "mlflow.db").exists()
+    assert sweep(capsys)["trained"] == 4
+
+
+def test_another_folders_sweep_in_the_same_store_is_left_alone(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = Tracker()
+    sweep(capsys)
+    (trial, *_) = runs(kind="trial")
+    tracker.update(trial.run_id, status="RUNNING")  # as if it were training now
+    other = project / "other"
+    other.mkdir()
+    shutil.copytree(project / "experiments", other / "experiments")
+    monkeypatch.setenv("SWEEP_ROOT", str(other))
+    grid = sweep(capsys, "--tracking-uri", tracker.uri)
+    assert grid["trained"] == 4
+    assert tracker.find(trial.run_id).status == "RUNNING"
+    assert len(runs(tracker, kind="stage")) == 2
+
+
+def test_a_copy_of_the_project_leaves_the_original_alone(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep(capsys)
+    copy = project.with_name(project.name + "-copy")
+    shutil.copytree(project, copy)
+    before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+    monkeypatch.setenv("SWEEP_ROOT", str(copy))
+    monkeypatch.chdir(copy)
+    edit(copy, "[0.01, 0.1]", "[0.01, 0.1, 0.2]")
+    grid = sweep(capsys)
+    assert grid["trained"] == 2
+    assert {path: path.read_bytes() for path in project.rglob("*") if path.is_file()} == before
+    tracker = Tracker()
+    for row in grid["trials"]:
+        assert tracker.artifact(tracker.find(row["run_id"]), "model.npz").is_relative_to(copy)
+
+
+def test_a_plan_that_changed_is_what_the_stage_tells(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = sweep(capsys)
+    edit(project, "lr = [0.01, 0.1]", f"lr = [{first['trials'][3]['lr']}]")
+    second = sweep(capsys)
+    assert (second["trained"], len(second["trials"])) == (0, 2)
+    (stage,) = runs(kind="stage")
+    assert stage.tags["winner.run_id"] == second["winner"]["run_id"]
+    assert [run.run_id for run in runs(kind="trial", winner="true")] == [second["winner"]["run_id"]]
+    assert len(Tracker().artifact(stage, "summary.csv").read_text().splitlines()) == 3
+    assert {run.run_id: run.name for run in runs(kind="trial")}[second["winner"]["run_id"]].startswith(
+        second["winner"]["trial"]
+    )
+
+
+def test_values_in_another_order_are_the_same_cells(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED, "sweep.records.Records.close", "after"], capture_output=True)
+    assert killed.returncode == 9
+    edit(project, "lr = [0.01, 0.1]", "lr = [0.1, 0.01]")
+    assert sweep(capsys)["trained"] == 2
+    assert len(runs(kind="trial", winner="true")) == 1
+
+
+def test_each_store_has_its_own_trials(project: Path, capsys: pytest.CaptureFixture[str], empty_store: Path) -> None:
+    shutil.copy(empty_store, project / "b.db")
+    other = ("--tracking-uri", f"sqlite:///{project}/b.db")
+    assert sweep(capsys)["trained"] == 4
+    assert sweep(capsys, *other)["trained"] == 4
+    assert sweep(capsys)["trained"] == sweep(capsys, *other)["trained"] == 0
+
+
+def test_a_damaged_journal_is_named(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep(capsys)
+    (journal,) = project.glob("mlruns/*/optuna.journal")
+    journal.write_bytes(b"this is no journal\n" + journal.read_bytes())
+    assert main(["run", "small", "--stage", "grid"]) == 2
+    assert "optuna.journal is damaged" in capsys.readouterr().err
+    journal.unlink()
+    Path(f"{journal}.lock").touch()
+    started = time.monotonic()
+    assert sweep(capsys)["trained"] == 4
+    assert time.monotonic() - started < 25  # Optuna would wait 30 s for the lock of a dead process
+
+
+def test_names_for_other_classes_are_other_data(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import numpy as np
+
+    before = data.load("small.npz").sha256
+    with np.load("small.npz") as arrays:
+        np.savez("small.npz", **arrays, classes=np.array(["a", "b", "c", "d"]))
+    assert data.load("small.npz").sha256 != before
+
+
+def test_when_all_trials_of_a_stage_fail_the_sweep_ends_there(project: Path, capsys) -> None:
+    edit(project, "[0.01, 0.1]", "[1e30]")
+    edit(project, "epochs = 3", "epochs = 3\nclip = 0")
+    assert main(["run", "small", "--json", "--quiet"]) == 1
+    (stage,) = json.loads(capsys.readouterr().out)["stages"]
+    assert stage["winner"] is None
+    (run,) = runs(kind="stage")
+    assert run.status == "FAILED"
