@@ -139,7 +139,7 @@ def print_table(title: str, rows: Sequence[dict[str, Any]]) -> None:
     if not sys.stdout.isatty():
         print("\t".join(rows[0]))
         for row in rows:
-            print("\t".join(_text(value) for value in row.values()))
+            print("\t".join("" if value is None else str(value) for value in row.values()))
         return
     table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="bold underline")
     for column, value in rows[0].items():
