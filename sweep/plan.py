@@ -13,6 +13,7 @@ from core.config import Architecture, Settings, parse_filters
 from core.data import Dataset
 from core.errors import InputError
 from sweep.experiment import Experiment, Range, Stage, Value
+from sweep.study import draw
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,6 @@ def _searched(experiment: Experiment, stage: Stage, points: Sequence[str]) -> li
     if stage.sampler == "grid":
         choices = [values for values in stage.space.values() if not isinstance(values, Range)]
         return [dict(zip(stage.space, values, strict=True)) for values in itertools.product(*choices)] + named
-    from sweep.study import draw
-
     return draw(stage.space, stage.trials, experiment.seed) + named
 
 

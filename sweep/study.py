@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import optuna
 import optuna.storages.journal
@@ -21,7 +22,9 @@ from optuna.trial import TrialState
 
 from core.errors import InputError
 from sweep.experiment import Range, Stage, Value
-from sweep.plan import Cell
+
+if TYPE_CHECKING:
+    from sweep.plan import Cell
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
