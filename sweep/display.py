@@ -11,11 +11,13 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    Task,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from core.train import EpochReport
 from sweep.estimate import GroupCost
@@ -79,6 +81,13 @@ class Lines(Display):
         self.note(f"{self._heading} epoch {report.epoch}/{last}: {len(report.metrics)} trials, {seconds:.1f} s, {best}")
 
 
+class _TimeLeft(TimeRemainingColumn):
+    """Of the epochs: trials end in bursts, from which no time can be told."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{super().render(task)} left") if task.fields["timed"] else Text("")
+
+
 class Live(Display):
     """Bars that move, for a terminal."""
 
@@ -99,14 +108,13 @@ class Live(Display):
             TextColumn("{task.description}"),
             BarColumn(bar_width=14),
             MofNCompleteColumn(),
-            TimeRemainingColumn(compact=True),
-            TextColumn("left"),
+            _TimeLeft(compact=True),
             TextColumn("{task.fields[best]}"),
             console=self._console,
         )
         self._progress.start()
-        self._trials = self._progress.add_task(f"{stage}: trials", total=trials, completed=done, best="")
-        self._epochs = self._progress.add_task("epochs", total=trial_epochs, best="")
+        self._trials = self._progress.add_task(f"{stage}: trials", total=trials, completed=done, best="", timed=False)
+        self._epochs = self._progress.add_task("epochs", total=trial_epochs, best="", timed=True)
 
     def group(self, number: int, groups: int, cells: Sequence[Cell]) -> None:
         if self._progress:
