@@ -8,20 +8,18 @@ Axis letters: T trials, N images, C channels in, F channels out, H W pixels, K k
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from core.config import EPSILON, PAD, POOL
 from core.ops import Ops
 from core.project import available_cores, processor
 from core.random import Array, Purpose, uniform
 from core.step import make_step
+from core.threads import map_trials
 
 SLAB_BYTES = 16 * 2**20  # patches made at once: they stay in cache, and a group's memory stays small
 
@@ -351,34 +349,6 @@ def head_grad(dloss: Array, saved: Any) -> tuple[Array, Array, Array]:
     shape, dropout_saved, linear_saved, loss_saved = saved
     dkept, dw, db = linear_grad(softmax_cross_entropy_grad(dloss, loss_saved), linear_saved)
     return dropout_grad(dkept, dropout_saved).reshape(shape), dw, db
-
-
-# ------------------------------------------------------------------------------------------------------- threads
-
-
-@cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(available_cores())
-
-
-@cache
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController()
-
-
-def map_trials(function: Callable[[slice], Any], trials: int) -> list[Any]:
-    """function(slice of the trial axis) for slices that together cover it, one trial each, on the cores there are.
-
-    Trials never meet, so cutting their axis changes no result, and a single trial's arrays stay in cache. The linear
-    algebra library gets one thread: more are slow on a convolution's long thin products, and could change rounding.
-    """
-
-    def quietly(part: slice) -> Any:
-        with np.errstate(all="ignore"):  # a trial that overflows is found at the epoch's end, by its loss
-            return function(part)
-
-    with _blas().limit(limits=1):
-        return list(_threads().map(quietly, [slice(t, t + 1) for t in range(trials)]))
 
 
 OPS = Ops(
