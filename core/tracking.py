@@ -270,7 +270,8 @@ def _make_whole(database: Path) -> None:
         return
     with _clear_errors(f"the tracking store sqlite:///{database}"), FileLock(f"{database}.lock"):
         if not database.exists():
-            building = database.with_name(f".{database.name}.{os.getpid()}")
+            building = database.with_name(f".{database.name}.new")
+            building.unlink(missing_ok=True)  # of a process that was killed
             mlflow.MlflowClient(f"sqlite:///{building}").search_experiments(max_results=1)
             building.replace(database)
 

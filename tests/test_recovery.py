@@ -92,7 +92,7 @@ def test_killed_while_the_store_is_made(project: Path, capsys: pytest.CaptureFix
     while not list(project.glob(".mlflow.db.*")):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    time.sleep(0.5)
+    time.sleep(0.2)
     process.kill()
     process.wait()
     assert not (project / "mlflow.db").exists()
