@@ -172,6 +172,9 @@ def _show(sweep: Sweep, result: StageResult, quiet: bool) -> None:
         f"test it:   python -m core.evaluate --run-id {best.outcome.run_id}\n"
         "browse:    mlflow ui    (or: make ui)"
     )
+    for following in sweep.experiment.stages.values():
+        if following.after == result.stage:
+            sweep.display.note(f"go on:     python -m sweep run {sweep.experiment.name} --stage {following.name}")
 
 
 def _plan(options: argparse.Namespace) -> int:

@@ -120,6 +120,7 @@ def test_progress_goes_to_stderr_and_the_table_to_stdout(project: Path, capsys: 
     assert captured.err.count("epoch ") == 6
     assert "winner: grid-0" in captured.err
     assert "python -m core.evaluate --run-id" in captured.err
+    assert captured.err.endswith("python -m sweep run small --stage dropout\n")
     assert main(["run", "small", "--stage", "grid"]) == 0
     assert "nothing to train, all 4 trials were done before" in capsys.readouterr().err
     assert main(["run", "small", "--stage", "grid", "--quiet"]) == 0
