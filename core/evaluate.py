@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -55,9 +56,12 @@ def evaluate_model(ops: Ops, model: dict[str, np.ndarray], data: Dataset) -> Eva
     images = Images.on_device(ops, data.x_test, data.y_test, data.scale)
     on_device = {name: ops.xp.asarray(values[None]) for name, values in model.items()}
     loss, predicted = 0.0, []
-    for logits, labels in predict(ops, architecture, on_device, images):
-        loss += float(ops.softmax_cross_entropy(logits, labels)[0].sum(dtype=np.float64))
-        predicted.append(ops.to_host(logits[0].argmax(axis=1)))
+    with np.errstate(all="ignore"):  # an overflow is told by the loss
+        for logits, labels in predict(ops, architecture, on_device, images):
+            loss += float(ops.softmax_cross_entropy(logits, labels)[0].sum(dtype=np.float64))
+            predicted.append(ops.to_host(logits[0].argmax(axis=1)))
+    if not np.isfinite(loss):
+        raise InputError(f"the model's loss on the test images is {loss}: its weights are too large for these images")
     guess = np.concatenate(predicted)
     labels = range(len(data.classes))
     scores = precision_recall_fscore_support(data.y_test, guess, labels=labels, zero_division=0.0)
@@ -78,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m core.evaluate",
         description="Test a trained model: loss, accuracy, and precision, recall and F1 by class. "
         "A run's figures are also written to the run, as test_* metrics and artifacts.",
-        epilog="exit status: 0 done, 2 wrong use or input",
+        epilog="exit status: 0 done, 1 the output's reader left, 2 wrong use or input, 130 interrupted",
     )
     what = top.add_mutually_exclusive_group(required=True)
     what.add_argument("--run-id", metavar="ID", help="a trial's run in MLflow, or the beginning of its id")
@@ -96,30 +100,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     options = parser().parse_args(arguments)
     try:
-        result, note = _evaluate(options)
+        if options.model:
+            _show(_test_file(options), options.json)
+        else:
+            _test_run(options)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
-    if options.json:
-        print(json.dumps(_as_json(result), indent=2))
-    else:
-        _show(result)
-    if note and not options.quiet:
-        print(note, file=sys.stderr)
+    except BrokenPipeError:  # the reader of our output has left: `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     return 0
 
 
-def _evaluate(options: argparse.Namespace) -> tuple[Evaluation, str]:
+def _test_file(options: argparse.Namespace) -> Evaluation:
     from core import checkpoint, data, ops
 
-    backend = ops.load(options.backend)
-    if options.model:
-        model = checkpoint.load_model(options.model)
-        return evaluate_model(backend, model, data.load(options.data, options.data_dir)), ""
+    model = checkpoint.load_model(options.model)
+    return evaluate_model(ops.load(options.backend), model, data.load(options.data, options.data_dir))
+
+
+def _test_run(options: argparse.Namespace) -> None:
+    from core import checkpoint, ops
     from core.tracking import Tracker
 
+    backend = ops.load(options.backend)
     tracker = Tracker(options.tracking_uri)
     run = tracker.find(options.run_id)
     if run.tags.get("kind") == "stage":
@@ -130,7 +137,12 @@ def _evaluate(options: argparse.Namespace) -> tuple[Evaluation, str]:
         )
     model = checkpoint.load_model(tracker.artifact(run, "model.npz"))
     result = evaluate_model(backend, model, _data_of(run, options))
-    return result, _record(tracker, run, result)
+    try:
+        note = _record(tracker, run, result)
+    finally:
+        _show(result, options.json)  # the figures, even where the run cannot be written
+    if not options.quiet:
+        print(note, file=sys.stderr)
 
 
 def _data_of(run: RunInfo, options: argparse.Namespace) -> Dataset:
@@ -138,6 +150,10 @@ def _data_of(run: RunInfo, options: argparse.Namespace) -> Dataset:
     from core import data
 
     name, source = run.tags.get("data.name", ""), run.tags.get("data.source", "")
+    if source.endswith(".npz") and not options.data and not Path(source).is_file():
+        raise InputError(
+            f"there is no file {source} any more, which run {run.run_id} was trained on: --data says where it is now"
+        )
     found = data.load(
         options.data or (source if source.endswith(".npz") else name) or None,
         options.data_dir or (source if Path(source).is_dir() else None),
@@ -177,26 +193,43 @@ def _as_json(result: Evaluation) -> dict[str, Any]:
     return {**result.metrics, "classes": result.classes, "confusion_matrix": result.confusion.tolist()}
 
 
-def _show(result: Evaluation) -> None:
+def _show(result: Evaluation, as_json: bool) -> None:
+    """To stdout: JSON, or the figures and two tables."""
+    if as_json:
+        print(json.dumps(_as_json(result), indent=2))
+    else:
+        print(f"test accuracy {result.metrics['test_accuracy']:.4f}   test loss {result.metrics['test_loss']:.4f}")
+        scores = ("precision", "recall", "f1")
+        rows = [[row["class"], *(f"{row[s]:.3f}" for s in scores), str(row["images"])] for row in result.classes]
+        mean = ["mean", *(f"{result.metrics[f'test_{s}_macro']:.3f}" for s in scores), str(result.confusion.sum())]
+        _print_table("", ["class", *scores, "images"], [*rows, mean])
+        names = [row["class"] for row in result.classes]
+        counts = [[name, *map(str, row)] for name, row in zip(names, result.confusion.tolist(), strict=True)]
+        _print_table("images by true class (row) and predicted class (column)", ["", *names], counts)
+    sys.stdout.flush()  # a reader that has left is noticed here, not when Python ends
+
+
+def _print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
+    """Drawn on a terminal, if it is wide enough; tab-separated elsewhere."""
+    if title:
+        print(f"\n{title}")
+    if not sys.stdout.isatty():
+        print(*("\t".join(row) for row in (header, *rows)), sep="\n")
+        return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    console.print(f"test accuracy {result.metrics['test_accuracy']:.4f}   test loss {result.metrics['test_loss']:.4f}")
-    names = [row["class"] for row in result.classes]
-    short = [name[:5] for name in names] if len(names) <= 20 else []
-    table = Table(title="by class; right: images by predicted class", title_justify="left")
-    table.add_column("true class")
-    for column in ("precision", "recall", "f1", "images", *short):
-        table.add_column(column, justify="right")
-    for number, row in enumerate(result.classes):
-        scores = [f"{row[name]:.3f}" for name in ("precision", "recall", "f1")]
-        counts = [str(n) for n in result.confusion[number]] if short else []
-        table.add_row(row["class"], *scores, str(row["images"]), *counts)
-    macro = [f"{result.metrics[f'test_{name}_macro']:.3f}" for name in ("precision", "recall", "f1")]
-    table.add_section()
-    table.add_row("mean", *macro, str(int(result.confusion.sum())))
-    console.print(table)
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold underline")
+    for number, column in enumerate(header):
+        table.add_column(Text(column[:5] if number and title else column), justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*map(Text, row))  # as text: a class's name is the user's, and may look like markup
+    console = Console()
+    if console.measure(table, options=console.options.update(width=10_000)).maximum > console.width:
+        print("a table wider than this terminal: --json has its numbers")
+    else:
+        console.print(table)
 
 
 if __name__ == "__main__":

@@ -12,11 +12,12 @@ import shutil
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlparse
 
 from core.errors import InputError
@@ -34,23 +35,18 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 import mlflow  # noqa: E402
+import sqlalchemy  # noqa: E402
 from alembic.util.exc import CommandError  # noqa: E402
 from filelock import FileLock  # noqa: E402
-from mlflow.entities import (  # noqa: E402
-    Dataset,
-    DatasetInput,
-    InputTag,
-    Metric,
-    Param,
-    Run,
-    ViewType,
-)
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, ViewType  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
-from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError  # noqa: E402
 
 logging.getLogger("alembic").setLevel(logging.WARNING)
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs tracebacks of what it also raises
 
 _PAGE = 1000
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 
 @dataclass(frozen=True)
@@ -85,13 +81,14 @@ class Tracker:
         Raises InputError if it cannot be used.
         """
         self.uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root() / 'mlflow.db'}"
-        if self._is_server:
-            _require_answer(self.uri)
-        elif self.uri.startswith("sqlite:///"):
-            _make_whole(Path(self.uri.removeprefix("sqlite:///")))
-        with _clear_errors(f"the tracking store {self.uri}"):
+        self._store = f"the tracking store {_without_password(self.uri)}"
+        with _clear_errors(self._store):
+            if self._is_server:
+                _require_answer(_without_password(self.uri))
+            else:
+                _require_database(self.uri)
             self._client = mlflow.MlflowClient(self.uri)
-            self._client.search_experiments(max_results=1)  # creates the database
+            self._client.search_experiments(max_results=1)
 
     @property
     def _is_server(self) -> bool:
@@ -176,31 +173,33 @@ class Tracker:
 
     def runs(self, experiment_id: str, **tags: str) -> list[RunInfo]:
         """All runs of the experiment with these tags, oldest first."""
-        wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+        wanted = " and ".join(f"tags.`{key}` = {_quoted(value)}" for key, value in tags.items())
         return list(self._search([experiment_id], wanted))
 
     def find(self, prefix: str) -> RunInfo:
         """The one run, in any experiment, whose id begins with prefix. Raises InputError unless there is just one."""
         if not re.fullmatch(r"[0-9a-f]{1,32}", prefix):
             raise InputError(f'run id is "{prefix}": it must be up to 32 hexadecimal digits, as MLflow shows them')
-        with _clear_errors(f"the tracking store {self.uri}"):
-            experiments = [e.experiment_id for e in self._client.search_experiments(view_type=ViewType.ALL)]
+        every = partial(self._client.search_experiments, view_type=ViewType.ALL)
+        experiments = [experiment.experiment_id for experiment in self._pages(every)]
         found = list(self._search(experiments, f"attributes.run_id LIKE '{prefix}%'"))
         if not found:
-            raise InputError(f'no run id begins with "{prefix}" in {self.uri}: `mlflow ui` lists the runs')
+            raise InputError(f'no run id begins with "{prefix}" in {self._store}: `mlflow ui` lists the runs')
         if len(found) > 1:
             some = ", ".join(f"{run.run_id[: len(prefix) + 4]} ({run.name})" for run in found[:4])
             raise InputError(f'{len(found)} run ids begin with "{prefix}": {some}{", ..." if len(found) > 4 else ""}')
         return found[0]
 
     def _search(self, experiments: list[str], wanted: str) -> Iterator[RunInfo]:
+        ask = partial(self._client.search_runs, experiments, wanted, order_by=["attributes.start_time ASC"])
+        return (self._plain(run) for run in self._pages(ask))
+
+    def _pages(self, ask: Callable[..., Any]) -> Iterator[Any]:
         token = None
         while True:
-            with _clear_errors(f"the tracking store {self.uri}"):
-                page = self._client.search_runs(
-                    experiments, wanted, max_results=_PAGE, order_by=["attributes.start_time ASC"], page_token=token
-                )
-            yield from (self._plain(run) for run in page)
+            with _clear_errors(self._store):
+                page = ask(max_results=_PAGE, page_token=token)
+            yield from page
             token = page.token
             if not token:
                 return
@@ -222,17 +221,18 @@ class Tracker:
 
         A server's artifact is downloaded to a folder that goes with this process.
         """
+        missing = f"run {run.run_id} ({run.name}, {run.status}) has no {name}"
         folder = self._folder(run)
         if folder is not None:
             if (folder / name).is_file():
                 return folder / name
-            raise InputError(f"run {run.run_id} ({run.name}) has no {name}")
+            raise InputError(missing)
         try:
             place = self._downloads / run.run_id
             place.mkdir(exist_ok=True)
             return Path(self._client.download_artifacts(run.run_id, name, str(place)))
         except (MlflowException, OSError) as error:
-            raise InputError(f"run {run.run_id} ({run.name}) has no {name}: {_first_line(error)}") from None
+            raise InputError(f"{missing}: {_reason(error)}") from None
 
     def _folder(self, run: RunInfo) -> Path | None:
         """Where the run's artifacts are on this machine; None if a server has them.
@@ -264,11 +264,24 @@ def _require_answer(uri: str) -> None:
         raise InputError(f"no MLflow server answers at {uri}: {reason}") from None
 
 
+def _require_database(uri: str) -> None:
+    """See that the database opens: MLflow would try for minutes. SQLite's file is made if it is missing."""
+    if uri.partition(":")[0].partition("+")[0] not in _DATABASES:
+        others = ", ".join(_DATABASES[1:])
+        shown = _without_password(uri)
+        raise InputError(f'tracking URI is "{shown}": it must be sqlite:///FILE.db, http://HOST:PORT, or of {others}')
+    if uri.startswith("sqlite:///"):
+        _make_whole(Path(uri.removeprefix("sqlite:///")))
+    engine = sqlalchemy.create_engine(uri)
+    engine.connect().close()
+    engine.dispose()
+
+
 def _make_whole(database: Path) -> None:
     """Make a new database under another name and rename it: MLflow cannot repair one that it was killed in making."""
     if database.exists():
         return
-    with _clear_errors(f"the tracking store sqlite:///{database}"), FileLock(f"{database}.lock"):
+    with FileLock(f"{database}.lock"):
         if not database.exists():
             building = database.with_name(f".{database.name}.new")
             building.unlink(missing_ok=True)  # of a process that was killed
@@ -276,13 +289,24 @@ def _make_whole(database: Path) -> None:
             building.replace(database)
 
 
+def _without_password(uri: str) -> str:
+    return re.sub("://[^/@]*@", "://", uri)
+
+
+def _quoted(value: str) -> str:
+    return f'"{value}"' if "'" in value else f"'{value}'"
+
+
 @contextmanager
 def _clear_errors(what: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, CommandError, ImportError, OSError) as error:
-        raise InputError(f"{what} cannot be used: {_first_line(error)}") from error
+        raise InputError(f"{what} cannot be used: {_reason(error)}") from error
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _reason(error: Exception) -> str:
+    """One line: a database's own words where there are some."""
+    cause = error.__cause__ if isinstance(error, MlflowException) else error
+    text = str(cause.orig if isinstance(cause, DBAPIError) else error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import pty
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -131,11 +136,14 @@ def test_bad_input_gets_one_clear_line(winner: RunInfo, project: Path, capsys: p
     assert "not a readable .npz" in refused(capsys, "--model", "text.npz")
     np.savez("published.npz", **published_model())
     assert "w1 has shape" in refused(capsys, "--model", "published.npz", "--data", "small.npz")
+    large = {k: v * (1e30 if k[0] == "w" else 1) for k, v in np.load(Tracker().artifact(winner, "model.npz")).items()}
+    np.savez("large.npz", **large)
+    assert "weights are too large" in refused(capsys, "--model", "large.npz", "--data", "small.npz")
     np.savez("notest.npz", x=np.zeros((9, 6, 7), np.uint8), y=np.arange(9) % 3)
     model = str(Tracker().artifact(winner, "model.npz"))
     assert "has no test images" in refused(capsys, "--model", model, "--data", "notest.npz")
     (project / "small.npz").rename(project / "gone.npz")
-    assert "there is no file" in refused(capsys, "--run-id", winner.run_id)
+    assert "--data says where it is now" in refused(capsys, "--run-id", winner.run_id)
     Path(model).unlink()
     assert "has no model.npz" in refused(capsys, "--run-id", winner.run_id)
     with pytest.raises(SystemExit) as caught:
@@ -152,3 +160,64 @@ def test_a_class_that_is_never_predicted(project: Path) -> None:
     result = evaluate_model(ops.load(), checkpoint.load_model(Path("model.npz")), data.load("images.npz"))
     assert result.metrics["test_accuracy"] == 0.1
     assert [row["precision"] for row in result.classes] == [0.1] + [0.0] * 9
+
+
+def test_a_run_that_cannot_be_written_still_shows_its_figures(winner: RunInfo, capsys) -> None:
+    obstacle = Tracker().artifact(winner, "model.npz").parent / "evaluation"
+    obstacle.write_text("a file where the folder should be")
+    assert main(["--run-id", winner.run_id]) == 2
+    captured = capsys.readouterr()
+    assert captured.out.startswith("test accuracy ")
+    assert captured.err.startswith(f"error: artifacts of run {winner.run_id} cannot be used: ")
+    assert "test_loss" not in Tracker().find(winner.run_id).metrics
+    obstacle.unlink()
+    assert main(["--run-id", winner.run_id]) == 0
+    assert "test_loss" in Tracker().find(winner.run_id).metrics
+
+
+@pytest.fixture
+def ten_classes(project: Path) -> list[str]:
+    """Arguments for a model and images of ten classes, whose names look like markup."""
+    names = ["[/b]", "[red]automobile", ":smile: bird", *(f"{n} of a kind" for n in ("cat", "dog", "frog", "horse"))]
+    names += ["ship", "truck", "a"]
+    images = np.random.default_rng(1).integers(0, 256, (20, 3, 32, 32), dtype=np.uint8)
+    np.savez("images.npz", x=images, y=np.arange(20) % 10, x_test=images, y_test=np.arange(20) % 10, classes=names)
+    np.savez("published.npz", **published_model())
+    return ["--model", "published.npz", "--data", "images.npz"]
+
+
+@pytest.mark.parametrize(("columns", "matrix"), [("80", True), ("60", False)])
+def test_tables_fit_a_terminal(ten_classes: list[str], monkeypatch, columns: str, matrix: bool) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("TERM", "xterm")
+    ours, theirs = pty.openpty()
+    with open(theirs, "w") as terminal, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", terminal)
+        assert main(ten_classes) == 0
+    with open(ours, "rb", buffering=0) as screen:
+        lines = re.sub("\x1b\\[[0-9;]*m", "", screen.read(10_000).decode()).splitlines()
+    assert max(map(len, lines)) <= int(columns)
+    assert "[red]automobile" in "\n".join(lines)
+    assert any(line.startswith("[/b] ") for line in lines)
+    assert any("a table wider than this terminal" in line for line in lines) != matrix
+    assert any("horse" in line and "truck" in line for line in lines) == matrix
+
+
+def test_elsewhere_tables_are_separated_by_tabs(ten_classes: list[str], capsys) -> None:
+    assert main(ten_classes) == 0
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert rows[1] == ["class", "precision", "recall", "f1", "images"]
+    assert rows[12][0] == "mean"
+    assert [len(row) for row in rows[15:]] == [11] * 11
+    assert sum(int(n) for row in rows[16:] for n in row[1:]) == 20
+
+
+def test_a_reader_that_leaves_is_no_error(ten_classes: list[str]) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent), "PYTHONUNBUFFERED": ""}
+    command = [sys.executable, "-m", "core.evaluate", *ten_classes]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -58,6 +63,19 @@ def test_more_runs_than_a_page(tracker: Tracker, monkeypatch: pytest.MonkeyPatch
     assert [run.run_id for run in tracker.runs(experiment, kind="trial")] == started
 
 
+def test_tags_with_quotes_in_them(tracker: Tracker) -> None:
+    experiment = tracker.experiment("first")
+    for value in ("it's", 'a "quoted" one', "plain"):
+        run_id = tracker.start(experiment, "run", tags={"note": value})
+        assert [run.run_id for run in tracker.runs(experiment, note=value)] == [run_id]
+
+
+def test_a_run_is_found_among_more_experiments_than_a_page(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.tracking._PAGE", 2)
+    for run_id in [tracker.start(tracker.experiment(f"e{k}"), "run") for k in range(5)]:
+        assert tracker.find(run_id).run_id == run_id
+
+
 def test_a_run_is_found_by_the_beginning_of_its_id(tracker: Tracker) -> None:
     first, second = tracker.experiment("first"), tracker.experiment("second")
     ids = [tracker.start(e, f"run {k}") for k in range(10) for e in (first, second)]
@@ -85,7 +103,7 @@ def test_artifacts_are_found_in_place_and_after_the_folder_moved(tracker: Tracke
     assert tracker.artifact(run, "note.txt").read_text() == "hello"
     assert tracker.artifact(run, "below/a.csv").read_text() == "1,2"
     assert tracker.artifact(run, "note.txt").is_relative_to(project / "mlruns" / "an experiment")
-    with pytest.raises(InputError, match=r"has no model\.npz"):
+    with pytest.raises(InputError, match=r"\(run, RUNNING\) has no model\.npz"):
         tracker.artifact(run, "model.npz")
 
     moved = project.with_name(project.name + "-moved")
@@ -96,13 +114,65 @@ def test_artifacts_are_found_in_place_and_after_the_folder_moved(tracker: Tracke
     assert there.artifact(there.find(run_id), "note.txt").read_text() == "hello"
 
 
-def test_stores_that_cannot_be_used(project: Path) -> None:
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("http://127.0.0.1:9", "Connection refused"),
+        ("http://[::1", "Invalid IPv6"),
+        ("nonsense://x", "must be sqlite:///FILE"),
+        ("./mlruns", "must be sqlite:///FILE"),
+        ("mysql+nodriver://127.0.0.1/x", "nodriver"),
+        ("mssql+pymssql://127.0.0.1:9/x", "cannot be used"),  # its driver is not installed
+        ("sqlite:////proc/none/x.db", "No such file"),
+        ("sqlite:///.", "unable to open"),
+        ("sqlite:///broken.db", "not a database"),
+    ],
+)
+def test_a_store_that_cannot_be_used_is_refused_at_once(project: Path, capfd, uri: str, reason: str) -> None:
     (project / "broken.db").write_bytes(b"this is no database" * 100)
-    for uri in ("http://127.0.0.1:9", "sqlite:////proc/none/x.db", "nonsense://x", f"sqlite:///{project}/broken.db"):
-        with pytest.raises(InputError) as caught:
-            Tracker(uri)
-        assert uri in str(caught.value)
-        assert "\n" not in str(caught.value)
+    start = time.monotonic()
+    with pytest.raises(InputError) as caught:
+        Tracker(uri)
+    assert time.monotonic() - start < 15
+    assert uri in str(caught.value)
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_password_in_an_address_is_not_shown(project: Path) -> None:
+    for scheme in ("http", "mysql+nodriver", "nonsense"):
+        with pytest.raises(InputError, match="127") as caught:
+            Tracker(f"{scheme}://me:secret@127.0.0.1:9/x")
+        assert "secret" not in str(caught.value)
+
+
+def test_an_error_of_the_database_is_one_line(tracker: Tracker, project: Path, capfd) -> None:
+    run_id = tracker.start(tracker.experiment("first"), "run")
+    with closing(sqlite3.connect(project / "mlflow.db")) as database:
+        database.execute("DROP TABLE metrics")
+    with pytest.raises(InputError, match=f"^run {run_id} cannot be used: no such table: metrics$"):
+        tracker.log_metrics(run_id, {"loss": 1.0})
+    assert capfd.readouterr() == ("", "")
+
+
+def test_two_that_make_the_store_together_after_one_was_killed(project: Path) -> None:
+    (project / "mlflow.db").unlink()
+    with closing(sqlite3.connect(project / ".mlflow.db.new")) as half_made:
+        half_made.execute("CREATE TABLE secrets (id)")
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+    code = "import sys; from core.tracking import Tracker; Tracker().experiment(sys.argv[1])"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, name], env=environment, stderr=subprocess.PIPE)
+        for name in ("first", "second")
+    ]
+    for process in processes:
+        assert process.communicate(timeout=60) == (None, b"")
+        assert process.returncode == 0
+    with closing(sqlite3.connect(project / "mlflow.db")) as database:
+        names = {name for (name,) in database.execute("SELECT name FROM experiments")}
+    assert names == {"Default", "first", "second"}
+    assert not list(project.glob(".mlflow.db*"))
 
 
 def test_the_address_comes_from_the_flag_or_the_environment(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
