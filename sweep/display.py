@@ -104,6 +104,7 @@ class Live(Display):
         self.note(text)
 
     def begin(self, stage: str, trials: int, done: int, trial_epochs: int) -> None:
+        """Two bars: trials, with the best so far, and epochs, with the time left."""
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=14),

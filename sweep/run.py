@@ -97,12 +97,12 @@ class Sweep:
 
         Raises Interrupted when a signal stopped it, after all records were closed: the same call goes on.
         """
-        run_id = None
         with self._lock(), self.signals.active():
+            records = Records(tracker, self.experiment, self.data, self.ops, self._owner())
             try:
                 with self.signals.held():
-                    records = Records(tracker, self.experiment, self.data, self.ops, self._owner())
-                    self._reconcile(records)
+                    for name in self._close_open(records, "KILLED", "its process ended without closing it"):
+                        self.display.note(f"{name} was left open by a process that ended: marked KILLED")
                     self._runs = records.runs(kind="trial")
                     cells = self.cells(stage, points)
                     done = self.outcomes(stage)
@@ -115,9 +115,8 @@ class Sweep:
                     with self.signals.held():
                         records.end_stage(run_id, cells, rows)
             except BaseException as error:
-                if run_id:
-                    with self.signals.held():
-                        records.break_off(run_id, *_ending(error))
+                with self.signals.held():
+                    self._close_open(records, *_ending(error))
                 raise
             finally:
                 self.display.end()
@@ -146,18 +145,21 @@ class Sweep:
         finally:
             lock.release()
 
-    def _reconcile(self, records: Records) -> None:
-        """Close what a process that is gone left open in this experiment. Its cells are trained again."""
+    def _close_open(self, records: Records, status: str, reason: str) -> list[str]:
+        """Close all that is open in this experiment, and return the names of the runs that were broken off.
+
+        A trial whose outcome Optuna has gets the status it ended with; others get this one, and are trained again.
+        """
         close_abandoned(self._journal)
         ended = {o.run_id: o for stage in self.experiment.stages for o in outcomes(self._journal, stage).values()}
+        broken_off = []
         for run_id, run in records.runs().items():
-            if run.status != "RUNNING":
-                continue
-            if run_id in ended:
+            if run.status == "RUNNING" and run_id in ended:
                 records.close(run_id, ended[run_id])
-            else:
-                records.break_off(run_id, "KILLED", "its process ended without closing it")
-                self.display.note(f"{run.name} was left open by a process that ended: marked KILLED")
+            elif run.status == "RUNNING":
+                records.break_off(run_id, status, reason)
+                broken_off.append(run.name)
+        return broken_off
 
     def _train_all(
         self, stage: Stage, todo: Sequence[Cell], cells: Sequence[Cell], records: Records, parent: str
@@ -172,30 +174,24 @@ class Sweep:
         groups = plan.groups(todo)
         for number, group in enumerate(groups, start=1):
             self.display.group(number, len(groups), group)
-            running: dict[int, _Running] = {}
-            try:
+            with self.signals.held():
+                running = [
+                    _Running(cell, trial, records.start_trial(cell, parent))
+                    for cell, trial in zip(group, study.ask(group), strict=True)
+                ]
+            for report in train_group(
+                self.ops,
+                plan.architecture(group[0].settings, self.data),
+                [cell.settings for cell in group],
+                train,
+                validation,
+                data_seed=self.experiment.seed,
+            ):
                 with self.signals.held():
-                    for place, (cell, trial) in enumerate(zip(group, study.ask(group), strict=True)):
-                        running[place] = _Running(cell, trial, records.start_trial(cell, parent))
-                for report in train_group(
-                    self.ops,
-                    plan.architecture(group[0].settings, self.data),
-                    [cell.settings for cell in group],
-                    train,
-                    validation,
-                    data_seed=self.experiment.seed,
-                ):
-                    with self.signals.held():
-                        self._record(report, running, study, records)
-                    self.display.epoch(group, report)
-            except BaseException as error:
-                with self.signals.held():
-                    for unfinished in running.values():
-                        records.break_off(unfinished.run_id, *_ending(error))
-                    close_abandoned(self._journal)
-                raise
+                    self._record(report, running, study, records)
+                self.display.epoch(group, report)
 
-    def _record(self, report: EpochReport, running: dict[int, _Running], study: Study, records: Records) -> None:
+    def _record(self, report: EpochReport, running: Sequence[_Running], study: Study, records: Records) -> None:
         for place, metrics in report.metrics.items():
             records.tracker.log_metrics(running[place].run_id, metrics, step=report.epoch)
         for place, result in report.ended.items():
@@ -204,7 +200,6 @@ class Sweep:
             records.results(trial.run_id, trial.cell, result, outcome)
             study.tell(trial.trial, outcome)
             records.close(trial.run_id, outcome)
-            del running[place]
 
 
 def _outcome(run_id: str, result: TrialResult) -> Outcome:

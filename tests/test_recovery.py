@@ -194,3 +194,24 @@ def test_when_all_trials_of_a_stage_fail_the_sweep_ends_there(project: Path, cap
     assert stage["winner"] is None
     (run,) = runs(kind="stage")
     assert run.status == "FAILED"
+
+
+def test_an_error_after_a_trials_outcome_was_kept_does_not_fail_it(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from core.errors import InputError
+    from sweep.records import Records
+
+    close, calls = Records.close, []
+
+    def failing_once(self: Records, *arguments: object) -> None:
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise InputError("the store was away")
+        close(self, *arguments)
+
+    monkeypatch.setattr(Records, "close", failing_once)
+    assert main(["run", "small", "--stage", "grid", "--quiet"]) == 2
+    assert [run.status for run in runs(kind="trial")] == ["FINISHED", "FAILED"]
+    assert sweep(capsys)["trained"] == 3
+    capsys.readouterr()
