@@ -27,6 +27,12 @@ class Purpose(IntEnum):
     SPLIT = 0
     ORDER = 1
     DROPOUT = 2
+    FLIP = 3
+    CROP = 4
+    ROTATE = 5
+    COLOUR = 6
+    NOISE = 7
+    CUTOUT = 8
     INITIAL = 16  # INITIAL + k draws the k-th tensor's initial values
 
 
