@@ -34,6 +34,7 @@ class Layer:
     pad       zero padding on each side
     pool      window and stride of the pooling; 1: none
     block     of the network that it belongs to, from 1
+    source    channels of its block's input
     shortcut  what it adds before its ReLU: "" nothing, "identity" its block's input, "projection" that after a 1x1
               convolution with the array p<number>
     """
@@ -44,7 +45,9 @@ class Layer:
     pad: int
     pool: int
     block: int
+    source: int
     shortcut: str = ""
+    ends_block: bool = True
 
 
 @dataclass(frozen=True)
@@ -83,20 +86,19 @@ class Architecture:
     def layers(self) -> tuple[Layer, ...]:
         """The convolutions in their order."""
         layers: list[Layer] = []
-        channels, *size = self.input_shape
+        source, *size = self.input_shape
+        pad = RESIDUAL_PAD if self.residual else PAD
         for block, filters in enumerate(self.filters, start=1):
-            pad = RESIDUAL_PAD if self.residual else PAD
-            size = [length + 2 * pad - KERNEL + 1 for length in size]
-            pooled = self.pool[block - 1] if self.pool else min(size) >= POOL
+            channels, shortcut = source, ""
             if self.residual:
-                layers.append(Layer(len(layers) + 1, channels, filters, pad, 1, block))
-                shortcut = "identity" if channels == filters else "projection"
-                channels = filters
-            else:
-                shortcut = ""
-            layers.append(Layer(len(layers) + 1, channels, filters, pad, POOL if pooled else 1, block, shortcut))
-            size = [length // layers[-1].pool for length in size]
-            channels = filters
+                layers.append(Layer(len(layers) + 1, source, filters, pad, 1, block, source, ends_block=False))
+                channels, shortcut = filters, "identity" if source == filters else "projection"
+            size = [length + 2 * pad - KERNEL + 1 for length in size]
+            pools = self.pool[block - 1] if self.pool else min(size) >= POOL
+            pool = POOL if pools else 1
+            layers.append(Layer(len(layers) + 1, channels, filters, pad, pool, block, source, shortcut))
+            size = [length // pool for length in size]
+            source = filters
         return tuple(layers)
 
     @cached_property
@@ -190,6 +192,14 @@ class Settings:
         for field in fields(self):
             check_setting(field.name, getattr(self, field.name))
 
+    def effective(self) -> dict[str, Any]:
+        """The settings that this trial's result depends on: without the betas of an optimiser it does not use."""
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if all(getattr(self, k) in v for k, v in _ONLY.get(name, {}).items())
+        }
+
 
 _NUMBER, _WHOLE, _TEXT, _SWITCH = (int, float), (int,), (str,), (bool,)
 
@@ -198,6 +208,22 @@ def _one_of(choices: Sequence[str]) -> tuple[tuple[type, ...], Callable[[Any], b
     return _TEXT, lambda value: value in choices, "one of " + ", ".join(choices)
 
 
+# Settings that matter only where another one has one of these values.
+_ONLY: dict[str, dict[str, tuple[Any, ...]]] = {
+    "decay": {"schedule": ("geometric",)},
+    "step_factor": {"schedule": ("step",)},
+    "step_epochs": {"schedule": ("step",)},
+    "exp_rate": {"schedule": ("exponential",)},
+    "lr_min": {"schedule": ("cosine",)},
+    "cycle_rise": {"schedule": ("one-cycle",)},
+    "cycle_start": {"schedule": ("one-cycle",)},
+    "cycle_end": {"schedule": ("one-cycle",)},
+    "momentum": {"optimiser": ("sgd",)},
+    "nesterov": {"optimiser": ("sgd",)},
+    "beta1": {"optimiser": ("adam", "adamw")},
+    "beta2": {"optimiser": ("adam", "adamw")},
+    "adam_eps": {"optimiser": ("adam", "adamw")},
+}
 _YES_OR_NO = (_SWITCH, lambda value: True, "true or false")
 
 _RULES: dict[str, tuple[tuple[type, ...], Callable[[Any], bool], str]] = {

@@ -1,16 +1,34 @@
-"""Pictures of a run, drawn by matplotlib without a screen."""
+"""Pictures, drawn by matplotlib without a screen; python -m core.figures makes those that need no run."""
 
 from __future__ import annotations
 
+import argparse
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from core.errors import InputError
+
+if TYPE_CHECKING:
+    from core.init_study import InitStudy
 
 TRAIN, VALIDATION = "#0072b2", "#d55e00"  # from the colour-blind-safe palette of Okabe & Ito (2008)
+INITIALS = {  # colour, marker and name of each initialisation
+    "he": ("#0072b2", "o", "He"),
+    "xavier": ("#009e73", "s", "Xavier"),
+    "normal": ("#d55e00", "^", "small normal"),
+}
+COLUMNS = 8  # layers whose histograms are drawn
+LARGEST = 10_000  # depth, width and number of images
+SUFFIXES = (".png", ".svg")
 
 
 def curves(history: Sequence[dict[str, float]], best_epoch: int, title: str) -> Figure:
@@ -59,6 +77,194 @@ def overlay(accuracies: Mapping[str, Sequence[float]], winner: str, title: str) 
     return figure
 
 
+def augmented(rows: Sequence[tuple[str, np.ndarray]], title: str) -> Figure:
+    """Training images as they are, and as augmentation changes them: a column an image.
+
+    rows  name and images (N, C, H, W) scaled to about [0, 1]; images of 1 channel, or else of 3 (or the first), are drawn
+    """
+    count = len(rows[0][1])
+    figure = Figure(figsize=(1.1 * count + 2.2, 1.15 * len(rows) + 0.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title)
+    grid = figure.subplots(len(rows), count, squeeze=False)
+    for line, (name, images) in zip(grid, rows, strict=True):
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
+        for axes, image in zip(line, images, strict=True):
+            pixels = image.transpose(1, 2, 0) if len(image) == 3 else image[0]
+            axes.imshow(np.clip(pixels, 0, 1), cmap="gray", vmin=0, vmax=1)
+            axes.set(xticks=[], yticks=[])
+    return figure
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write the figure as a PNG of 120 dots an inch."""
     figure.savefig(path, dpi=120)
+
+
+def init_study(study: InitStudy, data: str) -> Figure:
+    """Above, the activations' standard deviation by layer; below, histograms: a row a scheme, a column a layer.
+
+    data  the name of what was pushed through
+    """
+    depth = study.spread.shape[1]
+    figure = Figure(figsize=(11, 8.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(
+        f"Activations after {depth} convolutions of {study.width} filters with ReLU, without batch normalisation "
+        f"({study.images} images of {data})"
+    )
+    above, below = figure.subfigures(2, 1, height_ratios=(1, 1.15), hspace=0.04)
+    _spreads(above, study)
+    _histograms(below, study)
+    return figure
+
+
+def _spreads(figure: SubFigure, study: InitStudy) -> None:
+    axes = figure.subplots()
+    for t in np.argsort(-study.spread[:, -1]):  # the legend in the order in which the lines end
+        colour, marker, name = INITIALS[study.schemes[t]]
+        label = f"{name}\n{_factor(study.spread[t])}"
+        axes.plot([1, *study.spread[t]], color=colour, marker=marker, linewidth=2, label=label)
+    axes.set_yscale("log", nonpositive="mask")  # a spread may underflow to 0
+    axes.set(xlabel="layer (0: the input)", ylabel="standard deviation\n(input: 1)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, labelspacing=1.2)
+
+
+def _factor(spread: np.ndarray) -> str:
+    """What a layer does to the spread, on average over those that follow the first."""
+    if len(spread) == 1 or not spread.all():
+        return f"ends at {spread[-1]:.2g}"
+    return f"\u00d7{(spread[-1] / spread[0]) ** (1 / (len(spread) - 1)):.2f} a layer"
+
+
+def _histograms(figure: SubFigure, study: InitStudy) -> None:
+    from core.init_study import BINS
+
+    depth = study.spread.shape[1]
+    layers = np.unique(np.linspace(1, depth, min(depth, COLUMNS)).round().astype(int))
+    grid = figure.subplots(len(study.schemes), len(layers), sharex=True, sharey=True, squeeze=False)
+    for row, scheme, shares in zip(grid, study.schemes, study.shares, strict=True):
+        colour, _, name = INITIALS[scheme]
+        row[0].set_ylabel(name, color=colour)
+        for axes, layer in zip(row, layers, strict=True):
+            share = shares[layer - 1]
+            axes.stairs(share, BINS, fill=True, color=colour)
+            axes.text(
+                0.95,
+                0.9,
+                f"{share[0]:.0%} below {BINS[1]:.1g}",
+                transform=axes.transAxes,
+                ha="right",
+                va="top",
+                fontsize=8,
+            )
+            axes.spines[["top", "right"]].set_visible(False)
+    for axes, layer in zip(grid[0], layers, strict=True):
+        axes.set_title(f"layer {layer}", fontsize="medium")
+    grid[0, 0].set(xlim=(BINS[0], BINS[-1]), yscale="log", ylim=(1e-3, 2))
+    grid[0, 0].yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    figure.supxlabel("activation (standard deviation of the input: 1)", fontsize="medium")
+    figure.supylabel("share of activations", fontsize="medium")
+
+
+class _Parser(argparse.ArgumentParser):
+    """One whose complaints are one line, as those of all that comes after it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; `{self.prog} --help` tells more")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    top = _Parser(
+        prog="python -m core.figures",
+        description="Draw a figure that needs no run.",
+        epilog="exit status: 0 done, 1 failed, 2 wrong use or input, 130 interrupted",
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    study = commands.add_parser("init-study", help="spread of activations, layer by layer, under each initialisation")
+    study.add_argument("--data", help="cifar10, digits, a file.npz, or auto (CIFAR-10 if found, else digits)")
+    study.add_argument("--data-dir", metavar="DIR", help="where cifar-10-batches-py is (else $CIFAR10_DIR, data/)")
+    study.add_argument("--depth", type=int, default=8, help="convolutions (default: 8)")
+    study.add_argument("--width", type=int, default=32, help="filters of each (default: 32)")
+    study.add_argument("--images", type=int, default=128, help="pushed through, if there are so many (default: 128)")
+    study.add_argument("--seed", type=int, default=0, help="of the weights and the choice of images (default: 0)")
+    study.add_argument(
+        "--out",
+        type=Path,
+        default=Path("figures/init-study.png"),
+        help="a .png or .svg (default: figures/init-study.png)",
+    )
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    try:
+        options = parser().parse_args(arguments)
+        {"init-study": _init_study}[options.command](options)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except MemoryError as error:
+        print(f"error: out of memory: {error}; use fewer images or a smaller width", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output has left: `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+def _init_study(options: argparse.Namespace) -> None:
+    from core import data, ops
+    from core import init_study as numbers
+    from core.batches import Images, shuffled_batches
+    from core.config import check_setting
+
+    for name in ("depth", "width", "images"):
+        if not 1 <= (value := getattr(options, name)) <= LARGEST:
+            raise InputError(f"--{name} is {value}: it must be a whole number from 1 to {LARGEST}")
+    check_setting("seed", options.seed)
+    path = _destination(options.out)
+    found = data.load(options.data, options.data_dir)
+    print(data.describe(found), file=sys.stderr)
+    backend = ops.load()
+    images = Images.on_device(backend, found.x, found.y, found.scale)
+    chosen = next(shuffled_batches(len(images), options.images, options.seed, 0))
+    x, _ = images.batch(chosen)
+    study = numbers.init_study(backend, x, depth=options.depth, width=options.width, seed=options.seed)
+    _write(init_study(study, found.name), path)
+    print(path)
+    print("layer", *(f"{scheme:>9}" for scheme in study.schemes))
+    for layer, spread in enumerate(study.spread.T, start=1):
+        print(f"{layer:5}", *(f"{value:9.3g}" for value in spread))
+    sys.stdout.flush()  # a reader that has left is noticed here, not when Python ends
+
+
+def _destination(path: Path) -> Path:
+    """Where to write, its folder made. Raises InputError if that cannot be, or the file's suffix is unknown."""
+    from core.project import expand
+
+    path = expand(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"--out is {path}: it must end in {' or '.join(SUFFIXES)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder {path.parent} cannot be made: {error.strerror}") from None
+    return path
+
+
+def _write(figure: Figure, path: Path) -> None:
+    try:
+        save(figure, path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,7 +1,8 @@
 """The network: parameters, forward and backward, for any number of conv blocks.
 
 A model is a dict of arrays (T, ...), named as in the .npz files: w1, b1, gamma1, beta1, running_mean1,
-running_var1 for block 1 and so on, then w and b of the linear layer with the next number.
+running_var1 for the first convolution and so on, then w and b of the linear layer with the next number. The 1x1
+projection of a shortcut is p<number of the convolution whose output it joins>.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from core.batches import Images
-from core.config import KERNEL, MOMENTUM, Architecture, Hyperparameters, Settings
+from core.config import KERNEL, MOMENTUM, Architecture, Hyperparameters, Layer, Settings
 from core.errors import InputError
 from core.ops import Ops
 from core.random import Array, Purpose, normal
@@ -27,23 +28,21 @@ SMALL = 0.01  # standard deviation of the "normal" initialisation (report table 
 def parameter_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     """Name and shape, without the trial axis, of every array of a model, in the files' order."""
     shapes: dict[str, tuple[int, ...]] = {}
-    for i, (channels, filters) in enumerate(_channels(architecture), start=1):
-        shapes[f"w{i}"] = (filters, channels, KERNEL, KERNEL)
+    for layer in architecture.layers:
+        shapes[f"w{layer.number}"] = (layer.filters, layer.channels, KERNEL, KERNEL)
         for name in ("b", "gamma", "beta", "running_mean", "running_var"):
-            shapes[f"{name}{i}"] = (filters,)
-    last = len(architecture.filters) + 1
+            shapes[f"{name}{layer.number}"] = (layer.filters,)
+        if layer.shortcut == "projection":
+            shapes[f"p{layer.number}"] = (layer.filters, layer.source, 1, 1)
+    last = len(architecture.layers) + 1
     shapes[f"w{last}"] = (architecture.features, architecture.classes)
     shapes[f"b{last}"] = (architecture.classes,)
     return shapes
 
 
-def _channels(architecture: Architecture) -> Iterator[tuple[int, int]]:
-    return zip((architecture.input_shape[0], *architecture.filters), architecture.filters, strict=False)
-
-
 def is_weight(name: str) -> bool:
-    """True for the conv and linear weights: the tensors with L2 regularisation."""
-    return re.fullmatch(r"w\d+", name) is not None
+    """True for the conv, projection and linear weights: the tensors with L2 regularisation."""
+    return re.fullmatch(r"[wp]\d+", name) is not None
 
 
 def is_bias(name: str) -> bool:
@@ -91,23 +90,56 @@ def loss_and_gradients(
     Returns each image's cross entropy (T, N), whether it was classified rightly (T, N), the gradients of the
     trained parameters without L2, and the batch's statistics under their running names.
     """
-    saved: list[Any] = []
-    statistics: Model = {}
-    for i in range(1, len(architecture.filters) + 1):
-        x, mean, variance, kept = ops.block(x, model[f"w{i}"], model[f"b{i}"], model[f"gamma{i}"], model[f"beta{i}"])
-        statistics[f"running_mean{i}"], statistics[f"running_var{i}"] = mean, variance
-        saved.append(kept)
-    last = len(saved) + 1
-    loss, correct, kept = ops.head(x, model[f"w{last}"], model[f"b{last}"], labels, trials.dropout, trials.seed, step)
-
     xp = ops.xp
+    saved: list[tuple[Any, Any]] = []
+    statistics: Model = {}
+    source = x  # of the block: what its shortcut adds
+    for layer in architecture.layers:
+        i = layer.number
+        shortcut, projected = _shortcut(ops, layer, model, source)
+        x, statistics[f"running_mean{i}"], statistics[f"running_var{i}"], kept = ops.block(
+            x, *_arrays(model, i, "w", "b", "gamma", "beta"), shortcut, pad=layer.pad, pool=layer.pool
+        )
+        saved.append((kept, projected))
+        source = x if layer.ends_block else source
+    if architecture.global_pool:
+        x, pooled = ops.mean_pool(x)
+    last = len(architecture.layers) + 1
+    loss, correct, kept = ops.head(x, *_arrays(model, last, "w", "b"), labels, trials.dropout, trials.seed, step)
+
     weight = xp.asarray(np.where(trials.sums, 1.0, 1.0 / len(labels)), dtype=loss.dtype)
     gradients: Model = {}
     dx, gradients[f"w{last}"], gradients[f"b{last}"] = ops.head_grad(xp.broadcast_to(weight[:, None], loss.shape), kept)
-    for i in range(last - 1, 0, -1):
-        dx, dw, db, dgamma, dbeta = ops.block_grad(dx, saved.pop(), need_dx=i > 1)
+    if architecture.global_pool:
+        dx = ops.mean_pool_grad(dx, pooled)
+    dsource = None  # what reaches the block's input by its shortcut
+    for layer in reversed(architecture.layers):
+        i = layer.number
+        kept, projected = saved.pop()
+        dx, dw, db, dgamma, dbeta, dshortcut = ops.block_grad(dx, kept, need_dx=i > 1)
         gradients |= {f"w{i}": dw, f"b{i}": db, f"gamma{i}": dgamma, f"beta{i}": dbeta}
+        if layer.shortcut == "projection":
+            dsource, gradients[f"p{i}"], _ = ops.conv2d_grad(dshortcut, projected, need_dx=layer.block > 1)
+        elif layer.shortcut == "identity":
+            dsource = dshortcut
+        elif dsource is not None and dx is not None:
+            dx += dsource
     return loss, correct, gradients, statistics
+
+
+def _arrays(model: Model, number: int, *names: str) -> Iterator[Array]:
+    return (model[f"{name}{number}"] for name in names)
+
+
+def _shortcut(ops: Ops, layer: Layer, model: Model, source: Array) -> tuple[Array | None, Any]:
+    """What the layer adds before its ReLU, and what the gradient of that needs."""
+    if layer.shortcut != "projection":
+        return (source if layer.shortcut else None), None
+    projection = model[f"p{layer.number}"]
+    result: tuple[Array, Any] = ops.conv2d(
+        source, projection, ops.xp.zeros(projection.shape[:2], projection.dtype), pad=0
+    )
+    return result
 
 
 def track_statistics(model: Model, statistics: Model) -> None:
@@ -119,12 +151,16 @@ def track_statistics(model: Model, statistics: Model) -> None:
 
 def logits(ops: Ops, architecture: Architecture, model: Model, x: Array) -> Array:
     """Outputs of the linear layer in test mode: running statistics, no dropout. x (1, N, C, H, W) -> (T, N, L)."""
-    for i in range(1, len(architecture.filters) + 1):
-        names = ("w", "b", "gamma", "beta", "running_mean", "running_var")
-        x = ops.block_inference(x, *(model[f"{name}{i}"] for name in names))
-    last = len(architecture.filters) + 1
+    source = x
+    for layer in architecture.layers:
+        arrays = _arrays(model, layer.number, "w", "b", "gamma", "beta", "running_mean", "running_var")
+        shortcut, _ = _shortcut(ops, layer, model, source)
+        x = ops.block_inference(x, *arrays, shortcut, pad=layer.pad, pool=layer.pool)
+        source = x if layer.ends_block else source
+    if architecture.global_pool:
+        x, _ = ops.mean_pool(x)
     flat = x.reshape(*x.shape[:2], -1)
-    return ops.linear(flat, model[f"w{last}"], model[f"b{last}"])[0]
+    return ops.linear(flat, *_arrays(model, len(architecture.layers) + 1, "w", "b"))[0]
 
 
 def predict(
@@ -137,22 +173,32 @@ def predict(
         yield logits(ops, architecture, model, x), labels
 
 
+def form(architecture: Architecture) -> dict[str, np.ndarray]:
+    """What a file must tell of a network beside its parameters: nothing for the report's form."""
+    told = {"pool": architecture.pool, "residual": architecture.residual, "global_pool": architecture.global_pool}
+    return {name: np.array(value, np.uint8) for name, value in told.items() if value}
+
+
 def architecture_of(model: Mapping[str, np.ndarray], input_shape: tuple[int, int, int]) -> Architecture:
     """The architecture of one trial's arrays (no trial axis) for images of input_shape (C, H, W).
 
     Raises InputError if arrays are missing, or do not fit each other or the images.
     """
-    blocks = sum(is_weight(name) for name in model) - 1
-    missing = [f"w{i}" for i in range(1, blocks + 2) if f"w{i}" not in model]
-    if blocks < 1 or missing:
+    layers = sum(re.fullmatch(r"w\d+", name) is not None for name in model) - 1
+    missing = [f"w{i}" for i in range(1, layers + 2) if f"w{i}" not in model]
+    if layers < 1 or missing:
         raise InputError(
             f"the model has arrays {', '.join(model) or '(none)'}: it needs w1, b1, gamma1, ... of a conv net"
         )
-    for i in range(1, blocks + 2):
-        if model[f"w{i}"].ndim != (axes := 4 if i <= blocks else 2):
+    for i in range(1, layers + 2):
+        if model[f"w{i}"].ndim != (axes := 4 if i <= layers else 2):
             raise InputError(f"the model's w{i} has shape {model[f'w{i}'].shape}; it must have {axes} axes")
-    filters = tuple(int(model[f"w{i}"].shape[0]) for i in range(1, blocks + 1))
-    architecture = Architecture(input_shape, filters, int(model[f"w{blocks + 1}"].shape[-1]))
+    residual, global_pool = (bool(np.any(model.get(name, 0))) for name in ("residual", "global_pool"))
+    ends = range(2, layers + 1, 2) if residual else range(1, layers + 1)
+    filters = tuple(int(model[f"w{i}"].shape[0]) for i in ends)
+    pool = tuple(bool(value) for value in np.ravel(model.get("pool", ())))
+    classes = int(model[f"w{layers + 1}"].shape[-1])
+    architecture = Architecture(input_shape, filters, classes, pool, residual, global_pool)
     for name, shape in parameter_shapes(architecture).items():
         if name not in model:
             raise InputError(f"the model has no array {name}")

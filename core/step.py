@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,41 +17,60 @@ from core.random import Array
 if TYPE_CHECKING:
     from core.ops import Ops
 
-Step = Callable[[network.Model, Images, Array, np.ndarray, int], tuple[Array, Array, Array]]
+Step = Callable[[network.Model, network.Model, Images, Array, np.ndarray, int], tuple[Array, Array, Array]]
+_ON_DEVICE = ("reg", "clip", "clip_global", "momentum", "nesterov", "beta1", "beta2", "adam_eps")
 
 
-def make_step(ops: Ops, architecture: Architecture, trials: Hyperparameters, dtype: type = np.float32) -> Step:
+def make_step(
+    ops: Ops,
+    architecture: Architecture,
+    trials: Hyperparameters,
+    *,
+    optimiser: str = "sgd",
+    data_seed: int = 0,
+    dtype: type = np.float32,
+) -> Step:
     """A step for these trials. It may own buffers; make a new one when trials leave the group.
 
-    step(model, images, chosen, lr, number)
+    data_seed  decides how images are augmented, as it does their order
+
+    step(model, state, images, chosen, lr, number)
         model   changed in place
+        state   of the optimiser (core.optim.initial_state), changed in place
         chosen  (N,) indices of the batch's images
         lr      (T,) on the host
         number  of the step, from 0 through the whole training
 
     returns, for each trial (T,), on the device: the batch's summed cross entropy, the number of images classified
-    rightly, and the 2-norm of the gradient (with L2, before clipping).
+    rightly, and the 2-norm of the gradient (with L2, but for AdamW; before clipping).
     """
     xp = ops.xp
-    reg, clip, clip_global = (xp.asarray(v, dtype=dtype) for v in (trials.reg, trials.clip, trials.clip_global))
+    group = replace(trials, **{name: xp.asarray(getattr(trials, name)) for name in _ON_DEVICE})
     clips_global = bool(np.isfinite(trials.clip_global).any())
+    update = optim.UPDATES[optimiser]
 
-    def step(model: network.Model, images: Images, chosen: Array, lr: np.ndarray, number: int) -> tuple[Array, ...]:
-        x, labels = images.batch(chosen, dtype)
-        lr = xp.asarray(lr, dtype=dtype)
+    def step(
+        model: network.Model, state: network.Model, images: Images, chosen: Array, lr: np.ndarray, number: int
+    ) -> tuple[Array, ...]:
+        batch, labels = images.batch(chosen, dtype)
+        batch = ops.augment(batch, trials.augmentation, data_seed, number)
+        rates = xp.asarray(lr)
 
         def train(part: slice) -> tuple[Array, Array, Array]:
-            views = {name: values[part] for name, values in model.items()}
+            weights, memory = ({name: v[part] for name, v in arrays.items()} for arrays in (model, state))
+            x = batch if len(batch) == 1 else batch[part]
+            those = group.take(part)
             loss, correct, gradients, statistics = network.loss_and_gradients(
-                ops, architecture, views, x, labels, trials.take(part), number
+                ops, architecture, weights, x, labels, those, number
             )
-            network.track_statistics(views, statistics)
-            optim.add_l2(views, gradients, reg[part])
+            network.track_statistics(weights, statistics)
+            if optimiser != "adamw":
+                optim.add_l2(weights, gradients, those.reg)
             norm = xp.sqrt(sum(optim.squared_norms(ops, gradients).values()))
-            optim.clip_by_tensor(ops, gradients, clip[part])
+            optim.clip_by_tensor(ops, gradients, those.clip)
             if clips_global:
-                optim.clip_by_global_norm(ops, gradients, clip_global[part])
-            optim.sgd(views, gradients, lr[part])
+                optim.clip_by_global_norm(ops, gradients, those.clip_global)
+            update(ops, weights, gradients, memory, those, rates[part], number)
             return loss.sum(axis=1), correct.sum(axis=1), norm
 
         parts = ops.map_trials(train, len(lr))

@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from core import model as network
+from core import optim
 from core.batches import Images, shuffled_batches
 from core.config import Architecture, Hyperparameters, Settings
 from core.ops import Ops
+from core.random import Array
 from core.schedules import learning_rates
+from core.step import Step
 
 Metrics = dict[str, float]
+METRICS = (
+    *("train_loss", "train_accuracy", "val_loss", "val_accuracy"),
+    *("learning_rate", "gradient_norm", "epoch_seconds"),
+)
 
 
 @dataclass
 class TrialResult:
     """What became of one trial.
 
-    status         "finished", or "failed" with the reason
+    status         "finished", "failed" or "pruned"
+    reason         why it failed, was pruned or was told to end
     history        each epoch's metrics, from epoch 1
     best_epoch     of the highest validation accuracy; 0 if no epoch was finite
     best_accuracy  that accuracy; None if no epoch was finite
@@ -64,6 +73,15 @@ class EpochReport:
     ended: dict[int, TrialResult]
 
 
+Verdict = tuple[str, str]  # the status and the reason of a trial that somebody ends
+Judge = Callable[[EpochReport], Mapping[int, Verdict]]
+
+
+def nobody(report: EpochReport) -> Mapping[int, Verdict]:
+    """Ends no trial."""
+    return {}
+
+
 def train_group(
     ops: Ops,
     architecture: Architecture,
@@ -73,58 +91,81 @@ def train_group(
     *,
     data_seed: int = 0,
     dtype: type = np.float32,
+    judge: Judge = nobody,
 ) -> Iterator[EpochReport]:
-    """Train trials of one architecture and batch size together, and report after each epoch.
+    """Train trials of one architecture, batch size and optimiser together, and report after each epoch.
+
+    judge  sees each epoch's report first, and says which of the trials that have not ended do so there
 
     A trial that has ended is taken out of the arrays; the rest goes on without it. The loop ends with the last trial.
     train_loss and train_accuracy are means over the epoch's batches as they were trained (dropout on, weights
-    moving); losses are mean cross entropy without the L2 term, so that they compare across values of reg.
+    moving, images augmented); losses are mean cross entropy without the L2 term, so that they compare across values
+    of reg. learning_rate is that of the epoch's last step.
     """
     active = list(range(len(trials)))
     results = [TrialResult() for _ in trials]
+    batch_size, optimiser = trials[0].batch_size, trials[0].optimiser
     model = network.initial_model(architecture, trials, dtype, ops.xp)
-    rates = learning_rates(trials)
-    step = ops.make_step(ops, architecture, Hyperparameters.of(trials), dtype)
-    batch_size = trials[0].batch_size
-    number = 0
-    for epoch in range(len(rates)):
+    state = optim.initial_state(optimiser, model, Hyperparameters.of(trials), ops)
+    step: Step | None = None
+    for epoch in range(max(trial.epochs for trial in trials)):
         started = time.perf_counter()
-        lr = rates[epoch, active]
-        sums = ops.xp.zeros((3, len(active)))
-        for chosen in shuffled_batches(len(train), batch_size, data_seed, epoch):
-            sums += ops.xp.stack(step(model, train, ops.xp.asarray(chosen), lr, number))
-            number += 1
-        val_loss, val_accuracy = evaluate(ops, architecture, model, validation, batch_size)
-        loss, correct, norm = ops.to_host(sums)
-        measured = {
-            "train_loss": loss / len(train),
-            "train_accuracy": correct / len(train),
-            "val_loss": val_loss,
-            "val_accuracy": val_accuracy,
-            "learning_rate": lr,
-            "gradient_norm": norm / math.ceil(len(train) / batch_size),
-            "epoch_seconds": np.full(len(active), time.perf_counter() - started),
-        }
+        settings = [trials[trial] for trial in active]
+        if step is None:  # the first, or one for those that are left
+            group = Hyperparameters.of(settings)
+            step = ops.make_step(ops, architecture, group, optimiser=optimiser, data_seed=data_seed, dtype=dtype)
+        measured = _train_epoch(ops, partial(step, model, state, train), settings, len(train), data_seed, epoch)
+        measured["val_loss"], measured["val_accuracy"] = evaluate(ops, architecture, model, validation, batch_size)
+        measured["epoch_seconds"] = np.full(len(active), time.perf_counter() - started)
         report = EpochReport(epoch + 1, {}, {})
         for place, trial in enumerate(active):
-            report.metrics[trial] = {name: float(values[place]) for name, values in measured.items()}
+            report.metrics[trial] = {name: float(measured[name][place]) for name in METRICS}
             weights = {name: values[place] for name, values in model.items()}
             if results[trial].record(trials[trial], report.metrics[trial], weights):
-                report.ended[trial] = _on_host(ops, results[trial])
+                report.ended[trial] = results[trial]
+        for trial, (status, reason) in judge(report).items():
+            results[trial].status, results[trial].reason = status, reason
+            report.ended[trial] = results[trial]
+        for result in report.ended.values():
+            _complete(ops, architecture, result)
         if report.ended:
             stay = [place for place, trial in enumerate(active) if trial not in report.ended]
             active = [active[place] for place in stay]
-            model = network.take(model, stay)
-            step = ops.make_step(ops, architecture, Hyperparameters.of([trials[t] for t in active]), dtype)
+            model, state, step = network.take(model, stay), network.take(state, stay), None
         yield report
         if not active:
             return
 
 
-def _on_host(ops: Ops, result: TrialResult) -> TrialResult:
+def _train_epoch(
+    ops: Ops,
+    step: Callable[[Array, np.ndarray, int], tuple[Array, ...]],
+    trials: Sequence[Settings],
+    images: int,
+    data_seed: int,
+    epoch: int,
+) -> dict[str, np.ndarray]:
+    """Take the steps of one epoch over so many images; each trial's metrics of it, (T,) on the host."""
+    batch_size = trials[0].batch_size
+    steps = math.ceil(images / batch_size)
+    rates = learning_rates(trials, epoch, steps)
+    sums = ops.xp.zeros((3, len(trials)))
+    for number, chosen in enumerate(shuffled_batches(images, batch_size, data_seed, epoch)):
+        sums += ops.xp.stack(step(ops.xp.asarray(chosen), rates[number], epoch * steps + number))
+    loss, correct, norm = ops.to_host(sums)
+    return {
+        "train_loss": loss / images,
+        "train_accuracy": correct / images,
+        "learning_rate": rates[-1],
+        "gradient_norm": norm / steps,
+    }
+
+
+def _complete(ops: Ops, architecture: Architecture, result: TrialResult) -> None:
+    """Make its model what a file holds: on the host, and telling the network's form."""
     if result.model is not None:
-        result.model = {name: ops.to_host(values) for name, values in result.model.items()}
-    return result
+        on_host = {name: ops.to_host(values) for name, values in result.model.items()}
+        result.model = on_host | network.form(architecture)
 
 
 def evaluate(

@@ -13,6 +13,7 @@ from core.errors import InputError
 
 if TYPE_CHECKING:
     from sweep.experiment import Experiment
+    from sweep.ranking import Row
     from sweep.run import StageResult, Sweep
 
 EXIT_CODES = """exit status: 0 done, 1 failed, 2 wrong use or input, 3 finished with failed trials,
@@ -137,7 +138,7 @@ def _run(options: argparse.Namespace) -> int:
     rows = [result.rows for result in results]
     if not all(ranking.winner(ranked) for ranked in rows):
         return 1
-    return 3 if any(row.outcome.status == "failed" for ranked in rows for row in ranked) else 0
+    return 3 if any(row.status == "failed" for ranked in rows for row in ranked) else 0
 
 
 def _as_json(result: StageResult) -> dict[str, Any]:
@@ -162,19 +163,29 @@ def _show(sweep: Sweep, result: StageResult, quiet: bool) -> None:
         sweep.display.note(f"{result.stage}: nothing to train, all {total} trials were done before")
     if not quiet:
         rows = ranking.short(result.rows) if sys.stdout.isatty() else ranking.table(result.rows)
-        display.print_table(f"{result.stage}: {total} trials, best first", rows)
+        display.print_table(
+            f"{result.stage}: {total} trials, best first", rows, spare=("loss", "epoch", "status", "run")
+        )
     best = ranking.winner(result.rows)
     if best is None:
         sweep.display.warn(f"{result.stage}: all {total} trials failed; their runs in MLflow say why")
         return
     sweep.display.note(
-        f"winner: {best.cell.name}, validation accuracy {best.outcome.best_val_accuracy:.4f}\n"
+        f"winner: {best.cell.name}, validation accuracy {_accuracy(best)}\n"
         f"test it:   python -m core.evaluate --run-id {best.outcome.run_id}\n"
         "browse:    mlflow ui    (or: make ui)"
     )
+    if lead := ranking.lead(result.rows):
+        sweep.display.note(f"the winner is {lead}")
     for following in sweep.experiment.stages.values():
         if following.after == result.stage:
             sweep.display.note(f"go on:     python -m sweep run {sweep.experiment.name} --stage {following.name}")
+
+
+def _accuracy(row: Row) -> str:
+    if row.spread is None:
+        return f"{row.accuracy:.4f}"
+    return f"{row.accuracy:.4f} (mean of {len(row.cells)} seeds, standard deviation {row.spread:.4f})"
 
 
 def _plan(options: argparse.Namespace) -> int:
@@ -195,12 +206,20 @@ def _plan(options: argparse.Namespace) -> int:
             sweep.display.note(str(error))
             continue
         done = sweep.outcomes(stage)
-        todo = [cell for cell in cells if cell.key not in done]
-        costs = [group_cost(sweep.ops, sweep.data, group, sweep.experiment.seed) for group in plan.groups(todo)]
+        todo, remaining = sweep.open(stage, cells)
+        expected = todo + sweep.examples(stage, remaining)
+        costs = [group_cost(sweep.ops, sweep.data, group, sweep.experiment.seed) for group in plan.groups(expected)]
         rows = [{"trial": cell.label, **cell.searched, "done": cell.key in done} for cell in cells]
-        result.append({"stage": name, "cells": rows, "groups": [asdict(cost) for cost in costs]})
+        result.append(
+            {"stage": name, "cells": rows, "proposals": remaining, "groups": [asdict(cost) for cost in costs]}
+        )
         if not options.json:
-            display.print_table(f"{name}: {len(cells)} trials, {len(todo)} to train", rows)
+            if rows:
+                display.print_table(f"{name}: {len(cells)} trials, {len(todo)} to train", rows)
+            if remaining:
+                sweep.display.note(
+                    f"{name}: {stage.sampler} will propose {remaining} settings, {stage.at_once} at once"
+                )
             if costs:
                 display.print_table(f"{name}: groups that train together", [display.readable(cost) for cost in costs])
                 seconds = sum(cost.seconds for cost in costs)

@@ -21,7 +21,7 @@ from rich.text import Text
 
 from core.train import EpochReport
 from sweep.estimate import GroupCost
-from sweep.plan import Cell
+from sweep.plan import Cell, network
 
 
 class Display:
@@ -37,14 +37,18 @@ class Display:
     def begin(self, stage: str, trials: int, done: int, trial_epochs: int) -> None:
         """A stage starts: so many trials, of which some are done; at most so many epochs remain over all trials."""
 
-    def group(self, number: int, groups: int, cells: Sequence[Cell]) -> None:
-        """A group starts training."""
+    def group(self, number: int, groups: int | None, cells: Sequence[Cell]) -> None:
+        """A group starts training. groups: how many there are, if that is known."""
 
     def epoch(self, cells: Sequence[Cell], report: EpochReport) -> None:
         """A group has finished an epoch; report goes by the cells' places."""
 
     def end(self) -> None:
         """The stage is over, or broken off."""
+
+
+def _heading(number: int, groups: int | None, cells: Sequence[Cell]) -> str:
+    return f"group {number}{f'/{groups}' if groups else ''} {network(cells[0].settings)}"
 
 
 class _Best:
@@ -71,14 +75,18 @@ class Lines(Display):
     def note(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    def group(self, number: int, groups: int, cells: Sequence[Cell]) -> None:
-        self._heading = f"group {number}/{groups} {cells[0].settings.filters}"
+    def begin(self, stage: str, trials: int, done: int, trial_epochs: int) -> None:
+        self._best = _Best()
+
+    def group(self, number: int, groups: int | None, cells: Sequence[Cell]) -> None:
+        self._heading = _heading(number, groups, cells)
 
     def epoch(self, cells: Sequence[Cell], report: EpochReport) -> None:
         best = self._best.update(cells, report)
         seconds = next(iter(report.metrics.values()))["epoch_seconds"]
         last = max(cell.settings.epochs for cell in cells)
-        self.note(f"{self._heading} epoch {report.epoch}/{last}: {len(report.metrics)} trials, {seconds:.1f} s, {best}")
+        trials = f"{len(report.metrics)} trial{'s' if len(report.metrics) > 1 else ''}"
+        self.note(f"{self._heading} epoch {report.epoch}/{last}: {trials}, {seconds:.1f} s, {best}")
 
 
 class _TimeLeft(TimeRemainingColumn):
@@ -105,6 +113,7 @@ class Live(Display):
 
     def begin(self, stage: str, trials: int, done: int, trial_epochs: int) -> None:
         """Two bars: trials, with the best so far, and epochs, with the time left."""
+        self._best = _Best()
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=14),
@@ -117,10 +126,9 @@ class Live(Display):
         self._trials = self._progress.add_task(f"{stage}: trials", total=trials, completed=done, best="", timed=False)
         self._epochs = self._progress.add_task("epochs", total=trial_epochs, best="", timed=True)
 
-    def group(self, number: int, groups: int, cells: Sequence[Cell]) -> None:
+    def group(self, number: int, groups: int | None, cells: Sequence[Cell]) -> None:
         if self._progress:
-            heading = f"group {number}/{groups} {cells[0].settings.filters}: epochs"
-            self._progress.update(self._epochs, description=heading)
+            self._progress.update(self._epochs, description=f"{_heading(number, groups, cells)}: epochs")
 
     def epoch(self, cells: Sequence[Cell], report: EpochReport) -> None:
         if self._progress:
@@ -143,25 +151,39 @@ def choose(quiet: bool) -> Display:
     return Live(console) if console.is_terminal else Lines()
 
 
-def print_table(title: str, rows: Sequence[dict[str, Any]]) -> None:
-    """A table on stdout: drawn on a terminal, tab-separated elsewhere."""
+def print_table(title: str, rows: Sequence[dict[str, Any]], spare: Sequence[str] = ()) -> None:
+    """A table on stdout: drawn on a terminal, tab-separated elsewhere.
+
+    spare  columns to leave out, in this order, of a terminal that is too narrow
+    """
     if not sys.stdout.isatty():
         print("\t".join(rows[0]))
         for row in rows:
             print("\t".join("" if value is None else str(value) for value in row.values()))
         return
+    console, left_out = Console(), list(spare)
+    table = _drawn(title, rows)
+    while left_out and console.measure(table, options=console.options.update(width=10_000)).maximum > console.width:
+        unwanted = left_out.pop(0)
+        rows = [{column: value for column, value in row.items() if column != unwanted} for row in rows]
+        table = _drawn(title, rows)
+    console.print(table)
+
+
+def _drawn(title: str, rows: Sequence[dict[str, Any]]) -> Table:
     table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="bold underline")
-    for column, value in rows[0].items():
-        table.add_column(column, justify="left" if isinstance(value, str) else "right", no_wrap=True)
+    for column in rows[0]:
+        words = all(isinstance(row[column], str | None) for row in rows)
+        table.add_column(column, justify="left" if words else "right", no_wrap=True)
     for number, row in enumerate(rows):
         table.add_row(*(_text(value) for value in row.values()), style="bold" if number == 0 else "")
-    Console().print(table)
+    return table
 
 
 def readable(cost: GroupCost) -> dict[str, Any]:
     """A group's cost in units for people."""
     return {
-        "filters": cost.filters,
+        "network": cost.network,
         "trials": cost.trials,
         "steps an epoch": cost.steps,
         "memory": f"{cost.memory / 2**20:.0f} MiB",
@@ -180,4 +202,6 @@ def duration(seconds: float) -> str:
 def _text(value: Any) -> str:
     if value is None:
         return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -15,6 +15,7 @@ from core.data import Dataset
 from core.model import initial_model, parameter_shapes
 from core.ops import Ops
 from core.ops.reference import SLAB_BYTES
+from core.optim import initial_state
 from core.train import evaluate
 from sweep import plan
 from sweep.plan import Cell
@@ -31,7 +32,7 @@ class GroupCost:
     seconds  at most: trials that stop early take less
     """
 
-    filters: str
+    network: str
     trials: int
     steps: int
     memory: int
@@ -46,11 +47,13 @@ def group_cost(ops: Ops, data: Dataset, group: Sequence[Cell], data_seed: int) -
     split = data.split(data_seed)
     images = Images.on_device(ops, split.x_train[:batch_size], split.y_train[:batch_size], data.scale)
     model = initial_model(shape, trials, xp=ops.xp)
-    step = ops.make_step(ops, shape, Hyperparameters.of(trials), np.float32)
+    rules = Hyperparameters.of(trials)
+    state = initial_state(trials[0].optimiser, model, rules, ops)
+    step = ops.make_step(ops, shape, rules, optimiser=trials[0].optimiser, data_seed=data_seed)
     chosen, lr = ops.xp.arange(len(images)), np.array([trial.lr for trial in trials])
 
     def training() -> None:
-        ops.to_host(step(model, images, chosen, lr, 0)[0])
+        ops.to_host(step(model, state, images, chosen, lr, 0)[0])
 
     def validation() -> None:
         evaluate(ops, shape, model, images, batch_size)
@@ -58,7 +61,7 @@ def group_cost(ops: Ops, data: Dataset, group: Sequence[Cell], data_seed: int) -
     steps, batches = (math.ceil(len(part) / batch_size) for part in (split.x_train, split.x_validation))
     seconds = epochs * (steps * _seconds(training) + batches * _seconds(validation))
     memory = group_memory(shape, len(group), batch_size, ops.concurrency)
-    return GroupCost(trials[0].filters, len(group), steps, memory, seconds)
+    return GroupCost(plan.network(trials[0]), len(group), steps, memory, seconds)
 
 
 def _seconds(action: Callable[[], None]) -> float:

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from core.config import Architecture, Settings, parse_filters
+from core.augment import check_fits
+from core.config import Architecture, Settings, parse_filters, parse_pool
 from core.data import Dataset
 from core.errors import InputError
-from sweep.experiment import Experiment, Range, Stage, Value
+from sweep.experiment import Experiment, Stage
+from sweep.parsing import Value
 from sweep.study import draw
+
+GROUPING = ("filters", "pool", "residual", "global_pool", "batch_size", "optimiser")  # equal in all trials of a group
 
 
 @dataclass(frozen=True)
 class Cell:
     """One trial of the plan.
 
-    index     from 1, in the plan's order
-    searched  what this stage searches over, for names and tables
-    key       identifies the result: hash of all settings and of the data. The same cell in another plan of the
-              same stage has the same key, so it is never trained twice.
+    index      of its setting, from 1, in the plan's order
+    searched   what this stage searches over, for names and tables
+    key        identifies the result: hash of all settings and of the data. The same cell in another plan of the
+               same stage has the same key, so it is never trained twice.
+    replicate  from 1, of those that differ in their seed alone; 0: the stage has one seed
     """
 
     stage: str
@@ -31,11 +35,12 @@ class Cell:
     searched: dict[str, Value]
     settings: Settings
     key: str
+    replicate: int = 0
 
     @property
     def label(self) -> str:
-        """Like "grid-07"."""
-        return f"{self.stage}-{self.index:02d}"
+        """Like "grid-07", or "grid-07.2" for the second seed."""
+        return f"{self.stage}-{self.index:02d}" + (f".{self.replicate}" if self.replicate else "")
 
     @property
     def name(self) -> str:
@@ -46,51 +51,83 @@ class Cell:
 def _readable(key: str, value: Value) -> str:
     if key == "filters":
         return str(value)
-    return f"{key}={value:.6g}" if isinstance(value, float) else f"{key}={value}"
+    return f"{key}={value:.6g}" if isinstance(value, float) else f"{key}={str(value).lower()}"
 
 
-def cells(
-    experiment: Experiment, stage: Stage, inherited: Mapping[str, Value], data: Dataset, points: Sequence[str] = ()
-) -> list[Cell]:
-    """The stage's plan: the grid's cells or the random draws, then the named fixed points; no cell twice."""
-    found: dict[str, Cell] = {}
-    for searched in _searched(experiment, stage, points):
-        values: dict[str, Any] = {"seed": experiment.seed, **stage.settings, **inherited, **searched}
-        settings = Settings(**values)
-        architecture(settings, data)  # raises InputError where the images are too small
-        key = cell_key(settings, data, experiment.seed)
-        found.setdefault(key, Cell(stage.name, len(found) + 1, searched, settings, key))
-    return list(found.values())
-
-
-def _searched(experiment: Experiment, stage: Stage, points: Sequence[str]) -> list[dict[str, Any]]:
-    named: list[dict[str, Any]] = []
+def settings(experiment: Experiment, stage: Stage, points: Sequence[str] = ()) -> list[dict[str, Value]]:
+    """What a stage is known to search before it runs: the grid or the draws, then the named fixed points."""
+    named: list[dict[str, Value]] = []
     for name in points:
         if name not in stage.points:
             known = ", ".join(stage.points) or "none"
             raise InputError(f'stage {stage.name} has no points called "{name}"; there are: {known}')
         named += stage.points[name]
     if stage.sampler == "grid":
-        choices = [values for values in stage.space.values() if not isinstance(values, Range)]
-        return [dict(zip(stage.space, values, strict=True)) for values in itertools.product(*choices)] + named
-    return draw(stage.space, stage.trials, experiment.seed) + named
+        return stage.space.combinations() + named
+    return ([] if stage.adaptive else draw(stage, experiment.seed)) + named
+
+
+def cells(
+    experiment: Experiment,
+    stage: Stage,
+    inherited: Mapping[str, Value],
+    data: Dataset,
+    searched: Sequence[dict[str, Value]],
+) -> list[Cell]:
+    """A cell for each setting and seed, numbered in this order; none twice."""
+    found: dict[str, Cell] = {}
+    for setting in searched:
+        values: dict[str, Any] = {**stage.settings, **inherited, **setting}
+        index = len(found) // stage.seeds + 1
+        for number in range(stage.seeds):
+            trial = Settings(**values, seed=experiment.seed + number)
+            architecture(trial, data)  # raises InputError where the images are too small
+            key = cell_key(trial, data, experiment.seed)
+            replicate = number + 1 if stage.seeds > 1 else 0
+            found.setdefault(key, Cell(stage.name, index, setting, trial, key, replicate))
+    return list(found.values())
 
 
 def cell_key(settings: Settings, data: Dataset, data_seed: int) -> str:
     """Hash of everything that decides a trial's result, but the code: 16 hexadecimal digits."""
-    content = asdict(settings) | {"data": data.sha256, "data_seed": data_seed}
+    content = settings.effective() | {"data": data.sha256, "data_seed": data_seed}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def by_setting(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """The cells that differ in their seed alone, together."""
+    found: dict[int, list[Cell]] = {}
+    for cell in cells:
+        found.setdefault(cell.index, []).append(cell)
+    return list(found.values())
 
 
 def architecture(settings: Settings, data: Dataset) -> Architecture:
     """The network these settings ask for on these images."""
-    _, *shape = data.x.shape
-    return Architecture((shape[0], shape[1], shape[2]), parse_filters(settings.filters), len(data.classes))
+    _, channels, height, width = data.x.shape
+    check_fits(settings, (channels, height, width))
+    return Architecture(
+        (channels, height, width),
+        parse_filters(settings.filters),
+        len(data.classes),
+        parse_pool(settings.pool),
+        settings.residual,
+        settings.global_pool,
+    )
+
+
+def network(settings: Settings) -> str:
+    """What a group is called: "32x64", with whatever else sets it apart from the report's."""
+    parts = [settings.filters]
+    parts += [name.replace("_", " ") for name in ("residual", "global_pool") if getattr(settings, name)]
+    parts += [f"pool {settings.pool}"] if settings.pool != Settings.pool else []
+    parts += [settings.optimiser] if settings.optimiser != Settings.optimiser else []
+    return ", ".join(parts)
 
 
 def groups(cells: Sequence[Cell]) -> list[list[Cell]]:
-    """Cells that can train as one group: same architecture and batch size. In the plan's order."""
-    found: dict[tuple[str, int], list[Cell]] = {}
+    """Cells that can train as one group: same architecture, batch size and optimiser. In the plan's order."""
+    found: dict[tuple[Value, ...], list[Cell]] = {}
     for cell in cells:
-        found.setdefault((cell.settings.filters, cell.settings.batch_size), []).append(cell)
+        found.setdefault(tuple(getattr(cell.settings, name) for name in GROUPING), []).append(cell)
     return list(found.values())

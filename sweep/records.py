@@ -6,10 +6,13 @@ import csv
 import hashlib
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from core import checkpoint, figures
 from core.data import Dataset
@@ -62,9 +65,11 @@ class Records:
             if reopen:
                 self.tracker.update(run.run_id, status="RUNNING")
             return run.run_id, run.status in ("FINISHED", "FAILED") and run.tags.get("plan") == _plan_hash(cells)
-        space = {f"space.{key}": value for key, value in stage.space.items()}
+        space = {f"space.{key}": value for key, value in stage.space.dimensions.items()}
         tags = self._tags("stage", stage.name) | {"fingerprint": fingerprint}
-        params = {"sampler": stage.sampler} | fixed | space
+        params = {"sampler": stage.sampler, "seeds": stage.seeds} | fixed | space
+        if stage.pruner:
+            params |= {"pruner": stage.pruner.kind}
         run_id = self.tracker.start(self._id, f"{stage.name} stage", params=params, tags=tags)
         self.tracker.log_text(run_id, self._experiment.text, self._experiment.path.name)
         return run_id, False
@@ -77,9 +82,8 @@ class Records:
         """A run for a trial that starts training."""
         data = DatasetInfo(name=self._data.name, source=self._data.source, sha256=self._data.sha256)
         tags = self._tags("trial", cell.stage) | {"key": cell.key}
-        return self.tracker.start(
-            self._id, cell.name, parent=parent, params=asdict(cell.settings), tags=tags, dataset=data
-        )
+        params = cell.settings.effective()
+        return self.tracker.start(self._id, cell.name, parent=parent, params=params, tags=tags, dataset=data)
 
     def results(self, run_id: str, cell: Cell, result: TrialResult, outcome: Outcome) -> None:
         """Metrics of the best epoch, and artifacts."""
@@ -96,23 +100,23 @@ class Records:
             title = f"{cell.name}: best validation accuracy {best_accuracy}"
             figures.save(figures.curves(result.history, result.best_epoch, title), folder / "curves.png")
             self.tracker.log_files(run_id, folder)
-        if result.reason:
-            self.tracker.set_tags(run_id, {"reason": result.reason})
+        tags = {"outcome": outcome.status} | ({"reason": result.reason} if result.reason else {})
+        self.tracker.set_tags(run_id, tags)
 
     def _config(self, cell: Cell, result: TrialResult, outcome: Outcome) -> dict[str, Any]:
         return {
             "experiment": self._experiment.name,
             "trial": cell.name,
             "key": cell.key,
-            "settings": asdict(cell.settings),
+            "settings": cell.settings.effective(),
             "data": {"name": self._data.name, "sha256": self._data.sha256, "seed": self._experiment.seed},
             "environment": self._environment,
             "result": asdict(outcome) | {"reason": result.reason},
         }
 
     def close(self, run_id: str, outcome: Outcome) -> None:
-        """Give the run the status that its trial ended with."""
-        self.tracker.finish(run_id, "FINISHED" if outcome.status == "finished" else "FAILED")
+        """Give the run the status that its trial ended with; MLflow has none for pruned, the tag outcome tells."""
+        self.tracker.finish(run_id, "FAILED" if outcome.status == "failed" else "FINISHED")
 
     def break_off(self, run_id: str, status: str, reason: str) -> None:
         """Close a run whose training did not come to an end: "KILLED", or "FAILED" by an error."""
@@ -125,13 +129,15 @@ class Records:
         self.tracker.log_text(run_id, ranking.to_markdown(rows), "summary.md")
         best = ranking.winner(rows)
         trials = self._tend(run_id, rows, best)
-        finished = sum(row.outcome.status == "finished" for row in rows)
-        metrics: dict[str, float] = {"trials_finished": finished, "trials_failed": len(rows) - finished}
-        tags = {"mlflow.note.content": ranking.to_markdown(rows[:_SHOWN]), "plan": _plan_hash(cells)}
-        if best and best.outcome.best_val_accuracy is not None:
-            metrics["best_val_accuracy"] = best.outcome.best_val_accuracy
+        ended = Counter(outcome.status for row in rows for outcome in row.outcomes)
+        metrics = {f"trials_{status}": float(ended[status]) for status in ("finished", "pruned", "failed")}
+        tags = {"mlflow.note.content": _description(rows), "plan": _plan_hash(cells)}
+        if best and best.accuracy is not None:
+            metrics["best_val_accuracy"] = best.accuracy
             tags |= {"winner.run_id": best.outcome.run_id, "winner.name": best.cell.name}
             self._log_overlay(run_id, rows, trials)
+        if lead := ranking.lead(rows):
+            metrics |= {"lead": lead.difference, "lead_low": lead.low, "lead_high": lead.high}
         own = self.runs(kind="stage", stage=cells[0].stage)[run_id].tags
         self.tracker.remove_tags(run_id, {"winner.run_id", "winner.name", "reason"} & own.keys() - tags.keys())
         self.tracker.log_metrics(run_id, metrics)
@@ -141,7 +147,7 @@ class Records:
     def _tend(self, parent: str, rows: Sequence[ranking.Row], best: ranking.Row | None) -> dict[str, RunInfo]:
         """Bring the names, the parent and the winner's tag of the stage's trials up to date. Returns their runs."""
         trials = self.runs(kind="trial", stage=rows[0].cell.stage)
-        names = {row.outcome.run_id: row.cell.name for row in rows}
+        names = {o.run_id: c.name for row in rows for c, o in zip(row.cells, row.outcomes, strict=True)}
         for trial in trials.values():
             if trial.run_id not in names and trial.tags.get(_PARENT) != parent:
                 continue
@@ -152,6 +158,13 @@ class Records:
             if trial.name != names.get(trial.run_id, trial.name):
                 self.tracker.update(trial.run_id, name=names[trial.run_id])
         return trials
+
+    def augmented(self, run_id: str, rows: Sequence[tuple[str, np.ndarray]]) -> None:
+        """A picture of augmented training images, for the stage: see core.figures.augmented."""
+        with tempfile.TemporaryDirectory() as name:
+            title = f"Training images of {self._data.name}, as they are and as trials saw them"
+            figures.save(figures.augmented(rows, title), Path(name) / "augmented.png")
+            self.tracker.log_files(run_id, Path(name))
 
     def _log_overlay(self, run_id: str, rows: Sequence[ranking.Row], trials: Mapping[str, RunInfo]) -> None:
         with tempfile.TemporaryDirectory() as name:
@@ -164,6 +177,11 @@ class Records:
             title = f"{rows[0].cell.stage}: {len(rows)} trials on {self._data.name}"
             figures.save(figures.overlay(accuracies, rows[0].cell.name, title), folder / "curves.png")
             self.tracker.log_files(run_id, folder)
+
+
+def _description(rows: Sequence[ranking.Row]) -> str:
+    lead = ranking.lead(rows)
+    return (f"The winner is {lead}.\n\n" if lead else "") + ranking.to_markdown(rows[:_SHOWN])
 
 
 def _plan_hash(cells: Sequence[Cell]) -> str:

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
 from filelock import FileLock, Timeout
 
-from core.batches import Images
 from core.data import Dataset
 from core.errors import InputError
 from core.ops import Ops
 from core.project import root
 from core.tracking import Tracker
-from core.train import EpochReport, TrialResult, train_group
 from sweep import plan, ranking
 from sweep.display import Display
-from sweep.experiment import Experiment, Stage, Value
+from sweep.experiment import Experiment, Stage
 from sweep.interrupt import Interrupted, Signals
+from sweep.parsing import Value
 from sweep.plan import Cell
 from sweep.records import Records, experiment_name
-from sweep.study import Outcome, Study, close_abandoned, outcomes
-
-if TYPE_CHECKING:
-    from optuna import Trial
+from sweep.samples import augmented_samples
+from sweep.study import Outcome, Study, close_abandoned, draw, outcomes, proposed
+from sweep.training import Training
 
 
 @dataclass(frozen=True)
@@ -37,15 +34,6 @@ class StageResult:
     run_id: str
     rows: list[ranking.Row]
     trained: int
-
-
-@dataclass
-class _Running:
-    """A trial in training: its cell, its Optuna trial and its MLflow run."""
-
-    cell: Cell
-    trial: Trial
-    run_id: str
 
 
 class Sweep:
@@ -60,19 +48,62 @@ class Sweep:
         self._runs: Container[str] | None = None
 
     def cells(self, stage: Stage, points: Sequence[str] = ()) -> list[Cell]:
-        """The stage's plan: its grid or draws, the named points asked for, and those trained before.
+        """The stage's plan: its grid or draws, what an adaptive sampler has tried, the named points asked for, and
+        those trained before.
 
         Raises InputError while the stage that it builds on is unfinished.
         """
         inherited = self.inherited(stage)
-        every = plan.cells(self.experiment, stage, inherited, self.data, tuple(stage.points))
-        wanted = {cell.key for cell in plan.cells(self.experiment, stage, inherited, self.data, points)}
+        tried = self._tried(stage, inherited)
+        every = self._plan(stage, inherited, tried + plan.settings(self.experiment, stage, tuple(stage.points)))
+        asked_for = plan.settings(self.experiment, stage, points)
+        wanted = {cell.key for cell in self._plan(stage, inherited, tried + asked_for)}
         done = self.outcomes(stage)
-        return [cell for cell in every if cell.key in wanted or cell.key in done]
+        settings = [
+            setting for setting in plan.by_setting(every) if any(cell.key in wanted | done.keys() for cell in setting)
+        ]
+        return [cell for setting in settings for cell in setting]
+
+    def _plan(self, stage: Stage, inherited: Mapping[str, Value], settings: Sequence[dict[str, Value]]) -> list[Cell]:
+        return plan.cells(self.experiment, stage, inherited, self.data, settings)
+
+    def _tried(self, stage: Stage, inherited: Mapping[str, Value]) -> list[dict[str, Value]]:
+        """What an adaptive sampler has proposed so far."""
+        return proposed(self._journal, stage, self._identity(stage, inherited)) if stage.adaptive else []
+
+    def _identity(self, stage: Stage, inherited: Mapping[str, Value], cells: Sequence[Cell] = ()) -> str:
+        """What a stage's Optuna study is for: an adaptive sampler's goes on while nothing changes but how many trials
+        it has, another's has a fixed plan.
+        """
+        if not stage.adaptive:
+            return repr((stage.sampler, stage.space, sorted(cell.key for cell in cells)))
+        fixed = sorted((stage.settings | dict(inherited)).items())
+        return repr((stage.sampler, stage.space, fixed, stage.seeds, self.experiment.seed, self.data.sha256))
+
+    def open(self, stage: Stage, cells: Sequence[Cell]) -> tuple[list[Cell], int]:
+        """The cells that are still to be trained, and how many settings an adaptive sampler is still to propose.
+
+        Nothing is, once the stage's budget is spent.
+        """
+        done = self.outcomes(stage)
+        ended = [done[cell.key] for cell in cells if cell.key in done]
+        if stage.budget.spent(sum(o.seconds for o in ended), sum(o.epochs for o in ended)):
+            return [], 0
+        named = [point for points in stage.points.values() for point in points]
+        tried = [setting for setting in self._tried(stage, self.inherited(stage)) if setting not in named]
+        remaining = max(0, stage.trials - len(tried)) if stage.adaptive else 0
+        return [cell for cell in cells if cell.key not in done], remaining
 
     def outcomes(self, stage: Stage) -> dict[str, Outcome]:
         """How the stage's cells that have been trained ended, by key. Once a tracker is known, its runs alone count."""
         return outcomes(self._journal, stage.name, self._runs)
+
+    def examples(self, stage: Stage, count: int) -> list[Cell]:
+        """Cells like those that an adaptive sampler would propose, to tell what they cost."""
+        if not count:
+            return []
+        drawn = draw(replace(stage, sampler="random", trials=count), self.experiment.seed)
+        return self._plan(stage, self.inherited(stage), drawn)
 
     def inherited(self, stage: Stage) -> dict[str, Value]:
         """What the winner of the stage before hands on."""
@@ -81,15 +112,16 @@ class Sweep:
         before = self.experiment.stages[stage.after]
         cells = self.cells(before)
         rows = ranking.ranked(cells, self.outcomes(before))
-        if len(rows) < len(cells):
+        todo, remaining = self.open(before, cells)
+        if todo or remaining:
+            done, total = len(cells) - len(todo), len(cells) + remaining * before.seeds
             raise InputError(
-                f"stage {stage.name} builds on stage {before.name}, of which {len(rows)} of {len(cells)} trials are "
-                f"done on this data ({self.data.name}): first run `python -m sweep run {self.experiment.name} "
-                f"--stage {before.name}`"
+                f"stage {stage.name} builds on stage {before.name}, of which {done} of {total} trials are done on this "
+                f"data ({self.data.name}): first run `python -m sweep run {self.experiment.name} --stage {before.name}`"
             )
         best = ranking.winner(rows)
         if best is None:
-            raise InputError(f"stage {stage.name} builds on stage {before.name}, whose trials all failed")
+            raise InputError(f"stage {stage.name} builds on stage {before.name}, of whose trials none finished")
         return {key: getattr(best.cell.settings, key) for key in stage.inherit}
 
     def run_stage(self, stage: Stage, tracker: Tracker, points: Sequence[str] = ()) -> StageResult:
@@ -105,14 +137,17 @@ class Sweep:
                         self.display.note(f"{name} was left open by a process that ended: marked KILLED")
                     self._runs = records.runs(kind="trial")
                     cells = self.cells(stage, points)
-                    done = self.outcomes(stage)
-                    todo = [cell for cell in cells if cell.key not in done]
-                    run_id, complete = records.stage(stage, self.inherited(stage), cells, reopen=bool(todo))
-                self._train_all(stage, todo, cells, records, run_id)
+                    todo, remaining = self.open(stage, cells)
+                    reopen = bool(todo or remaining)
+                    run_id, complete = records.stage(stage, self.inherited(stage), cells, reopen)
+                trained = self._train(stage, cells, todo, remaining, records, run_id)
                 self._runs = records.runs(kind="trial")
+                cells = self.cells(stage, points)
                 rows = ranking.ranked(cells, self.outcomes(stage))
-                if todo or not complete:
+                if reopen or not complete:
                     with self.signals.held():
+                        if pictures := augmented_samples(self.ops, self.data, self.experiment.seed, rows):
+                            records.augmented(run_id, pictures)
                         records.end_stage(run_id, cells, rows)
             except BaseException as error:
                 with self.signals.held():
@@ -120,7 +155,7 @@ class Sweep:
                 raise
             finally:
                 self.display.end()
-        return StageResult(stage.name, run_id, rows, len(todo))
+        return StageResult(stage.name, run_id, rows, trained)
 
     def _owner(self) -> str:
         """A name for this folder's records: another checkout may share the MLflow server, and trains on its own."""
@@ -161,52 +196,26 @@ class Sweep:
                 broken_off.append(run.name)
         return broken_off
 
-    def _train_all(
-        self, stage: Stage, todo: Sequence[Cell], cells: Sequence[Cell], records: Records, parent: str
-    ) -> None:
-        self.display.begin(stage.name, len(cells), len(cells) - len(todo), sum(cell.settings.epochs for cell in todo))
-        if not todo:
-            return
-        study = Study(self._journal, stage, cells)
-        split = self.data.split(self.experiment.seed)
-        train = Images.on_device(self.ops, split.x_train, split.y_train, self.data.scale)
-        validation = Images.on_device(self.ops, split.x_validation, split.y_validation, self.data.scale)
-        groups = plan.groups(todo)
-        for number, group in enumerate(groups, start=1):
-            self.display.group(number, len(groups), group)
-            with self.signals.held():
-                running = [
-                    _Running(cell, trial, records.start_trial(cell, parent))
-                    for cell, trial in zip(group, study.ask(group), strict=True)
-                ]
-            for report in train_group(
-                self.ops,
-                plan.architecture(group[0].settings, self.data),
-                [cell.settings for cell in group],
-                train,
-                validation,
-                data_seed=self.experiment.seed,
-            ):
-                with self.signals.held():
-                    self._record(report, running, study, records)
-                self.display.epoch(group, report)
-
-    def _record(self, report: EpochReport, running: Sequence[_Running], study: Study, records: Records) -> None:
-        for place, metrics in report.metrics.items():
-            records.tracker.log_metrics(running[place].run_id, metrics, step=report.epoch)
-        for place, result in report.ended.items():
-            trial = running[place]
-            outcome = _outcome(trial.run_id, result)
-            records.results(trial.run_id, trial.cell, result, outcome)
-            study.tell(trial.trial, outcome)
-            records.close(trial.run_id, outcome)
-
-
-def _outcome(run_id: str, result: TrialResult) -> Outcome:
-    best_loss = result.history[result.best_epoch - 1]["val_loss"] if result.best_epoch else None
-    return Outcome(
-        result.status, run_id, result.best_accuracy, best_loss, result.best_epoch, epochs=len(result.history)
-    )
+    def _train(
+        self, stage: Stage, cells: Sequence[Cell], todo: Sequence[Cell], remaining: int, records: Records, parent: str
+    ) -> int:
+        """Train what is open, then what an adaptive sampler proposes; returns how many cells."""
+        inherited, done = self.inherited(stage), self.outcomes(stage)
+        total = len(cells) + remaining * stage.seeds
+        longest = stage.longest_training if remaining else 0
+        epochs = sum(cell.settings.epochs for cell in todo) + remaining * stage.seeds * longest
+        self.display.begin(stage.name, total, len(cells) - len(todo), epochs)
+        if not todo and not remaining:
+            return 0
+        known = {cell.key: done[cell.key] for cell in cells if cell.key in done}
+        study = Study(self._journal, stage, self._identity(stage, inherited, cells), self.experiment.seed)
+        training = Training(self, stage, inherited, study, records, parent, known)
+        training.planned(todo)
+        training.proposed([same[0].searched for same in plan.by_setting(cells)], remaining)
+        if training.spent:
+            close_abandoned(self._journal)  # what was asked for and not trained
+            self.display.note(f"{stage.name}: {training.spent}")
+        return training.trained
 
 
 def _ending(error: BaseException) -> tuple[str, str]:

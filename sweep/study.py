@@ -1,41 +1,43 @@
-"""Optuna's part: draws, and the record of which cell of a plan has which outcome. The only importer of optuna.
+"""Optuna's part: what to try next, and the record of which cell has which outcome. The only importer of optuna.
 
-The plan decides which cells exist; each is enqueued and asked for, so that it runs exactly once whatever the sampler
-would have proposed. Cells are recognised by their key, in every study of the stage: a plan with one more value in its
-grid makes a new study (Optuna's choices cannot grow), in which only the new cells run.
+An Optuna trial is a setting of what the stage searches; where the stage has several seeds, one trial has a cell for
+each, and its value is their mean. Grids and draws are known beforehand: each setting is enqueued and asked for, so
+that it runs exactly once whatever the sampler would have proposed. An adaptive sampler is asked for several settings
+at once, and told before it is asked again. Cells are recognised by their key, in every study of the stage: a plan with
+one more value in its grid makes a new study (Optuna's choices cannot grow), in which only the new cells run.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import optuna
 import optuna.storages.journal
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.samplers import BaseSampler, GridSampler, RandomSampler
-from optuna.trial import TrialState
+from optuna.samplers import BaseSampler, CmaEsSampler, GridSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
 
 from core.errors import InputError
-from sweep.experiment import Range, Stage, Value
-
-if TYPE_CHECKING:
-    from sweep.plan import Cell
+from sweep.experiment import Stage
+from sweep.parsing import Value
+from sweep.space import Range, Space
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
-Space = Mapping[str, tuple[Value, ...] | Range]
+_OUTCOME = "outcome:"  # before a cell's key: the attribute of a trial that holds how that cell ended
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a cell's trial ended: "finished", or "failed" because it diverged.
+    """How a cell's trial ended: "finished", "pruned", or "failed" because it diverged.
 
-    Figures are those of its best epoch; None if no epoch was finite.
+    Figures are those of its best epoch; None if no epoch was finite. seconds is its share of the group's training.
     """
 
     status: str
@@ -44,69 +46,110 @@ class Outcome:
     best_val_loss: float | None
     best_epoch: int
     epochs: int
+    seconds: float = 0.0
 
 
-def _distributions(space: Space) -> dict[str, BaseDistribution]:
-    return {
-        key: FloatDistribution(values.low, values.high)
-        if isinstance(values, Range)
-        else CategoricalDistribution(values)
-        for key, values in space.items()
-    }
-
-
-def draw(space: Space, trials: int, seed: int) -> list[dict[str, Value]]:
-    """The first `trials` draws of Optuna's RandomSampler with this seed: asking for more keeps those already drawn.
-
-    A float drawn exactly at a range's upper end (Optuna's ranges are closed) is drawn again.
-    """
-    sampler = RandomSampler(seed=seed % 2**32)
-    study = optuna.create_study(sampler=sampler)
-    draws: list[dict[str, Value]] = []
-    while len(draws) < trials:
-        values = study.ask(_distributions(space)).params
-        if not any(isinstance(r, Range) and values[key] >= r.high for key, r in space.items()):
-            draws.append(values)
+def draw(stage: Stage, seed: int) -> list[dict[str, Value]]:
+    """The stage's draws by a sampler that does not learn: asking for more keeps those already drawn."""
+    study = optuna.create_study(sampler=_sampler(stage, seed))
+    draws = []
+    for _ in range(stage.trials):
+        trial = study.ask()
+        draws.append(_suggest(trial, stage.space))
+        study.tell(trial, 0.0)  # the quasi-random sampler goes by the trials that have ended
     return draws
+
+
+def _suggest(trial: optuna.Trial, space: Space) -> dict[str, Value]:
+    chosen: dict[str, Value] = {}
+    for key, values in space.active(chosen):
+        if not isinstance(values, Range):
+            choice: Any = trial.suggest_categorical(key, values)
+            chosen[key] = choice
+        elif values.step:
+            chosen[key] = trial.suggest_int(key, int(values.low), int(values.high), step=values.step, log=values.log)
+        else:  # Optuna's ranges have their upper end, ours do not
+            chosen[key] = trial.suggest_float(key, values.low, math.nextafter(values.high, -math.inf), log=values.log)
+    return chosen
 
 
 class Study:
     """The Optuna study of one stage, kept in a journal file that survives being killed at any moment."""
 
-    def __init__(self, journal: Path, stage: Stage, plan: Sequence[Cell]) -> None:
-        """Open or create the study for this plan. Only the holder of the experiment's lock may."""
-        content = repr((stage.sampler, list(stage.space.items()), sorted(cell.key for cell in plan)))
-        self._distributions = _distributions(stage.space)
+    def __init__(self, journal: Path, stage: Stage, identity: str, seed: int = 0) -> None:
+        """Open or create the study. Only the holder of the experiment's lock may.
+
+        identity  what must be equal for the study to go on: another makes another study of the stage
+        seed      of an adaptive sampler
+        """
+        self._stage, self._seed = stage, seed
         self._study = optuna.create_study(
             storage=_storage(journal),
-            study_name=f"{stage.name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}",
-            sampler=_sampler(stage),
+            study_name=study_name(stage, identity),
+            sampler=_sampler(stage, seed),
             direction="maximize",
             load_if_exists=True,
         )
         self._study.set_user_attr("stage", stage.name)
 
-    def ask(self, cells: Sequence[Cell]) -> list[optuna.Trial]:
-        """Enqueue these cells and take them from the queue: one trial each, in their order."""
-        for cell in cells:
-            attributes = {"key": cell.key, "name": cell.name}
-            self._study.enqueue_trial(cell.searched, user_attrs=attributes)
-        trials = [self._study.ask(self._distributions) for _ in cells]
-        for cell, trial in zip(cells, trials, strict=True):
-            if trial.user_attrs["key"] != cell.key:
-                raise RuntimeError(f"asked Optuna for {cell.name}, was given {trial.user_attrs['name']}")
+    def enqueue(self, settings: Sequence[Mapping[str, Value]]) -> list[optuna.Trial]:
+        """Trials for these settings, in their order."""
+        for searched in settings:
+            self._study.enqueue_trial(dict(searched))
+        trials = [self._study.ask() for _ in settings]
+        for searched, trial in zip(settings, trials, strict=True):
+            if (given := _suggest(trial, self._stage.space)) != searched:
+                raise RuntimeError(f"asked Optuna for {searched}, was given {given}")
         return trials
 
-    def tell(self, trial: optuna.Trial, outcome: Outcome) -> None:
-        """Record how a trial ended."""
-        trial.set_user_attr("outcome", asdict(outcome))
-        _tell(self._study, trial.number, outcome)
+    def propose(self, count: int) -> list[tuple[optuna.Trial, dict[str, Value]]]:
+        """Trials and their settings, which the sampler proposes all at once.
+
+        The draws depend on the experiment's seed and on the trials that have ended, so a sweep that was stopped goes
+        on as if it had not been.
+        """
+        ended = len(self._study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED]))
+        self._study.sampler = _sampler(self._stage, self._seed + ended)
+        trials = [self._study.ask() for _ in range(count)]
+        return [(trial, _suggest(trial, self._stage.space)) for trial in trials]
+
+    def describe(self, trial: optuna.Trial, name: str, cells: Sequence[str], known: Mapping[str, Outcome]) -> None:
+        """Note the trial's name, the keys of its cells, and how those of them ended that were trained before."""
+        trial.set_user_attr("name", name)
+        trial.set_user_attr("cells", list(cells))
+        for key, outcome in known.items():
+            trial.set_user_attr(_OUTCOME + key, asdict(outcome))
+
+    def report(self, trial: optuna.Trial, epoch: int, accuracy: float) -> None:
+        """The validation accuracy after an epoch (from 1)."""
+        if math.isfinite(accuracy):
+            trial.report(accuracy, epoch)
+
+    def curves(self) -> dict[int, list[float]]:
+        """The reported accuracies, epoch by epoch, of all trials of this study that did not fail, by their number."""
+        states = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING]
+        trials = self._study.get_trials(deepcopy=False, states=states)
+        return {t.number: [t.intermediate_values[e] for e in sorted(t.intermediate_values)] for t in trials}
+
+    def tell(self, trial: optuna.Trial, key: str, outcome: Outcome) -> None:
+        """Record how a cell ended; with its last cell the trial ends."""
+        trial.set_user_attr(_OUTCOME + key, asdict(outcome))
+        self.end(trial)
+
+    def end(self, trial: optuna.Trial) -> None:
+        """End the trial if all its cells have ended."""
+        _tell(self._study, trial.number, trial.user_attrs)
+
+
+def study_name(stage: Stage, identity: str) -> str:
+    """Like "grid-1a2b3c4d"."""
+    return f"{stage.name}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
 
 def close_abandoned(journal: Path) -> int:
-    """Record as failed, without an outcome, what was left waiting or running in any study; returns how many trials.
+    """Record as failed what was left waiting or running in any study; returns how many trials had open cells.
 
-    Only the holder of the experiment's lock may. The cells of those trials are open again.
+    Only the holder of the experiment's lock may. Those cells are open again; outcomes that were recorded count.
     """
     Path(f"{journal}.lock").unlink(missing_ok=True)  # of a process that was killed; Optuna would wait 30 s for it
     if not journal.exists():
@@ -119,9 +162,7 @@ def close_abandoned(journal: Path) -> int:
         while study.get_trials(deepcopy=False, states=[TrialState.WAITING]):
             study.ask()  # a waiting trial can be told only after it was asked for
         for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-            if "outcome" in trial.user_attrs:  # killed just before it was told
-                _tell(study, trial.number, Outcome(**trial.user_attrs["outcome"]))
-            else:
+            if not _tell(study, trial.number, trial.user_attrs):
                 study.tell(trial.number, state=TrialState.FAIL)
                 closed += 1
     return closed
@@ -132,31 +173,54 @@ def outcomes(journal: Path, stage: str, runs: Container[str] | None = None) -> d
 
     runs  only those whose run id is among these; None: all
     """
-    if not journal.exists():
-        return {}
-    storage = _storage(journal)
     found: dict[str, Outcome] = {}
-    for study in storage.get_all_studies():
-        if study.user_attrs.get("stage") == stage:
-            for trial in storage.get_all_trials(study._study_id, deepcopy=False):
-                if "outcome" in trial.user_attrs and trial.state.is_finished():
-                    outcome = Outcome(**trial.user_attrs["outcome"])
-                    if runs is None or outcome.run_id in runs:
-                        found[trial.user_attrs["key"]] = outcome
+    for _, trial in _ended(journal, stage):
+        found |= {key: o for key, o in _outcomes(trial.user_attrs).items() if runs is None or o.run_id in runs}
     return found
 
 
-def _tell(study: optuna.Study, number: int, outcome: Outcome) -> None:
-    if outcome.status == "finished":
-        study.tell(number, outcome.best_val_accuracy)
-    else:
+def proposed(journal: Path, stage: Stage, identity: str) -> list[dict[str, Value]]:
+    """The settings tried so far in the study of this identity, in their order. Read only."""
+    name = study_name(stage, identity)
+    tried = [trial.params for study, trial in _ended(journal, stage.name) if study == name]
+    return [{key: params[key] for key in stage.space.dimensions if key in params} for params in tried]
+
+
+def _ended(journal: Path, stage: str) -> Iterator[tuple[str, FrozenTrial]]:
+    """The stage's trials that ended with at least one cell's outcome, with the name of their study."""
+    if not journal.exists():
+        return
+    storage = _storage(journal)
+    for study in storage.get_all_studies():
+        if study.user_attrs.get("stage") == stage:
+            for trial in storage.get_all_trials(study._study_id, deepcopy=False):
+                if trial.state.is_finished() and _outcomes(trial.user_attrs):
+                    yield study.study_name, trial
+
+
+def _outcomes(attributes: Mapping[str, Any]) -> dict[str, Outcome]:
+    mine = {name: value for name, value in attributes.items() if name.startswith(_OUTCOME)}
+    return {name.removeprefix(_OUTCOME): Outcome(**value) for name, value in mine.items()}
+
+
+def _tell(study: optuna.Study, number: int, attributes: Mapping[str, Any]) -> bool:
+    """End a trial if all its cells have ended; its value is the mean of theirs. Returns whether it ended."""
+    ended = _outcomes(attributes)
+    if not ended or ended.keys() != set(attributes.get("cells", ())):
+        return False
+    statuses = {outcome.status for outcome in ended.values()}
+    if "failed" in statuses:
         study.tell(number, state=TrialState.FAIL)
+    elif "pruned" in statuses:
+        study.tell(number, state=TrialState.PRUNED)
+    else:
+        study.tell(number, sum(outcome.best_val_accuracy or 0.0 for outcome in ended.values()) / len(ended))
+    return True
 
 
 def _storage(journal: Path) -> optuna.storages.JournalStorage:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        with _experimental():
             return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
     except (ValueError, LookupError, TypeError, AssertionError, AttributeError, OSError) as error:
         raise InputError(
@@ -164,11 +228,35 @@ def _storage(journal: Path) -> optuna.storages.JournalStorage:
         ) from None
 
 
-def _sampler(stage: Stage) -> BaseSampler:
-    # A grid of one cell samples nothing, and GridSampler raises KeyError when its enqueued trial is told.
-    if stage.sampler == "grid" and any(len(v) > 1 for v in stage.space.values() if not isinstance(v, Range)):
-        return GridSampler({key: list(v) for key, v in stage.space.items() if not isinstance(v, Range)})
-    return RandomSampler()
+def _sampler(stage: Stage, seed: int) -> BaseSampler:
+    with _experimental():
+        match stage.sampler:
+            case "tpe":  # groups: a parameter that is searched only sometimes has a model of its own
+                return TPESampler(seed=seed % 2**32, multivariate=True, group=True, constant_liar=True)
+            case "cmaes":
+                return CmaEsSampler(seed=seed % 2**32, warn_independent_sampling=False)
+            case "qmc":
+                others = RandomSampler(seed=seed % 2**32)  # draws what is no number
+                return QMCSampler(
+                    scramble=True, seed=seed % 2**32, independent_sampler=others, warn_independent_sampling=False
+                )
+            case "grid" if _spans_a_grid(stage.space):
+                return GridSampler(
+                    {key: list(v) for key, v in stage.space.dimensions.items() if not isinstance(v, Range)}
+                )
+    return RandomSampler(seed=seed % 2**32)
+
+
+def _spans_a_grid(space: Space) -> bool:
+    """GridSampler raises KeyError when an enqueued trial is told of a grid of one cell, or with a value missing."""
+    return not space.conditions and any(not isinstance(v, Range) and len(v) > 1 for v in space.dimensions.values())
+
+
+@contextmanager
+def _experimental() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
 
 
 def _cut_torn_line(journal: Path) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 
-def slope(loss: Callable[[np.ndarray], float], x: np.ndarray, direction: np.ndarray, step: float = 1e-6) -> float:
-    """Change of loss per step from x along direction; its error is of order step**2 and rounding / step."""
+def slope(loss: Callable[[np.ndarray], Any], x: np.ndarray, direction: np.ndarray, step: float = 1e-6) -> Any:
+    """Change of loss, a number or one a trial, per step from x along direction.
+
+    Its error is of order step**2 and rounding / step.
+    """
     return (loss(x + step * direction) - loss(x - step * direction)) / (2 * step)
 
 

@@ -8,19 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cases import NETWORKS
 
 from core import checkpoint
 from core import npz as npz_files
 from core.config import Architecture, Settings
 from core.errors import InputError
-from core.model import architecture_of, initial_model
+from core.model import architecture_of, form, initial_model
 
 SMALL = Architecture((2, 6, 7), (3, 4), 5)
 TINY = Architecture((1, 2, 2), (1,), 2)  # whose file is so small that every byte of it can be tried
 
 
 def model(architecture: Architecture = SMALL) -> dict[str, np.ndarray]:
-    return {name: values[0] for name, values in initial_model(architecture, [Settings()]).items()}
+    arrays = {name: values[0] for name, values in initial_model(architecture, [Settings()]).items()}
+    return arrays | form(architecture)
 
 
 @pytest.fixture
@@ -30,16 +32,26 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
-    path = tmp_path / "model.npz"
-    checkpoint.save_model(path, model())
+@pytest.mark.parametrize("architecture", NETWORKS.values(), ids=NETWORKS)
+def test_what_is_saved_is_loaded(tmp_path: Path, architecture: Architecture) -> None:
+    path, saved = tmp_path / "model.npz", model(architecture)
+    checkpoint.save_model(path, saved)
     loaded = checkpoint.load_model(path)
-    assert list(loaded) == list(model())
-    for name, values in model().items():
+    assert list(loaded) == list(saved)
+    for name, values in saved.items():
         assert loaded[name].dtype == np.float32
         np.testing.assert_array_equal(loaded[name], values)
-    assert architecture_of(loaded, (2, 6, 7)) == SMALL
+    assert architecture_of(loaded, architecture.input_shape) == architecture
     assert [left.name for left in tmp_path.iterdir()] == ["model.npz"]
+
+
+def test_the_reports_network_makes_a_file_of_the_published_layout(file: Path) -> None:
+    checkpoint.save_model(file, model(Architecture((3, 8, 8), (3, 4), 10)))
+    with np.load(file) as published:
+        assert published.files == [
+            *("w1", "b1", "gamma1", "beta1", "running_mean1", "running_var1"),
+            *("w2", "b2", "gamma2", "beta2", "running_mean2", "running_var2", "w3", "b3"),
+        ]
 
 
 def test_a_file_of_the_published_layout_loads(tmp_path: Path) -> None:

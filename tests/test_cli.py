@@ -93,7 +93,7 @@ def test_plan_trains_nothing_and_shows_what_is_done(project: Path, capsys: pytes
     assert captured.out.count("grid-0") == 4
     groups = captured.out.splitlines()[5:]
     assert [line.split("\t")[:3] for line in groups] == [
-        ["filters", "trials", "steps an epoch"],
+        ["network", "trials", "steps an epoch"],
         ["3x4", "2", "3"],
         ["2", "2", "3"],
     ]

@@ -8,7 +8,7 @@ import pytest
 
 from core.errors import InputError
 from sweep import experiment
-from sweep.experiment import Range
+from sweep.space import Range
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -26,7 +26,7 @@ def test_the_report_is_as_the_report_says(monkeypatch: pytest.MonkeyPatch) -> No
     report = experiment.load("report")
     grid, dropout = report.stages["grid"], report.stages["dropout"]
     assert grid.sampler == "grid"
-    assert grid.space == {
+    assert grid.space.dimensions == {
         "lr": (0.01, 0.05, 0.1),
         "reg": (0.001, 0.005, 0.01),
         "filters": ("32x64", "32x32", "16x32"),
@@ -35,7 +35,7 @@ def test_the_report_is_as_the_report_says(monkeypatch: pytest.MonkeyPatch) -> No
     assert grid.settings["epochs"] == 20
     assert (dropout.sampler, dropout.after, dropout.trials) == ("random", "grid", 8)
     assert dropout.inherit == ("lr", "reg", "filters")
-    assert dropout.space == {"dropout": Range(0.0, 1.0)}
+    assert dropout.space.dimensions == {"dropout": Range(0.0, 1.0)}
     assert [point["dropout"] for point in dropout.points["report"]] == [0.0, 0.3, 0.5, 0.7]
 
 
@@ -48,14 +48,14 @@ def test_overrides_beat_the_file_in_every_stage(project: Path) -> None:
 def test_whole_numbers_become_floats_where_the_setting_is_one(project: Path) -> None:
     text = experiment.find("small").read_text().replace("lr = [0.01, 0.1]", "lr = [1, 2]")
     experiment.find("small").write_text(text)
-    assert [type(lr) for lr in experiment.load("small").stages["grid"].space["lr"]] == [float, float]
+    assert [type(lr) for lr in experiment.load("small").stages["grid"].space.dimensions["lr"]] == [float, float]
 
 
 BAD = {
     "misspelt key": ("sampler = ", "samplr = ", 'did you mean "sampler"'),
     "misspelt setting": ("epochs = 3", "epoch = 3", 'did you mean "epochs"'),
     "misspelt space": ("lr = [0.01, 0.1]", "lrr = [0.01]", 'did you mean "lr"'),
-    "unknown sampler": ('"random"', '"rndom"', "one of grid, random"),
+    "unknown sampler": ('"random"', '"rndom"', "one of grid, random, qmc, tpe, cmaes"),
     "lr zero": ("0.01, 0.1]", "0.0, 0.1]", "lr is 0.0"),
     "lr negative": ("0.01, 0.1]", "-1.0, 0.1]", "lr is -1.0"),
     "lr text": ("0.01, 0.1]", '"fast"]', "lr is 'fast'"),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from cases import NETWORKS
 
 from core import model as network
 from core.batches import Images
@@ -31,6 +33,29 @@ def test_the_reports_model_has_the_published_names_and_shapes() -> None:
     assert shapes["b3"] == (10,)
     assert {shapes[name] for name in list(shapes)[7:12]} == {(64,)}
     assert len(shapes) == 14
+    assert network.form(Architecture((3, 32, 32), (32, 64), 10)) == {}
+
+
+def test_a_projection_has_the_number_of_the_convolution_it_joins() -> None:
+    shapes = network.parameter_shapes(Architecture((3, 9, 8), (3, 4, 4), 7, residual=True, global_pool=True))
+    convolutions = {name: shape for name, shape in shapes.items() if name[0] in "wp"}
+    assert convolutions == {
+        **{"w1": (3, 3, 3, 3), "w2": (3, 3, 3, 3), "w3": (4, 3, 3, 3), "w4": (4, 4, 3, 3), "p4": (4, 3, 1, 1)},
+        **{"w5": (4, 4, 3, 3), "w6": (4, 4, 3, 3), "w7": (4, 7)},
+    }
+    assert len(shapes) == 6 * 6 + 1 + 2
+
+
+@pytest.mark.parametrize(
+    ("name", "weight", "bias"),
+    [
+        *((name, True, False) for name in ("w1", "w12", "p4")),
+        *((name, False, True) for name in ("b1", "b12")),
+        *((name, False, False) for name in ("beta1", "gamma1", "running_mean1", "running_var12", "b", "w", "pool")),
+    ],
+)
+def test_weights_and_biases_are_told_by_their_names(name: str, weight: bool, bias: bool) -> None:
+    assert (network.is_weight(name), network.is_bias(name)) == (weight, bias)
 
 
 @pytest.mark.parametrize(
@@ -42,9 +67,11 @@ def test_the_reports_model_has_the_published_names_and_shapes() -> None:
     ],
 )
 def test_weights_start_normal_with_the_schemes_spread(scheme: str, conv: float, linear: float) -> None:
-    architecture = Architecture((20, 14, 14), (80,), 10)
-    start = network.initial_model(architecture, [Settings(initial=scheme)])
-    for name, expected in (("w1", conv), ("w2", linear)):
+    start = network.initial_model(Architecture((20, 14, 14), (80,), 10), [Settings(initial=scheme)])
+    wide = network.initial_model(Architecture((90, 2, 2), (100,), 10, residual=True), [Settings(initial=scheme)])
+    projection = {"he": math.sqrt(2 / 90), "xavier": math.sqrt(2 / 190), "normal": 0.01}[scheme]
+    start["p2"] = wide["p2"]
+    for name, expected in (("w1", conv), ("w2", linear), ("p2", projection)):
         assert start[name].std() == pytest.approx(expected, rel=0.02)
         assert abs(start[name].mean()) < 0.03 * expected
         assert (np.abs(start[name]) > 2 * expected).mean() == pytest.approx(0.0455, rel=0.15)
@@ -69,11 +96,19 @@ def test_initial_values_depend_on_the_seed_alone() -> None:
         assert (together[name][0] != together[name][1]).all()
 
 
-def one_pass(trials: list[Settings], dtype: type = np.float64) -> tuple[np.ndarray, network.Model, network.Model]:
+def test_no_two_arrays_start_alike() -> None:
+    start = network.initial_model(Architecture((3, 9, 8), (3, 3, 4), 3, residual=True), TRIALS[:1])
+    firsts = [values.ravel()[0] for name, values in start.items() if network.is_weight(name)]
+    assert len(firsts) == len(set(firsts)) == 8
+
+
+def one_pass(
+    trials: list[Settings], dtype: type = np.float64, architecture: Architecture = SMALL
+) -> tuple[np.ndarray, network.Model, network.Model]:
     x, labels = images().batch(slice(None), dtype)
-    model = network.initial_model(SMALL, trials, dtype)
+    model = network.initial_model(architecture, trials, dtype)
     group = Hyperparameters.of(trials)
-    loss, _, gradients, statistics = network.loss_and_gradients(OPS, SMALL, model, x, labels, group, 0)
+    loss, _, gradients, statistics = network.loss_and_gradients(OPS, architecture, model, x, labels, group, 0)
     return loss, gradients, statistics
 
 
@@ -84,12 +119,13 @@ def test_a_summed_gradient_is_the_mean_times_the_batch() -> None:
         np.testing.assert_allclose(values[1], 7 * values[0], rtol=1e-12, atol=1e-14)
 
 
-def test_gradients_cover_what_is_trained_and_statistics_the_rest() -> None:
-    _, gradients, statistics = one_pass(TRIALS, np.float32)
-    trained = {name for name in network.parameter_shapes(SMALL) if not name.startswith("running_")}
-    assert set(gradients) == trained
-    assert set(gradients) | set(statistics) == set(network.parameter_shapes(SMALL))
-    shapes = network.parameter_shapes(SMALL)
+@pytest.mark.parametrize("architecture", NETWORKS.values(), ids=NETWORKS)
+def test_gradients_cover_what_is_trained_and_statistics_the_rest(architecture: Architecture) -> None:
+    architecture = replace(architecture, input_shape=SMALL.input_shape, classes=SMALL.classes)
+    _, gradients, statistics = one_pass(TRIALS, np.float32, architecture)
+    shapes = network.parameter_shapes(architecture)
+    assert set(gradients) == {name for name in shapes if not name.startswith("running_")}
+    assert set(statistics) == shapes.keys() - gradients.keys()
     for name, values in (gradients | statistics).items():
         assert (values.shape, values.dtype) == ((3, *shapes[name]), np.float32)
 
@@ -110,24 +146,41 @@ def test_statistics_are_those_of_the_convolution_output() -> None:
     np.testing.assert_allclose(statistics["running_var1"], z.var(axis=(1, 3, 4)), rtol=1e-12)
 
 
+@pytest.mark.parametrize("architecture", [SMALL, replace(SMALL, residual=True, global_pool=True)], ids=["", "residual"])
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
-def test_test_mode_does_not_depend_on_the_batches(batch_size: int) -> None:
-    model = network.initial_model(SMALL, TRIALS, np.float64)
+def test_test_mode_does_not_depend_on_the_batches(batch_size: int, architecture: Architecture) -> None:
+    model = network.initial_model(architecture, TRIALS, np.float64)
     model["running_mean1"] += 0.25
     x, labels = images().batch(slice(None), np.float64)
-    batches = list(network.predict(OPS, SMALL, model, images(), batch_size))
-    whole = network.logits(OPS, SMALL, model, x)
+    batches = list(network.predict(OPS, architecture, model, images(), batch_size))
+    whole = network.logits(OPS, architecture, model, x)
     assert whole.shape == (3, 7, 5)
     np.testing.assert_allclose(np.concatenate([values for values, _ in batches], axis=1), whole, rtol=1e-12)
     np.testing.assert_array_equal(np.concatenate([values for _, values in batches]), labels)
 
 
-def single() -> dict[str, np.ndarray]:
-    return {name: values[0] for name, values in network.initial_model(SMALL, TRIALS[:1]).items()}
+def single(architecture: Architecture = SMALL) -> dict[str, np.ndarray]:
+    """One trial's arrays and the network's form, as a file has them."""
+    arrays = {name: values[0] for name, values in network.initial_model(architecture, TRIALS[:1]).items()}
+    return arrays | network.form(architecture)
 
 
-def test_architecture_is_read_from_the_arrays() -> None:
-    assert network.architecture_of({**single(), "epochs": np.array(3)}, (2, 6, 7)) == SMALL
+@pytest.mark.parametrize("architecture", NETWORKS.values(), ids=NETWORKS)
+def test_architecture_is_read_from_the_arrays(architecture: Architecture) -> None:
+    model = {**single(architecture), "epochs": np.array(3)}
+    assert network.architecture_of(model, architecture.input_shape) == architecture
+
+
+def test_a_form_that_is_zeros_is_the_reports() -> None:
+    model = {**single(), "residual": np.zeros(()), "global_pool": np.array([0.0]), "pool": np.array([1.0, 1.0])}
+    assert network.architecture_of(model, (2, 6, 7)) == replace(SMALL, pool=(True, True))
+
+
+@pytest.mark.parametrize("half", [1, 3])
+def test_half_a_residual_block_is_refused(half: int) -> None:
+    model = single(Architecture((2, 6, 7), (3,) * half, 5, global_pool=True)) | {"residual": np.ones(())}
+    with pytest.raises(InputError):
+        network.architecture_of(model, (2, 6, 7))
 
 
 @pytest.mark.parametrize(
@@ -143,6 +196,10 @@ def test_architecture_is_read_from_the_arrays() -> None:
         (lambda m: m.update(w3=np.ones((5, 5))), r"w3 has shape \(5, 5\); images of \(2, 6, 7\) need \(36, 5\)"),
         (lambda m: m.update(w1=np.float64(1)), r"w1 has shape \(\); it must have 4 axes"),
         (lambda m: m.update(w3=np.ones(36)), r"w3 has shape \(36,\); it must have 2 axes"),
+        (lambda m: m.update(residual=np.ones(())), r"w1 has shape \(3, 2, 3, 3\); images of \(2, 6, 7\) need \(4, 2"),
+        (lambda m: m.update(global_pool=np.ones(())), r"w3 has shape \(36, 5\); images of \(2, 6, 7\) need \(4, 5\)"),
+        (lambda m: m.update(pool=np.ones(3)), "pool speaks of 3 blocks, but there are 2"),
+        (lambda m: m.update(pool=np.zeros(2)), r"w3 has shape \(36, 5\); images of \(2, 6, 7\) need \(440, 5\)"),
     ],
 )
 def test_arrays_that_are_no_model_are_refused(change: Callable[[dict[str, np.ndarray]], object], message: str) -> None:
@@ -155,6 +212,14 @@ def test_arrays_that_are_no_model_are_refused(change: Callable[[dict[str, np.nda
 def test_a_model_of_other_images_is_refused() -> None:
     with pytest.raises(InputError, match=r"w1 has shape \(3, 2, 3, 3\); images of \(1, 6, 7\) need \(3, 1, 3, 3\)"):
         network.architecture_of(single(), (1, 6, 7))
+
+
+@pytest.mark.parametrize("missing", ["p4", "w4", "running_mean3"])
+def test_a_residual_model_without_an_array_is_refused(missing: str) -> None:
+    model = single(Architecture((2, 6, 7), (2, 3), 5, residual=True))
+    del model[missing]
+    with pytest.raises(InputError, match=f"the model has (no array {missing}|arrays w1, .*: it needs)"):
+        network.architecture_of(model, (2, 6, 7))
 
 
 def test_take_keeps_trials_in_the_asked_order() -> None:

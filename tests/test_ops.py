@@ -49,10 +49,10 @@ def per_trial(case: Case, results: Arrays, trials: list[int]) -> Arrays:
 
 def poisoned(case: Case, trial: int) -> Inputs:
     """The inputs with NaN in all that one trial has of its own."""
-    own = set(case.inputs) - case.shared - {"labels", "seed", "step"}
-    inputs = {name: value.copy() if name in own else value for name, value in case.inputs.items()}
-    for name in own:
-        inputs[name][trial] = np.nan
+    inputs = {name: value.copy() if name in case.own else value for name, value in case.inputs.items()}
+    for name in case.own:
+        if name != "seed":
+            inputs[name][trial] = np.nan
     return inputs
 
 
@@ -114,7 +114,7 @@ def test_a_trial_alone_equals_the_trial_in_a_group(ops: Ops, case: Case) -> None
     singles = [case.run(ops, case.alone(trial)) for trial in range(T)]
     for trial in range(T):
         same(ops, per_trial(case, singles[trial], [0]), per_trial(case, together, [trial]))
-    for name in {f"d{name}" for name in case.shared & set(case.wanted)}:
+    for name in [f"d{name}" for name in case.shared if name in case.wanted]:
         same(ops, together, {name: np.concatenate([single[name] for single in singles]).sum(axis=0, keepdims=True)})
 
 
@@ -125,7 +125,7 @@ def test_the_order_of_trials_is_the_order_of_results(ops: Ops, case: Case) -> No
     same(ops, per_trial(case, case.run(ops, case.arranged(order)), [0, 1, 2]), per_trial(case, together, order))
 
 
-@each_case
+@pytest.mark.parametrize("case", [case for case in CASES if case.operation != "augment"], ids=str)  # x is shared there
 def test_nan_stays_in_its_trial(ops: Ops, case: Case) -> None:
     results = case.run(ops, poisoned(case, 1))
     assert np.isnan(results[case.outputs[0]][1]).all()
@@ -135,9 +135,17 @@ def test_nan_stays_in_its_trial(ops: Ops, case: Case) -> None:
 @pytest.mark.parametrize("case", [case for case in CASES if case.operation in ("conv2d", "block")], ids=str)
 def test_the_first_layer_needs_no_gradient_of_its_input(ops: Ops, case: Case) -> None:
     outputs, saved = case.forward(ops, on_device(ops, case.inputs, np.float64))
-    gradient = getattr(ops, f"{case.operation}_grad")
-    dx, *others = gradient(ops.xp.asarray(cotangent(outputs["y"])), saved, need_dx=False)
-    assert dx is None
-    names = [f"d{name}" for name in case.wanted[1:]]
+    others = case.gradients(ops, ops.xp.asarray(cotangent(outputs["y"])), saved, need_dx=False)
     everything = case.run(ops, case.inputs)
-    same(ops, dict(zip(names, map(ops.to_host, others), strict=True)), {name: everything[name] for name in names})
+    same(ops, others, {f"d{name}": everything[f"d{name}"] for name in case.wanted if name != "x"})
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.operation == "block"], ids=str)
+def test_the_gradient_of_a_shortcut_comes_last_and_trial_by_trial(ops: Ops, case: Case) -> None:
+    outputs, saved = case.forward(ops, on_device(ops, case.inputs, np.float64))
+    dx, *_, dshortcut = ops.block_grad(ops.xp.asarray(cotangent(outputs["y"])), saved, need_dx=False)
+    assert dx is None
+    if "shortcut" in case.inputs:
+        assert dshortcut.shape == (T, *case.inputs["shortcut"].shape[1:])
+    else:
+        assert dshortcut is None

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 
 from core import data
 from sweep import experiment, plan
-from sweep.experiment import Range
 from sweep.plan import Cell
-from sweep.study import Outcome, Study, close_abandoned, draw, outcomes
+from sweep.space import Range, Space
+from sweep.study import Outcome, Study, close_abandoned, draw, outcomes, proposed
 
 
 def outcome(run_id: str, accuracy: float | None = 0.5) -> Outcome:
@@ -23,7 +24,15 @@ def outcome(run_id: str, accuracy: float | None = 0.5) -> Outcome:
 def stage_and_cells(project: Path) -> tuple[experiment.Stage, list[Cell]]:
     loaded = experiment.load("small")
     stage = loaded.stages["grid"]
-    return stage, plan.cells(loaded, stage, {}, data.load("small.npz"))
+    return stage, plan.cells(loaded, stage, {}, data.load("small.npz"), plan.settings(loaded, stage))
+
+
+def ask(study: Study, cells: list[Cell]) -> list[optuna.Trial]:
+    """Optuna trials of these cells, one each."""
+    trials = study.enqueue([cell.searched for cell in cells])
+    for cell, trial in zip(cells, trials, strict=True):
+        study.describe(trial, cell.name, [cell.key], {})
+    return trials
 
 
 @pytest.fixture
@@ -33,15 +42,15 @@ def journal(project: Path) -> Path:
 
 def test_every_cell_is_asked_once_and_told_through_a_restart(stage_and_cells, journal) -> None:
     stage, cells = stage_and_cells
-    first = Study(journal, stage, cells)
-    for cell, trial in zip(cells[:2], first.ask(cells[:2]), strict=True):
+    first = Study(journal, stage, "plan")
+    for cell, trial in zip(cells[:2], ask(first, cells[:2]), strict=True):
         assert trial.params == cell.searched
-        first.tell(trial, outcome(cell.name))
+        first.tell(trial, cell.key, outcome(cell.name))
     assert outcomes(journal, stage.name).keys() == {cell.key for cell in cells[:2]}
 
-    second = Study(journal, stage, cells)
-    for cell, trial in zip(cells[2:], second.ask(cells[2:]), strict=True):
-        second.tell(trial, outcome(cell.name))
+    second = Study(journal, stage, "plan")
+    for cell, trial in zip(cells[2:], ask(second, cells[2:]), strict=True):
+        second.tell(trial, cell.key, outcome(cell.name))
     found = outcomes(journal, stage.name)
     assert {found[cell.key].run_id for cell in cells} == {cell.name for cell in cells}
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
@@ -51,9 +60,9 @@ def test_every_cell_is_asked_once_and_told_through_a_restart(stage_and_cells, jo
 
 def test_a_failed_cell_is_done_and_a_broken_off_one_is_open(stage_and_cells, journal) -> None:
     stage, cells = stage_and_cells
-    study = Study(journal, stage, cells)
-    diverged, _ = study.ask(cells[:2])
-    study.tell(diverged, outcome("run", None))
+    study = Study(journal, stage, "plan")
+    diverged, _ = ask(study, cells[:2])
+    study.tell(diverged, cells[0].key, outcome("run", None))
     assert close_abandoned(journal) == 1
     found = outcomes(journal, stage.name)
     assert found.keys() == {cells[0].key}
@@ -62,65 +71,149 @@ def test_a_failed_cell_is_done_and_a_broken_off_one_is_open(stage_and_cells, jou
 
 def test_what_a_dead_process_left_is_found(stage_and_cells, journal) -> None:
     stage, cells = stage_and_cells
-    dead = Study(journal, stage, cells)
-    dead.ask(cells[:2])
+    dead = Study(journal, stage, "plan")
+    ask(dead, cells[:2])
     dead._study.enqueue_trial(cells[2].searched, user_attrs={"key": cells[2].key})  # killed between enqueue and ask
 
     assert close_abandoned(journal) == 3
     assert close_abandoned(journal) == 0
-    study = Study(journal, stage, cells)
-    assert [trial.params for trial in study.ask(cells)] == [cell.searched for cell in cells]
+    study = Study(journal, stage, "plan")
+    assert [trial.params for trial in ask(study, cells)] == [cell.searched for cell in cells]
 
 
 def test_a_torn_last_line_is_cut_off(stage_and_cells, journal) -> None:
     stage, cells = stage_and_cells
-    study = Study(journal, stage, cells)
-    (trial,) = study.ask(cells[:1])
-    study.tell(trial, outcome("run"))
+    study = Study(journal, stage, "plan")
+    (trial,) = ask(study, cells[:1])
+    study.tell(trial, cells[0].key, outcome("run"))
     whole = journal.read_bytes()
     journal.write_bytes(whole + b'{"op_code": 4, "worker')
     assert outcomes(journal, stage.name).keys() == {cells[0].key}
     assert close_abandoned(journal) == 0
-    Study(journal, stage, cells).ask(cells[1:2])
+    ask(Study(journal, stage, "plan"), cells[1:2])
     assert journal.read_bytes().startswith(whole)
     assert outcomes(journal, stage.name).keys() == {cells[0].key}
 
 
 def test_a_plan_that_grew_keeps_what_is_done(stage_and_cells, journal, project) -> None:
     stage, cells = stage_and_cells
-    study = Study(journal, stage, cells)
-    for trial in study.ask(cells):
-        study.tell(trial, outcome("run"))
-    wider = replace(stage, space=stage.space | {"lr": (0.01, 0.1, 0.2)})
-    more = plan.cells(experiment.load("small"), wider, {}, data.load("small.npz"))
+    study = Study(journal, stage, "plan")
+    for cell, trial in zip(cells, ask(study, cells), strict=True):
+        study.tell(trial, cell.key, outcome("run"))
+    wider = replace(stage, space=Space(stage.space.dimensions | {"lr": (0.01, 0.1, 0.2)}))
+    loaded = experiment.load("small")
+    more = plan.cells(loaded, wider, {}, data.load("small.npz"), plan.settings(loaded, wider))
     assert outcomes(journal, wider.name).keys() == {cell.key for cell in cells}
     new = [cell for cell in more if cell.settings.lr == 0.2]
-    assert [trial.params["lr"] for trial in Study(journal, wider, more).ask(new)] == [0.2, 0.2]
+    assert [trial.params["lr"] for trial in ask(Study(journal, wider, "wider plan"), new)] == [0.2, 0.2]
 
 
 def test_stages_do_not_share_outcomes(stage_and_cells, journal) -> None:
     stage, cells = stage_and_cells
-    study = Study(journal, stage, cells)
-    for trial in study.ask(cells):
-        study.tell(trial, outcome("run"))
+    study = Study(journal, stage, "plan")
+    for cell, trial in zip(cells, ask(study, cells), strict=True):
+        study.tell(trial, cell.key, outcome("run"))
     assert outcomes(journal, "other") == {}
 
 
 def test_a_grid_of_one_cell(stage_and_cells, journal) -> None:
     stage, cells = stage_and_cells
-    single = replace(stage, space={"lr": (0.01,)})
-    study = Study(journal, single, cells[:1])
-    (trial,) = study.ask([replace(cells[0], searched={"lr": 0.01})])
-    study.tell(trial, outcome("run"))
+    single = replace(stage, space=Space({"lr": (0.01,)}))
+    study = Study(journal, single, "single")
+    (trial,) = ask(study, [replace(cells[0], searched={"lr": 0.01})])
+    study.tell(trial, cells[0].key, outcome("run"))
     assert outcomes(journal, single.name).keys() == {cells[0].key}
 
 
-def test_draws_mix_choices_and_ranges_and_never_reach_the_upper_end() -> None:
-    space = {"dropout": Range(0.25, 0.5), "filters": ("2", "3")}
-    draws = draw(space, 200, seed=3)
-    assert {d["filters"] for d in draws} == {"2", "3"}
-    assert all(0.25 <= d["dropout"] < 0.5 for d in draws)
-    assert len({d["dropout"] for d in draws}) == 200
+@pytest.mark.parametrize("sampler", ["random", "qmc", "tpe", "cmaes"])
+def test_draws_stay_within_their_ranges_whose_upper_end_is_left_out(stage_and_cells, journal, sampler: str) -> None:
+    dimensions = {"dropout": Range(0.25, 0.5), "lr": Range(1e-4, 1.0, log=True), "crop": Range(0, 4, step=2)}
+    if sampler != "cmaes":
+        dimensions["filters"] = ("2", "3")
+    stage = replace(stage_and_cells[0], sampler=sampler, space=Space(dimensions), trials=60)
+    if stage.adaptive:
+        study = Study(journal, stage, "all")
+        draws = []
+        while len(draws) < 60:
+            for trial, searched in study.propose(20):
+                draws.append(searched)
+                study.describe(trial, "", [str(len(draws))], {})
+                study.tell(trial, str(len(draws)), outcome("run", searched["dropout"]))
+    else:
+        draws = draw(stage, seed=3)
+        assert draw(replace(stage, trials=30), seed=3) == draws[:30]
+        assert draw(stage, seed=4) != draws
+    assert all(stage.space.contains(searched) for searched in draws)
+    assert {searched["crop"] for searched in draws} == {0, 2, 4}
+    assert len({searched["dropout"] for searched in draws}) == 60
+    lr = np.log10([searched["lr"] for searched in draws])
+    assert lr.min() < -3
+    assert lr.max() > -1
+
+
+CONDITIONAL = Space(
+    {"optimiser": ("sgd", "adam"), "momentum": (0.0, 0.9), "beta1": Range(0.5, 0.9)},
+    {"momentum": {"optimiser": ("sgd",)}, "beta1": {"optimiser": ("adam",)}},
+)
+
+
+@pytest.mark.parametrize("sampler", ["random", "qmc", "tpe"])
+def test_a_condition_decides_what_is_drawn(stage_and_cells, journal, sampler: str) -> None:
+    stage = replace(stage_and_cells[0], sampler=sampler, space=CONDITIONAL, trials=30)
+    study = Study(journal, stage, "all")
+    for searched in draw(stage, 0) if not stage.adaptive else [searched for _, searched in study.propose(30)]:
+        assert list(searched) == ["optimiser", "momentum" if searched["optimiser"] == "sgd" else "beta1"]
+        assert stage.space.contains(searched)
+
+
+def test_a_setting_ends_with_the_last_of_its_seeds_and_has_their_mean(stage_and_cells, journal) -> None:
+    stage, cells = stage_and_cells
+    study = Study(journal, stage, "plan")
+    (trial,) = study.enqueue([cells[0].searched])
+    study.describe(trial, "name", ["a", "b", "c"], {"a": outcome("before", 0.2)})
+    study.tell(trial, "b", outcome("run b", 0.4))
+    assert outcomes(journal, stage.name) == {}  # the trial has not ended
+    assert close_abandoned(journal) == 1  # killed here: what is known stays
+    assert outcomes(journal, stage.name) == {"a": outcome("before", 0.2), "b": outcome("run b", 0.4)}
+    (again,) = study.enqueue([cells[0].searched])
+    study.describe(again, "name", ["a", "b", "c"], outcomes(journal, stage.name))
+    study.tell(again, "c", outcome("run c", 0.9))
+    stored = study._study.trials[-1]
+    assert (stored.state.name, stored.value) == ("COMPLETE", pytest.approx(0.5))
+
+
+@pytest.mark.parametrize(("status", "state"), [("pruned", "PRUNED"), ("failed", "FAIL")])
+def test_one_seed_that_was_stopped_decides_for_all(stage_and_cells, journal, status: str, state: str) -> None:
+    stage, cells = stage_and_cells
+    study = Study(journal, stage, "plan")
+    (trial,) = study.enqueue([cells[0].searched])
+    study.describe(trial, "name", ["a", "b"], {})
+    study.report(trial, 1, 0.3)
+    study.report(trial, 2, float("nan"))
+    study.tell(trial, "a", outcome("run a"))
+    study.tell(trial, "b", replace(outcome("run b"), status=status))
+    assert study._study.trials[0].state.name == state
+    assert study.curves() == ({0: [0.3]} if state == "PRUNED" else {})
+
+
+def test_an_adaptive_sampler_goes_on_where_it_was_stopped(stage_and_cells, journal) -> None:
+    stage = replace(stage_and_cells[0], sampler="tpe", space=Space({"lr": Range(0.0, 1.0), "reg": Range(0.0, 1.0)}))
+
+    def batch(study: Study, ended: int) -> list[dict]:
+        proposals = study.propose(4)
+        for number, (trial, searched) in enumerate(proposals[:ended]):
+            study.describe(trial, "", [str(searched)], {})
+            study.tell(trial, str(searched), outcome(str(number), searched["lr"]))
+        return [searched for _, searched in proposals]
+
+    study = Study(journal, stage, "same", seed=5)
+    first = [batch(study, 4) for _ in range(4)]
+    lost = batch(study, 0)  # killed before any had ended
+    close_abandoned(journal)
+    assert proposed(journal, stage, "same") == [searched for part in first for searched in part]
+    assert proposed(journal, stage, "other") == []
+    assert batch(Study(journal, stage, "same", seed=5), 4) == lost
+    assert batch(Study(journal, stage, "other seed", seed=6), 4) != first[0]
 
 
 def test_reading_makes_no_file(journal: Path) -> None:

@@ -1,4 +1,4 @@
-"""Each operation, and the training of one trial, written with PyTorch: no trial axis, gradients by autograd."""
+"""Each operation, each network and the training of one trial in PyTorch: no trial axis, gradients by autograd."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cases import Arrays, Case
 from torch import Tensor
 from torch.nn import functional
 
-from core.config import Settings
+from core.config import Architecture, Settings
 from core.random import Purpose, uniform
 
 torch.set_num_threads(1)  # more only wait for each other on arrays this small
@@ -33,12 +33,39 @@ def max_pool(x: Tensor, *, size: int = 2) -> Tensor:
     return functional.max_pool2d(x, size)
 
 
-def block(x: Tensor, w: Tensor, b: Tensor, gamma: Tensor, beta: Tensor, *, pad: int = 2, pool: int = 2) -> Tensor:
-    return max_pool(batch_norm(conv2d(x, w, b, pad=pad), gamma, beta).relu(), size=pool)
+def block(
+    x: Tensor,
+    w: Tensor,
+    b: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    shortcut: Tensor | float = 0,
+    *,
+    pad: int = 2,
+    pool: int = 2,
+) -> Tensor:
+    return max_pool((batch_norm(conv2d(x, w, b, pad=pad), gamma, beta) + shortcut).relu(), size=pool)
 
 
-def block_inference(x: Tensor, w: Tensor, b: Tensor, *norm: Tensor) -> Tensor:
-    return max_pool(batch_norm_inference(conv2d(x, w, b), *norm).relu())
+def block_inference(
+    x: Tensor,
+    w: Tensor,
+    b: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    shortcut: Tensor | float = 0,
+    *,
+    pad: int = 2,
+    pool: int = 2,
+) -> Tensor:
+    normal = batch_norm_inference(conv2d(x, w, b, pad=pad), gamma, beta, mean, variance)
+    return max_pool((normal + shortcut).relu(), size=pool)
+
+
+def mean_pool(x: Tensor) -> Tensor:
+    return functional.adaptive_avg_pool2d(x, 1)
 
 
 def dropout(x: Tensor, u: Tensor, rate: float) -> Tensor:
@@ -66,6 +93,7 @@ ORACLES: dict[str, Callable[..., Tensor]] = {
     "batch_norm_inference": batch_norm_inference,
     "relu": torch.relu,
     "max_pool": max_pool,
+    "mean_pool": mean_pool,
     "dropout": dropout,
     "linear": linear,
     "softmax_cross_entropy": softmax_cross_entropy,
@@ -88,46 +116,93 @@ def run(case: Case, trial: int, dy: np.ndarray) -> tuple[np.ndarray, Arrays]:
     return y.detach().numpy(), {name: inputs[name].grad.numpy() for name in case.wanted}
 
 
+def features(
+    architecture: Architecture, weights: dict[str, Tensor], running: dict[str, Tensor], x: Tensor, *, training: bool
+) -> Tensor:
+    """What the linear layer reads; in training, running moves to the batch's statistics."""
+    number = 0
+    for index, pools in enumerate(architecture.pool or (None,) * len(architecture.filters)):
+        source = x
+        for last in (False, True) if architecture.residual else (True,):
+            number += 1
+            w, b, gamma, beta = (weights[f"{name}{number}"] for name in ("w", "b", "gamma", "beta"))
+            x = functional.conv2d(x, w, b, padding=1 if architecture.residual else 2)
+            statistics = running[f"running_mean{number}"], running[f"running_var{number}"]
+            if training:
+                _track(x, *statistics)
+                x = batch_norm(x, gamma, beta)
+            else:
+                x = batch_norm_inference(x, gamma, beta, *statistics)
+            if last and architecture.residual:
+                same = source.shape[1] == architecture.filters[index]
+                x = x + (source if same else functional.conv2d(source, weights[f"p{number}"]))
+            x = x.relu()
+        if pools or (pools is None and min(x.shape[2:]) >= 2):
+            x = max_pool(x)
+    return x.mean((2, 3)) if architecture.global_pool else x.flatten(1)
+
+
+def _track(z: Tensor, mean: Tensor, variance: Tensor) -> None:
+    """Move to the batch's mean and biased variance, where PyTorch itself tracks the unbiased."""
+    with torch.no_grad():
+        mean.lerp_(z.mean((0, 2, 3)), 0.1)
+        variance.lerp_(z.var((0, 2, 3), correction=0), 0.1)
+
+
 def train(
-    start: Arrays, settings: Settings, batches: Iterable[tuple[np.ndarray, np.ndarray, float]]
+    architecture: Architecture,
+    start: Arrays,
+    settings: Settings,
+    batches: Iterable[tuple[np.ndarray, np.ndarray, float]],
 ) -> tuple[list[float], list[float], Arrays]:
     """Train on batches (x, labels, learning rate): each step's mean cross entropy and gradient norm; the last model."""
     running = {name: torch.tensor(values) for name, values in start.items() if name.startswith("running")}
     weights = {name: torch.tensor(values, requires_grad=True) for name, values in start.items() if name not in running}
-    optimiser = torch.optim.SGD(weights.values())
+    optimiser = _optimiser(weights, settings)
+    *_, w, b = weights  # the linear layer's
     losses, norms = [], []
     for number, (x, labels, lr) in enumerate(batches):
-        features = _forward(weights, running, torch.tensor(x))
-        last = (weights["w3"], weights["b3"], torch.tensor(labels), settings.dropout, settings.seed, number)
-        loss = head(features, *last)
-        penalty = sum((weights[name] ** 2).sum() for name in ("w1", "w2", "w3"))
+        flat = features(architecture, weights, running, torch.tensor(x), training=True)
+        chance = (torch.tensor(labels), settings.dropout, settings.seed, number)
+        loss = head(flat, weights[w], weights[b], *chance)
+        total = loss.sum() if settings.gradient == "sum" else loss.mean()
+        if settings.optimiser != "adamw":
+            total = total + settings.reg / 2 * sum((weights[name] ** 2).sum() for name in _decayed(weights))
         optimiser.zero_grad()
-        ((loss.sum() if settings.gradient == "sum" else loss.mean()) + settings.reg / 2 * penalty).backward()
+        total.backward()
         losses.append(loss.mean().item())
         norms.append(_clip(weights, settings))
-        optimiser.param_groups[0]["lr"] = lr
+        for group in optimiser.param_groups:
+            group["lr"] = lr
         optimiser.step()
     return losses, norms, {name: values.detach().numpy() for name, values in (weights | running).items()}
 
 
-def _forward(weights: dict[str, Tensor], running: dict[str, Tensor], x: Tensor) -> Tensor:
-    """Both blocks; running moves to the batch's mean and biased variance, where PyTorch itself tracks the unbiased."""
-    for i in (1, 2):
-        w, b, gamma, beta = (weights[f"{name}{i}"] for name in ("w", "b", "gamma", "beta"))
-        with torch.no_grad():
-            z = conv2d(x, w, b)
-            running[f"running_mean{i}"].lerp_(z.mean((0, 2, 3)), 0.1)
-            running[f"running_var{i}"].lerp_(z.var((0, 2, 3), correction=0), 0.1)
-        x = block(x, w, b, gamma, beta)
-    return x
+def _decayed(weights: Iterable[str]) -> set[str]:
+    """The weights of convolutions, projections and the linear layer."""
+    return {name for name in weights if name[0] in "wp"}
+
+
+def _optimiser(weights: dict[str, Tensor], settings: Settings) -> torch.optim.Optimizer:
+    """PyTorch's own; the learning rate is set before each step."""
+    decayed = [weights[name] for name in sorted(_decayed(weights))]
+    others = [weights[name] for name in sorted(weights.keys() - _decayed(weights))]
+    if settings.optimiser == "sgd":
+        nesterov = settings.nesterov and settings.momentum > 0  # PyTorch refuses it without momentum
+        return torch.optim.SGD(weights.values(), momentum=settings.momentum, nesterov=nesterov)
+    betas = {"betas": (settings.beta1, settings.beta2), "eps": settings.adam_eps}
+    if settings.optimiser == "adam":
+        return torch.optim.Adam(weights.values(), **betas)
+    groups = [{"params": decayed, "weight_decay": settings.reg}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, **betas)
 
 
 def _clip(weights: dict[str, Tensor], settings: Settings) -> float:
     """Clip the gradients in place, each tensor but the biases and then all together; their joint norm before."""
     before = _norm(weights)
-    for name in weights:
-        if settings.clip and name not in ("b1", "b2", "b3"):
-            weights[name].grad *= min(1, settings.clip / weights[name].grad.norm().item())
+    for name, values in weights.items():
+        if settings.clip and not (name[0] == "b" and name[1:].isdigit()):
+            values.grad *= min(1, settings.clip / values.grad.norm().item())
     if settings.clip_global:
         factor = min(1, settings.clip_global / _norm(weights))
         for values in weights.values():
@@ -137,3 +212,24 @@ def _clip(weights: dict[str, Tensor], settings: Settings) -> float:
 
 def _norm(weights: dict[str, Tensor]) -> float:
     return torch.cat([values.grad.flatten() for values in weights.values()]).norm().item()
+
+
+def one_cycle(settings: Settings, steps: int) -> list[float]:
+    """The learning rate of each step by PyTorch's own scheduler."""
+    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)])
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser,
+        max_lr=settings.lr,
+        total_steps=steps,
+        pct_start=settings.cycle_rise,
+        div_factor=settings.cycle_start,
+        final_div_factor=settings.cycle_end,
+        cycle_momentum=False,
+    )
+    rates = []
+    for step in range(steps):
+        rates.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        if step < steps - 1:
+            scheduler.step()
+    return rates

@@ -38,6 +38,8 @@ class Ops:
     relu_grad: Operation
     max_pool: Operation
     max_pool_grad: Operation
+    mean_pool: Operation
+    mean_pool_grad: Operation
     dropout: Operation
     dropout_grad: Operation
     linear: Operation
@@ -50,6 +52,8 @@ class Ops:
     block_inference: Operation
     head: Operation
     head_grad: Operation
+
+    augment: Operation  # see core.augment
 
     map_trials: Operation  # cuts the trial axis for the parts below; one slice where the backend wants all at once
     make_step: Operation  # the whole training step, for a backend that fuses across blocks: see core.step

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from core.augment import augment
 from core.config import EPSILON, PAD, POOL
 from core.ops import Ops
 from core.project import available_cores, processor
@@ -214,6 +215,16 @@ def _window_places(x: Array, size: int) -> Iterator[Array]:
     return (x[..., i:bottom:size, j:right:size] for i in range(size) for j in range(size))
 
 
+def mean_pool(x: Array) -> tuple[Array, Any]:
+    """Each channel's mean over the image: x (T, N, C, H, W) -> (T, N, C, 1, 1) (Lin et al. 2014)."""
+    return x.mean(axis=(3, 4), keepdims=True), x.shape
+
+
+def mean_pool_grad(dy: Array, saved: Any) -> Array:
+    """dx: dy spread evenly over the image."""
+    return _module(dy).broadcast_to(dy / (saved[3] * saved[4]), saved)
+
+
 def dropout(x: Array, u: Array, rate: Array) -> tuple[Array, Any]:
     """x * m / (1 - rate), m = 0 with probability rate (Srivastava et al. 2014, scaled while training).
 
@@ -272,32 +283,51 @@ def softmax_cross_entropy_grad(dloss: Array, saved: Any) -> Array:
 
 
 def block(
-    x: Array, w: Array, b: Array, gamma: Array, beta: Array, *, pad: int = PAD, pool: int = POOL, eps: float = EPSILON
+    x: Array,
+    w: Array,
+    b: Array,
+    gamma: Array,
+    beta: Array,
+    shortcut: Array | None = None,
+    *,
+    pad: int = PAD,
+    pool: int = POOL,
+    eps: float = EPSILON,
 ) -> tuple[Array, Array, Array, Any]:
-    """conv2d -> batch_norm -> ReLU -> max_pool.
+    """conv2d -> batch_norm (-> add the shortcut) -> ReLU -> max_pool.
 
     x            (T or 1, N, C, H, W)
     w            (T, F, C, K, K)
     b            (T, F)
     gamma, beta  (T, F)
+    shortcut     (T or 1, N, F, OH, OW): the input of a residual block (He et al. 2016); None: nothing is added
+    pool         window of the pooling; 1: none
 
     Returns y (T, N, F, PH, PW), the batch's mean and variance (T, F), and saved for block_grad.
     """
     z, conv_saved = conv2d(x, w, b, pad=pad)
     z, mean, variance, norm_saved = batch_norm(z, gamma, beta, eps=eps)
-    # ReLU never changes which value is the largest, so it may follow the pooling, on a quarter of the values.
-    z, pool_saved = max_pool(z, size=pool)
+    if shortcut is not None:
+        z += shortcut
+    pool_saved = None
+    if pool > 1:  # ReLU never changes which value is the largest, so it may follow, on a quarter of the values
+        z, pool_saved = max_pool(z, size=pool)
     y, relu_saved = relu(z)
-    return y, mean, variance, (conv_saved, norm_saved, pool_saved, relu_saved)
+    return y, mean, variance, (conv_saved, norm_saved, shortcut is not None, pool_saved, relu_saved)
 
 
-def block_grad(dy: Array, saved: Any, *, need_dx: bool = True) -> tuple[Array | None, Array, Array, Array, Array]:
-    """dx (None unless needed), dw, db, dgamma, dbeta."""
-    conv_saved, norm_saved, pool_saved, relu_saved = saved
-    dz = max_pool_grad(relu_grad(dy, relu_saved), pool_saved)
+def block_grad(
+    dy: Array, saved: Any, *, need_dx: bool = True
+) -> tuple[Array | None, Array, Array, Array, Array, Array | None]:
+    """dx (None unless needed), dw, db, dgamma, dbeta, dshortcut (T, N, F, OH, OW; None if there was no shortcut)."""
+    conv_saved, norm_saved, has_shortcut, pool_saved, relu_saved = saved
+    dz = relu_grad(dy, relu_saved)
+    if pool_saved is not None:
+        dz = max_pool_grad(dz, pool_saved)
+    dshortcut = dz if has_shortcut else None
     dz, dgamma, dbeta = batch_norm_grad(dz, norm_saved)
     dx, dw, db = conv2d_grad(dz, conv_saved, need_dx=need_dx)
-    return dx, dw, db, dgamma, dbeta
+    return dx, dw, db, dgamma, dbeta, dshortcut
 
 
 def block_inference(
@@ -308,6 +338,7 @@ def block_inference(
     beta: Array,
     mean: Array,
     variance: Array,
+    shortcut: Array | None = None,
     *,
     pad: int = PAD,
     pool: int = POOL,
@@ -315,7 +346,11 @@ def block_inference(
 ) -> Array:
     """block with the running statistics (T, F) in place of the batch's; nothing is saved."""
     z, _ = conv2d(x, w, b, pad=pad)
-    z, _ = max_pool(batch_norm_inference(z, gamma, beta, mean, variance, eps=eps), size=pool)
+    z = batch_norm_inference(z, gamma, beta, mean, variance, eps=eps)
+    if shortcut is not None:
+        z += shortcut
+    if pool > 1:
+        z, _ = max_pool(z, size=pool)
     return relu(z)[0]
 
 
@@ -366,6 +401,8 @@ OPS = Ops(
     relu_grad=relu_grad,
     max_pool=max_pool,
     max_pool_grad=max_pool_grad,
+    mean_pool=mean_pool,
+    mean_pool_grad=mean_pool_grad,
     dropout=dropout,
     dropout_grad=dropout_grad,
     linear=linear,
@@ -377,6 +414,7 @@ OPS = Ops(
     block_inference=block_inference,
     head=head,
     head_grad=head_grad,
+    augment=augment,
     map_trials=map_trials,
     make_step=make_step,
 )

@@ -1,0 +1,41 @@
+"""Training images as the trials of a stage saw them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from core.batches import Images
+from core.config import AUGMENTATIONS, Hyperparameters, Settings
+from core.data import Dataset
+from core.ops import Ops
+from sweep.ranking import Row
+
+_IMAGES, _KINDS, _STEPS = 8, 4, 2  # columns; settings shown, the best ones; batches of each
+
+
+def augmented_samples(ops: Ops, data: Dataset, data_seed: int, rows: Sequence[Row]) -> list[tuple[str, np.ndarray]]:
+    """The first training images, then as the first steps augment them for the best settings that differ in it.
+
+    Returns name and images (N, C, H, W) of each line of the picture; nothing if no trial augments.
+    """
+    kinds: dict[str, Settings] = {}
+    for row in rows:
+        if name := _name(row.cell.settings):
+            kinds.setdefault(name, row.cell.settings)
+    if not kinds:
+        return []
+    split = data.split(data_seed)
+    images = Images.on_device(ops, split.x_train[:_IMAGES], split.y_train[:_IMAGES], data.scale)
+    batch, _ = images.batch(slice(None))
+    lines = [("as they are", ops.to_host(batch[0]))]
+    for name, settings in list(kinds.items())[:_KINDS]:
+        strength = Hyperparameters.of([settings]).augmentation
+        for step in range(_STEPS):
+            lines.append((name if step == 0 else "", ops.to_host(ops.augment(batch, strength, data_seed, step)[0])))
+    return lines
+
+
+def _name(settings: Settings) -> str:
+    return "\n".join(f"{name} {getattr(settings, name):.3g}" for name in AUGMENTATIONS if getattr(settings, name))

@@ -1,0 +1,190 @@
+"""What a stage searches over: choices and ranges, some of them only under a condition."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from core.errors import InputError
+from sweep.parsing import (
+    Value,
+    check_keys,
+    is_float,
+    is_whole,
+    known_settings,
+    nearest,
+    number,
+    setting,
+    typed,
+)
+
+_DIMENSION = ("low", "high", "log", "step", "choices", "when")
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from low up to high.
+
+    log   drawn evenly on a logarithmic scale
+    step  0: any number, high itself left out; else whole numbers low, low + step, ... up to and with high
+    """
+
+    low: float
+    high: float
+    log: bool = False
+    step: int = 0
+
+    def __str__(self) -> str:
+        scale = ", log" if self.log else ""
+        return f"{self.low:g} to {self.high:g}{scale}{f', step {self.step}' if self.step > 1 else ''}"
+
+    def __contains__(self, value: object) -> bool:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        if self.step:
+            return self.low <= value <= self.high and (value - self.low) % self.step == 0
+        return self.low <= value < self.high
+
+
+Values = tuple[Value, ...] | Range
+Condition = Mapping[str, tuple[Value, ...]]
+
+
+@dataclass(frozen=True)
+class Space:
+    """The settings that a stage searches over.
+
+    dimensions  for each setting its choices, or a range
+    conditions  for some of them, which values other settings (further up) must have for it to be searched at all;
+                where they do not, the setting keeps its default
+    """
+
+    dimensions: dict[str, Values]
+    conditions: dict[str, Condition] = field(default_factory=dict)
+
+    def active(self, chosen: Mapping[str, Any]) -> Iterator[tuple[str, Values]]:
+        """The dimensions to choose from, in order; chosen is filled by the caller as it goes."""
+        for key, values in self.dimensions.items():
+            if all(chosen.get(parent) in allowed for parent, allowed in self.conditions.get(key, {}).items()):
+                yield key, values
+
+    def combinations(self) -> list[dict[str, Value]]:
+        """Every combination of choices, each once. There must be no range."""
+        found: dict[tuple[tuple[str, Value], ...], dict[str, Value]] = {}
+        for values in itertools.product(*(v for v in self.dimensions.values() if not isinstance(v, Range))):
+            every = dict(zip(self.dimensions, values, strict=True))
+            point: dict[str, Value] = {}
+            for key, _ in self.active(point):
+                point[key] = every[key]
+            found.setdefault(tuple(point.items()), point)
+        return list(found.values())
+
+    def contains(self, point: Mapping[str, Any]) -> bool:
+        """Whether the point sets exactly the settings that are active with it, each to a value it may have."""
+        active = dict(self.active(point))
+        return active.keys() == point.keys() and all(point[key] in values for key, values in active.items())
+
+    def without(self, keys: Mapping[str, Any]) -> Space:
+        """The space in which these settings have these values."""
+        dimensions: dict[str, Values] = {}
+        conditions: dict[str, Condition] = {}
+        for key, values in self.dimensions.items():
+            when = self.conditions.get(key, {})
+            met = all(keys[parent] in allowed for parent, allowed in when.items() if parent in keys)
+            if key not in keys and met:
+                dimensions[key] = values
+                if rest := {parent: allowed for parent, allowed in when.items() if parent not in keys}:
+                    conditions[key] = rest
+        return Space(dimensions, conditions)
+
+
+def parse(where: str, table: Any, sampler: str) -> Space:
+    """Read a stage's space. Raises InputError naming the key."""
+    dimensions: dict[str, Values] = {}
+    conditions: dict[str, Condition] = {}
+    for key, value in known_settings(where, table).items():
+        if isinstance(value, dict) and "when" in value:
+            conditions[key] = _condition(f"{where}.{key}.when", value["when"], dimensions)
+        dimensions[key] = _dimension(f"{where}.{key}", key, value, sampler)
+    if not dimensions:
+        raise InputError(f"{where} is missing: name the settings to search, like lr = [0.01, 0.1]")
+    if sampler == "cmaes":
+        _check_cmaes(where, dimensions, conditions)
+    return Space(dimensions, conditions)
+
+
+def _check_cmaes(where: str, dimensions: Mapping[str, Values], conditions: Mapping[str, Condition]) -> None:
+    unfit = [key for key, values in dimensions.items() if not isinstance(values, Range) or key in conditions]
+    if unfit or len(dimensions) < 2:
+        raise InputError(
+            f"{where}: cmaes searches two or more unconditional ranges"
+            + (f", which {', '.join(unfit)} is not: use tpe" if unfit else "; this is one: use tpe")
+        )
+
+
+def _condition(where: str, table: Any, dimensions: Mapping[str, Values]) -> Condition:
+    typed(where, table, dict, 'a table like { optimiser = "adam" }')
+    if not table:
+        raise InputError(f'{where} is empty: name a setting and its value, like {{ optimiser = "adam" }}')
+    condition: dict[str, tuple[Value, ...]] = {}
+    for parent, allowed in table.items():
+        if parent not in dimensions:
+            raise InputError(f"{where} names {parent}, which is not searched further up{nearest(parent, dimensions)}")
+        choices = dimensions[parent]
+        if isinstance(choices, Range):
+            raise InputError(f"{where} names {parent}, which is a range: a condition needs a list of values")
+        condition[parent] = tuple(allowed) if isinstance(allowed, list) else (allowed,)
+        for value in condition[parent]:
+            if value not in choices:
+                raise InputError(f"{where}: {parent} = {value!r} never comes up; its values are {list(choices)}")
+    return condition
+
+
+def _dimension(where: str, key: str, value: Any, sampler: str) -> Values:
+    if isinstance(value, dict) and "choices" in value:
+        check_keys(where, value, ("choices", "when"))
+        value = value["choices"]
+    if isinstance(value, list):
+        return _choices(where, key, value)
+    if not isinstance(value, dict):
+        raise InputError(f"{where} is {value!r}: it must be a list of values or {{ low = ..., high = ... }}")
+    if sampler == "grid":
+        raise InputError(f"{where} is a range, but a grid needs a list of values")
+    check_keys(where, value, _DIMENSION)
+    low, high = (number(f"{where}.{name}", value.get(name)) for name in ("low", "high"))
+    log = bool(typed(f"{where}.log", value.get("log", False), bool, "true or false"))
+    if not low < high:
+        raise InputError(f"{where}: low is {low:g} and high is {high:g}; low must be below high")
+    if log and low <= 0:
+        raise InputError(f"{where}: low is {low:g}; a logarithmic range needs one above 0")
+    if is_whole(key):
+        return _whole_range(where, key, low, high, log, value.get("step", 1))
+    if not is_float(key):
+        raise InputError(f"{where} is a range, but {key} does not take numbers in between: give a list of values")
+    if "step" in value:
+        raise InputError(f"{where}.step is given, but {key} takes any number: remove it, or give a list of values")
+    for edge in (low, math.nextafter(high, low)):
+        setting(where, key, edge)
+    return Range(low, high, log)
+
+
+def _choices(where: str, key: str, values: list[Any]) -> tuple[Value, ...]:
+    if not values:
+        raise InputError(f"{where} is an empty list: give at least one value")
+    choices = tuple(setting(where, key, choice) for choice in values)
+    if len(set(choices)) < len(choices):
+        raise InputError(f"{where} names a value twice: {values}")
+    return choices
+
+
+def _whole_range(where: str, key: str, low: float, high: float, log: bool, step: Any) -> Range:
+    for edge in (low, high):
+        setting(where, key, int(edge) if edge.is_integer() else edge)
+    if isinstance(step, bool) or not isinstance(step, int) or step < 1 or (high - low) % step:
+        raise InputError(f"{where}.step is {step!r}: it must be a whole number that divides high - low")
+    if log and step > 1:
+        raise InputError(f"{where}: log and step cannot both be given")
+    return Range(int(low), int(high), log, step)

@@ -1,0 +1,190 @@
+"""Adaptive samplers, seeds, pruning and budgets on a small data set, with the real Optuna and the real MLflow."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from core import data
+from core.tracking import RunInfo, Tracker
+from sweep.__main__ import main
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+HEAD = 'seed = 1\ndata = "small.npz"\n[settings]\nepochs = 4\nbatch_size = 16\npatience = 4\nfilters = "2"\n'
+TPE = """
+[stages.search]
+sampler = "tpe"
+trials = 5
+at_once = 2
+seeds = 2
+[stages.search.space]
+optimiser = ["sgd", "adam"]
+lr = { low = 0.001, high = 0.3, log = true }
+momentum = { choices = [0.0, 0.9], when = { optimiser = "sgd" } }
+beta1 = { low = 0.5, high = 0.95, when = { optimiser = "adam" } }
+"""
+GRID = """
+[stages.search]
+sampler = "grid"
+[stages.search.space]
+lr = [0.0001, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3]
+"""
+
+
+def write(project: Path, text: str) -> None:
+    (project / "experiments" / "adaptive.toml").write_text(HEAD + text)
+
+
+def sweep(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> list[dict]:
+    """The stages, from the JSON that a run of the command line prints."""
+    assert main(["run", "adaptive", "--json", "--quiet", *arguments]) == status
+    stages: list[dict] = json.loads(capsys.readouterr().out)["stages"]
+    return stages
+
+
+def runs(**tags: str) -> list[RunInfo]:
+    tracker = Tracker()
+    found = data.load("small.npz")
+    return tracker.runs(tracker.experiment(f"adaptive-small-{found.sha256[:8]}"), kind="trial", **tags)
+
+
+def without_runs(stage: dict) -> list[dict]:
+    return [{key: value for key, value in row.items() if key != "run_id"} for row in stage["trials"]]
+
+
+def test_an_adaptive_stage_trains_each_setting_with_each_seed(project: Path, capsys) -> None:
+    write(project, TPE)
+    (stage,) = sweep(capsys)
+    assert (stage["trained"], len(stage["trials"])) == (10, 5)
+    trials = runs()
+    assert Counter(run.params["seed"] for run in trials) == {"1": 5, "2": 5}
+    for run in trials:
+        adam = run.params["optimiser"] == "adam"
+        assert ("beta1" in run.params, "momentum" in run.params) == (adam, not adam)
+    for row in stage["trials"]:
+        same = [run for run in trials if run.name.startswith(row["trial"] + ".")]
+        accuracies = [run.metrics["best_val_accuracy"] for run in same]
+        assert row["best_val_accuracy"] == pytest.approx(sum(accuracies) / 2)
+        assert row["spread"] == pytest.approx(abs(accuracies[0] - accuracies[1]) / 2**0.5)
+        assert row["seeds"] == 2
+    (winner,) = runs(winner="true")
+    assert winner.run_id == stage["winner"]["run_id"]
+    assert sweep(capsys)[0]["trained"] == 0
+
+
+KILLED = """
+import os
+import sweep.study as study
+tell, calls = study.Study.tell, []
+def killing(*arguments):
+    tell(*arguments)
+    calls.append(1)
+    if len(calls) == 5:
+        os._exit(9)
+study.Study.tell = killing
+from sweep.__main__ import main
+main(["run", "adaptive", "--quiet"])
+"""
+
+
+def test_a_killed_adaptive_stage_ends_as_if_it_had_not_been(project: Path, capsys, empty_store: Path) -> None:
+    write(project, TPE.replace("at_once = 2", "at_once = 1"))
+    (undisturbed,) = sweep(capsys)
+    for path in (project / "mlruns").iterdir():
+        path.rename(project / f"old-{path.name}")
+    (project / "mlflow.db").write_bytes(empty_store.read_bytes())
+    assert subprocess.run([sys.executable, "-c", KILLED], cwd=project).returncode == 9
+    (stage,) = sweep(capsys)
+    assert without_runs(stage) == without_runs(undisturbed)
+    assert stage["trained"] == 5
+    assert Counter(run.status for run in runs()) == {"FINISHED": 10, "KILLED": 1}
+
+
+def test_more_trials_and_more_seeds_keep_what_is_done(project: Path, capsys) -> None:
+    write(project, TPE)
+    (first,) = sweep(capsys)
+    write(project, TPE.replace("trials = 5", "trials = 7"))
+    (more,) = sweep(capsys)
+    assert (more["trained"], len(more["trials"])) == (4, 7)
+    before = {row["lr"] for row in first["trials"]}
+    assert before < {row["lr"] for row in more["trials"]}
+
+    grid = GRID.replace('sampler = "grid"', 'sampler = "grid"\nseeds = 2')
+    write(project, grid)
+    assert sweep(capsys)[0]["trained"] == 16
+    write(project, grid.replace("seeds = 2", "seeds = 3"))
+    (third,) = sweep(capsys)
+    assert (third["trained"], {row["seeds"] for row in third["trials"]}) == (8, {3})
+
+
+def test_a_setting_that_comes_up_again_is_not_trained_again(project: Path, capsys) -> None:
+    write(project, TPE.partition("optimiser =")[0].replace("seeds = 2", "") + "lr = [0.05, 0.1]\n")
+    (stage,) = sweep(capsys)
+    assert stage["trained"] == len(stage["trials"]) <= 2
+    assert len(runs()) == stage["trained"]
+    assert sweep(capsys)[0]["trained"] == 0
+
+
+def test_a_budget_of_epochs_ends_the_stage_and_a_larger_one_goes_on(project: Path, capsys) -> None:
+    write(project, GRID.replace("lr =", 'filters = ["2", "3"]\nlr =') + "[stages.search.budget]\nepochs = 50\n")
+    (stage,) = sweep(capsys)
+    epochs = [row["epochs"] for row in stage["trials"]]
+    assert sum(epochs) == 56  # 8 trials of 4 epochs, then 3 epochs of the next 8
+    assert {row["status"] for row in stage["trials"]} == {"finished"}
+    assert {run.tags["reason"] for run in runs() if len(run.tags.get("reason", "")) > 0} == {
+        "the stage's 50 epochs are spent"
+    }
+    assert sweep(capsys)[0]["trained"] == 0
+    write(project, GRID.replace("[0.0001,", "[0.3001, 0.0001,") + "[stages.search.budget]\nepochs = 60\n")
+    assert sweep(capsys)[0]["trained"] == 1
+
+
+def test_a_stage_whose_budget_is_spent_can_be_built_on(project: Path, capsys) -> None:
+    write(
+        project,
+        TPE + "[stages.search.budget]\nepochs = 9\n"
+        '[stages.next]\nsampler = "grid"\nafter = "search"\ninherit = ["lr", "optimiser"]\n'
+        "[stages.next.space]\nreg = [0.0, 0.01]\n",
+    )
+    search, following = sweep(capsys)
+    assert len(search["trials"]) < 5
+    assert {run.params["lr"] for run in runs(stage="next")} == {str(search["winner"]["lr"])}
+    assert following["trained"] == 2
+
+
+@pytest.mark.parametrize(
+    "pruner", ['"median"', '{ kind = "halving", reduction = 2 }', '{ kind = "hyperband", reduction = 2 }']
+)
+def test_pruned_trials_leave_the_group_and_close_with_what_they_had(project: Path, capsys, pruner: str) -> None:
+    write(project, GRID.replace('sampler = "grid"', f'sampler = "grid"\npruner = {pruner}'))
+    (stage,) = sweep(capsys)
+    pruned = [row for row in stage["trials"] if row["status"] == "pruned"]
+    assert 1 <= len(pruned) <= 7
+    assert stage["winner"]["status"] == "finished"
+    assert all(row["epochs"] < 4 for row in pruned)
+    assert [row["status"] for row in stage["trials"]] == ["finished"] * (8 - len(pruned)) + ["pruned"] * len(pruned)
+    for run in runs(outcome="pruned"):
+        row = next(row for row in pruned if row["run_id"] == run.run_id)
+        assert run.status == "FINISHED"
+        assert run.tags["reason"].startswith("pruned by ")
+        assert run.tags["reason"].endswith(f"after epoch {row['epochs']}")
+        assert run.metrics["best_val_accuracy"] == row["best_val_accuracy"]
+        assert Tracker().artifact(run, "model.npz").exists()
+    assert len(runs(outcome="pruned")) == len(pruned)
+    assert sweep(capsys)[0]["trained"] == 0
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (REPOSITORY / "experiments").glob("*.toml")))
+def test_every_shipped_experiment_runs_at_toy_size(project: Path, capsys, name: str) -> None:
+    text = (REPOSITORY / "experiments" / f"{name}.toml").read_text()
+    text = re.sub(r'"(\d+(x\d+)+)"', lambda filters: re.sub(r"\d+", lambda n: str(int(n[0]) // 16), filters[0]), text)
+    (project / "experiments" / "adaptive.toml").write_text(text)
+    stages = sweep(capsys, "--data", "small.npz", "--epochs", "1")
+    assert all(stage["winner"] for stage in stages)
+    assert all(stage["trained"] for stage in stages)
