@@ -1,6 +1,6 @@
 """Do pruned groups get cheaper? Steps per second of a group before and after half of its trials are pruned.
 
-    python bench/pruning.py [--trials 8] [--filters 32x32] [--epochs 8] [--out bench/results/pruning.json]
+    python bench/pruning.py [--trials 8] [--filters 32x32] [--epochs 16] [--out bench/results/pruning.json]
 
 Trains on scikit-learn's digits; the second half of the trials is pruned in the middle. The first epoch, in which memory
 is touched for the first time, is left out.
@@ -34,7 +34,7 @@ def measure(trials: int, filters: str, epochs: int, backend: str) -> dict[str, o
     def judge(report: EpochReport) -> dict[int, Verdict]:
         if report.epoch != epochs // 2:
             return {}
-        return {trial: ("pruned", "for the measurement") for trial in range(trials // 2, trials)}
+        return dict.fromkeys(range(trials // 2, trials), ("pruned", "for the measurement"))
 
     rates: dict[int, list[float]] = {}
     steps = math.ceil(len(train) / group[0].batch_size)

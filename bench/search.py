@@ -2,9 +2,9 @@
 
     python bench/search.py [--seeds 20] [--trials 48] [--at-once 1 4 8] [--out bench/results/search.json]
 
-The function stands for a validation accuracy over the learning rate (log), the regularisation (log), the dropout and the
-optimiser: 1 at its best point, with a ridge between learning rate and regularisation and an optimiser that moves the
-best learning rate. Asking one at a time is the peer; random search is the floor. near_duplicates is the share of
+The function stands for a validation accuracy over the learning rate (log), the regularisation (log), the dropout and
+the optimiser: 1 at its best point, with a ridge between learning rate and regularisation, and an optimiser that moves
+the best learning rate. Asking one at a time is the peer; random search is the floor. near_duplicates is the share of
 settings asked together that are closer than 1 % of the space to another one of the same ask.
 """
 

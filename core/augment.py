@@ -1,7 +1,7 @@
 """Random changes to the training images, on the device, drawn anew for every batch.
 
-Draws depend on the data's seed, their purpose, the step and the place in the batch only, as the order of images does: all
-trials see the same changes, each at its own strength, and trials of equal strengths see the same images.
+Draws depend on the data's seed, their purpose, the step and the place in the batch only, as the images' order does:
+all trials see the same changes, each at its own strength, and trials of equal strengths see the same images.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def overlay(accuracies: Mapping[str, Sequence[float]], winner: str, title: str) 
 def augmented(rows: Sequence[tuple[str, np.ndarray]], title: str) -> Figure:
     """Training images as they are, and as augmentation changes them: a column an image.
 
-    rows  name and images (N, C, H, W) scaled to about [0, 1]; images of 1 channel, or else of 3 (or the first), are drawn
+    rows  name and images (N, C, H, W) scaled to about [0, 1]; in colour if C is 3, else the first channel
     """
     count = len(rows[0][1])
     figure = Figure(figsize=(1.1 * count + 2.2, 1.15 * len(rows) + 0.6), layout="constrained")

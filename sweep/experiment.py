@@ -157,6 +157,8 @@ def _stage(
     own = settings(f"{where}.settings", table.get("settings", {}))
     after, inherit = _inheritance(where, table, earlier)
     _once(where, space.dimensions, own, inherit)
+    if "pruner" in table and "epochs" in inherit:
+        raise InputError(f"{where}: a pruner must know the epochs, which inherit names: put them into settings")
     fixed = {key: value for key, value in (shared | own).items() if key not in inherit} | overrides
     searched = space.without(overrides)
     trials, at_once = _trials(where, table, sampler)

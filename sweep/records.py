@@ -162,7 +162,7 @@ class Records:
     def augmented(self, run_id: str, rows: Sequence[tuple[str, np.ndarray]]) -> None:
         """A picture of augmented training images, for the stage: see core.figures.augmented."""
         with tempfile.TemporaryDirectory() as name:
-            title = f"Training images of {self._data.name}, as they are and as trials saw them"
+            title = f"Training images of {self._data.name}, as they are and as augmentation changes them"
             figures.save(figures.augmented(rows, title), Path(name) / "augmented.png")
             self.tracker.log_files(run_id, Path(name))
 

@@ -170,7 +170,9 @@ class Training:
         if self._stage.pruner is None:
             return {}
         running = {place: self._running[place].trial.number for place in report.metrics.keys() - report.ended}
-        stopped = to_prune(self._stage.pruner, self._study.curves(), set(running.values()))
+        failed = {self._running[place].trial.number for place, r in report.ended.items() if r.status == "failed"}
+        curves = {number: curve for number, curve in self._study.curves().items() if number not in failed}
+        stopped = to_prune(self._stage.pruner, curves, set(running.values()) - failed)
         reason = f"pruned by {self._stage.pruner.kind} after epoch {report.epoch}"
         return {place: ("pruned", reason) for place, number in running.items() if number in stopped}
 

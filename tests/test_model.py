@@ -40,8 +40,14 @@ def test_a_projection_has_the_number_of_the_convolution_it_joins() -> None:
     shapes = network.parameter_shapes(Architecture((3, 9, 8), (3, 4, 4), 7, residual=True, global_pool=True))
     convolutions = {name: shape for name, shape in shapes.items() if name[0] in "wp"}
     assert convolutions == {
-        **{"w1": (3, 3, 3, 3), "w2": (3, 3, 3, 3), "w3": (4, 3, 3, 3), "w4": (4, 4, 3, 3), "p4": (4, 3, 1, 1)},
-        **{"w5": (4, 4, 3, 3), "w6": (4, 4, 3, 3), "w7": (4, 7)},
+        "w1": (3, 3, 3, 3),
+        "w2": (3, 3, 3, 3),
+        "w3": (4, 3, 3, 3),
+        "w4": (4, 4, 3, 3),
+        "p4": (4, 3, 1, 1),
+        "w5": (4, 4, 3, 3),
+        "w6": (4, 4, 3, 3),
+        "w7": (4, 7),
     }
     assert len(shapes) == 6 * 6 + 1 + 2
 

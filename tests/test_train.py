@@ -1,8 +1,8 @@
-"""Training a group: each trial on its own, early stop, best weights, failure."""
+"""Training a group: each trial on its own, early stop, best weights, failure, and a judge that ends trials."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,10 +11,11 @@ import pytest
 from conftest import small_images
 
 from core import model as network
+from core import optim
 from core.batches import Images, shuffled_batches
 from core.config import Architecture, Hyperparameters, Settings
 from core.ops.reference import OPS
-from core.train import TrialResult, evaluate, train_group
+from core.train import EpochReport, Judge, TrialResult, Verdict, evaluate, nobody, train_group
 
 SMALL = Architecture((1, 6, 7), (3, 4), 3)
 BASE = Settings(filters="3x4", epochs=4, batch_size=16, lr=0.05)
@@ -30,6 +31,44 @@ NINE = [
     replace(BASE, lr=1e30, clip=0.0, gradient="sum"),
 ]
 
+ADAM = replace(BASE, optimiser="adam", lr=0.01, momentum=0.9)
+AUGMENTED = replace(BASE, flip=0.5, crop=2, rotate=20, noise=0.1, cutout=3)
+# Each first trial leaves first, so that the others move up.
+GROUPS = {
+    "momentum": [
+        replace(BASE, momentum=0.9, epochs=1),
+        BASE,
+        replace(BASE, momentum=0.9, nesterov=True, seed=1),
+        replace(BASE, nesterov=True, lr=0.2),
+        replace(BASE, momentum=0.5, clip_global=0.5, epochs=3, schedule="one-cycle"),
+        replace(BASE, momentum=0.99, lr=1e30, clip=0.0, gradient="sum"),
+        replace(BASE, momentum=0.3, lr=0.01, warmup=2.5),
+    ],
+    "adam": [
+        replace(ADAM, epochs=1),
+        ADAM,
+        replace(ADAM, beta1=0.0, seed=1, momentum=0.0),
+        replace(ADAM, beta2=0.9, adam_eps=0.1, clip=0.5, epochs=3),
+        replace(ADAM, lr=1e30, clip=0.0),
+        replace(ADAM, reg=0.1, schedule="one-cycle", warmup=1),
+    ],
+    "augmented": [
+        replace(AUGMENTED, epochs=1),
+        AUGMENTED,
+        BASE,
+        replace(AUGMENTED, seed=1),
+        replace(BASE, brightness=0.4, contrast=0.4, saturation=0.4, epochs=2),
+        replace(BASE, cutout=3, momentum=0.9),
+        replace(AUGMENTED, lr=1e30, clip=0.0, gradient="sum"),
+    ],
+}
+GROUPS["adamw"] = [replace(trial, optimiser="adamw") for trial in GROUPS["adam"]]
+RESIDUAL = Architecture((1, 6, 7), (1, 3, 3), 3, (True, False, True), residual=True, global_pool=True)
+KINDS = [
+    *(pytest.param(SMALL, trials, id=name) for name, trials in GROUPS.items()),
+    *(pytest.param(RESIDUAL, trials, id=f"residual-{name}") for name, trials in GROUPS.items()),
+]
+
 
 def images(count: int, seed: int) -> Images:
     return Images.on_device(OPS, *small_images(count, seed), 1 / 255)
@@ -38,10 +77,12 @@ def images(count: int, seed: int) -> Images:
 TRAIN, VALIDATION = images(60, 0), images(40, 1)
 
 
-def train(trials: Sequence[Settings], data_seed: int = 0) -> list[TrialResult]:
+def train(
+    trials: Sequence[Settings], data_seed: int = 0, architecture: Architecture = SMALL, judge: Judge = nobody
+) -> list[TrialResult]:
     """The trials' results in their order; every trial ends once."""
     results: dict[int, TrialResult] = {}
-    for report in train_group(OPS, SMALL, trials, TRAIN, VALIDATION, data_seed=data_seed):
+    for report in train_group(OPS, architecture, trials, TRAIN, VALIDATION, data_seed=data_seed, judge=judge):
         assert not report.ended.keys() & results.keys()
         assert report.ended.keys() <= report.metrics.keys()
         results |= report.ended
@@ -68,6 +109,31 @@ def test_members_of_the_group_leave_at_different_times(nine: list[TrialResult]) 
     assert len({result.history[0]["train_loss"] for result in nine}) == 9
 
 
+@pytest.mark.parametrize("architecture", [SMALL, RESIDUAL], ids=["", "residual"])
+@pytest.mark.parametrize("name", GROUPS)
+def test_nan_stays_in_its_trial_whatever_the_optimiser(
+    name: str, architecture: Architecture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean = train(GROUPS[name], architecture=architecture)
+    poison(monkeypatch, 1)
+    results = train(GROUPS[name], architecture=architecture)
+    assert (results[1].status, results[1].reason) == ("failed", "train_loss became nan in epoch 1")
+    for t in {*range(len(clean))} - {1}:
+        same(results[t], clean[t])
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, trial: int) -> None:
+    """Put NaN in one trial's initial weights."""
+    untouched = network.initial_model
+
+    def poisoned(*arguments: Any) -> network.Model:
+        model = untouched(*arguments)
+        model["w2"][trial] = np.nan
+        return model
+
+    monkeypatch.setattr(network, "initial_model", poisoned)
+
+
 @pytest.mark.parametrize("trial", range(9))
 def test_a_trial_alone_equals_the_trial_in_a_group(nine: list[TrialResult], trial: int) -> None:
     same(train([NINE[trial]])[0], nine[trial])
@@ -85,15 +151,123 @@ def test_a_rerun_is_equal_and_other_data_seeds_are_not(nine: list[TrialResult]) 
         assert result.history[0]["train_loss"] != other.history[0]["train_loss"]
 
 
+@pytest.mark.parametrize(("architecture", "trials"), KINDS)
+def test_trials_of_every_kind_alone_equal_those_in_a_group(architecture: Architecture, trials: list[Settings]) -> None:
+    together = train(trials, architecture=architecture)
+    for t, trial in enumerate(trials):
+        same(train([trial], architecture=architecture)[0], together[t])
+    assert len({tuple(metrics["val_loss"] for metrics in result.history) for result in together}) == len(trials)
+    assert len({len(result.history) for result in together}) > 1
+    assert "failed" in {result.status for result in together}
+
+
+def test_the_order_of_trials_that_remember_is_the_order_of_results() -> None:
+    trials = GROUPS["momentum"]
+    for result, reverse in zip(train(trials), train(trials[::-1])[::-1], strict=True):
+        same(result, reverse)
+
+
+def test_a_network_trained_tells_its_form(nine: list[TrialResult]) -> None:
+    published = [f"{name}{i}" for i in (1, 2) for name in ("w", "b", "gamma", "beta", "running_mean", "running_var")]
+    assert nine[0].model is not None
+    assert list(nine[0].model) == [*published, "w3", "b3"]
+    deep = train([replace(BASE, epochs=1)], architecture=RESIDUAL)[0].model
+    assert deep is not None
+    assert network.architecture_of(deep, (1, 6, 7)) == RESIDUAL
+
+
+def ending(verdicts: Mapping[int, Mapping[int, Verdict]], seen: list[EpochReport] | None = None) -> Judge:
+    """A judge that ends trials by epoch, and notes what it sees."""
+
+    def judge(report: EpochReport) -> Mapping[int, Verdict]:
+        if seen is not None:
+            seen.append(EpochReport(report.epoch, dict(report.metrics), dict(report.ended)))
+        return verdicts.get(report.epoch, {})
+
+    return judge
+
+
+VERDICTS = {1: {1: ("pruned", "too slow")}, 2: {5: ("finished", "time is up"), 0: ("pruned", "worst")}}
+
+
+def test_a_judge_ends_trials_with_status_and_reason_and_changes_nothing_else(nine: list[TrialResult]) -> None:
+    judged = train(NINE, judge=ending(VERDICTS))
+    verdicts = {t: (epoch, *verdict) for epoch, some in VERDICTS.items() for t, verdict in some.items()}
+    for t, result in enumerate(judged):
+        if t not in verdicts:
+            same(result, nine[t])
+            continue
+        epoch, status, reason = verdicts[t]
+        short = train([replace(NINE[t], epochs=epoch)])[0]  # whose history, best epoch and weights it must have
+        assert (result.status, result.reason) == (status, reason)
+        same(replace(result, status=short.status, reason=short.reason), short)
+        assert result.model is not None
+
+
+@pytest.mark.parametrize("trials", GROUPS.values(), ids=GROUPS)
+def test_who_is_judged_takes_its_optimisers_memory_along(trials: list[Settings]) -> None:
+    unjudged = train(trials)
+    judged = train(trials, judge=ending({2: {1: ("pruned", "")}}))
+    assert len(judged[1].history) == 2
+    for t in {*range(len(trials))} - {1}:
+        same(judged[t], unjudged[t])
+
+
+def test_a_judge_sees_every_epoch_and_who_has_ended_by_itself(nine: list[TrialResult]) -> None:
+    seen: list[EpochReport] = []
+    judged = train(NINE, judge=ending(VERDICTS, seen))
+    assert [report.epoch for report in seen] == [1, 2, 3, 4]
+    for report in seen:
+        assert report.metrics == {
+            t: result.history[report.epoch - 1]
+            for t, result in enumerate(judged)
+            if len(result.history) >= report.epoch
+        }
+        alone = {t for t, result in enumerate(nine) if len(result.history) == report.epoch}
+        assert report.ended.keys() == alone & report.metrics.keys()
+
+
+def test_a_judge_may_end_all() -> None:
+    trials = NINE[:2]
+    results = train(trials, judge=ending({1: dict.fromkeys(range(2), ("finished", "budget"))}))
+    assert [(result.reason, len(result.history), result.best_epoch) for result in results] == [("budget", 1, 1)] * 2
+
+
+def test_what_is_reported_has_the_judges_verdict_and_a_model_on_the_host() -> None:
+    reports = train_group(OPS, RESIDUAL, [BASE], TRAIN, VALIDATION, judge=ending({1: {0: ("pruned", "why")}}))
+    (report,) = reports
+    assert (report.ended[0].status, report.ended[0].reason) == ("pruned", "why")
+    assert report.ended[0].model is not None
+    assert network.architecture_of(report.ended[0].model, (1, 6, 7)) == RESIDUAL
+
+
+def test_the_learning_rate_moves_step_by_step_and_the_last_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    untouched, seen = optim.UPDATES["sgd"], []
+
+    def spy(*arguments: Any) -> None:
+        seen.append((arguments[-1], float(arguments[-2][0])))
+        untouched(*arguments)
+
+    monkeypatch.setitem(optim.UPDATES, "sgd", spy)
+    trial = replace(BASE, schedule="constant", warmup=1.5, epochs=2, lr=0.6)
+    history = train([trial])[0].history
+    assert [number for number, _ in seen] == list(range(8))
+    np.testing.assert_allclose([lr for _, lr in seen], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.6, 0.6], rtol=1e-14)
+    np.testing.assert_allclose([metrics["learning_rate"] for metrics in history], [0.4, 0.6], rtol=1e-14)
+
+
+def test_images_are_augmented_by_the_datas_seed_and_the_step() -> None:
+    """An epoch in which no weight moves: its loss differs from the next one's, and by data seed."""
+    still = replace(AUGMENTED, lr=1e-30, dropout=0.0, patience=20)
+    one, other = train([still])[0], train([still], data_seed=1)[0]
+    losses = [metrics["train_loss"] for result in (one, other) for metrics in result.history]
+    assert len(set(losses)) == 8
+    plain = train([replace(BASE, lr=1e-30, dropout=0.0, patience=20)])[0].history
+    assert {metrics["train_loss"] for metrics in plain}.isdisjoint(losses)
+
+
 def test_nan_stays_in_its_trial(nine: list[TrialResult], monkeypatch: pytest.MonkeyPatch) -> None:
-    untouched = network.initial_model
-
-    def poisoned(*arguments: Any) -> network.Model:
-        model = untouched(*arguments)
-        model["w2"][1] = np.nan
-        return model
-
-    monkeypatch.setattr(network, "initial_model", poisoned)
+    poison(monkeypatch, 1)
     results = train(NINE)
     for t in {*range(9)} - {1}:
         same(results[t], nine[t])
