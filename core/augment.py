@@ -1,148 +1,204 @@
-"""Random changes to the training images, on the device, drawn anew for every batch.
-
-Draws depend on the data's seed, their purpose, the step and the place in the batch only, as the images' order does:
-all trials see the same changes, each at its own strength, and trials of equal strengths see the same images.
-"""
+"""Random changes to a batch of training images, on the device; how strong they are is each trial's own matter."""
 
 from __future__ import annotations
 
-import math
 import sys
+from collections.abc import Callable
+from functools import cache
 from types import ModuleType
 
 import numpy as np
 
-from core.config import AUGMENTATIONS, Settings
+from core.config import Settings
 from core.errors import InputError
 from core.random import Array, Purpose, uniform
 
-_GREY = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
+LUMA = (0.299, 0.587, 0.114)  # how much red, green and blue count in grey (ITU-R BT.601)
+
+_Draw = Callable[[Purpose, int], Array]
+
+
+def _module(x: Array) -> ModuleType:
+    """numpy or cupy, whichever x belongs to, without importing either."""
+    return sys.modules[type(x).__module__.partition(".")[0]]
 
 
 def augment(x: Array, strength: np.ndarray, seed: int, step: int) -> Array:
-    """Change the images of a batch: crop, flip, rotate, then brightness, contrast, saturation, noise, cutout.
+    """The batch as each trial is to see it. Changes come in the order of the columns of strength, but crop before flip:
 
-    x         (1, N, C, H, W), shared by all trials
-    strength  (T, 8) on the host, a column for each of core.config.AUGMENTATIONS; 0: not at all
-    seed      of the data
+    crop        zeros are put around the image, so many pixels wide, and from it an image of the old size is cut
+                anywhere (Krizhevsky et al. 2012; He et al. 2016)
+    flip        mirrored left-right with this probability
+    rotate      about its centre by an angle uniform in [-rotate, rotate] degrees; bilinear, zero outside
+    brightness  multiplied by a factor uniform in [1 - brightness, 1 + brightness]
+    contrast    its distance from the image's mean grey multiplied by such a factor
+    saturation  each pixel's distance from its own grey multiplied by such a factor
+    noise       normal noise of this standard deviation is added
+    cutout      a square of so many pixels a side becomes zero (DeVries & Taylor 2017). Its centre is uniform over the
+                image's pixels, and what lies outside is cut off; the centre of an even side is the pixel after its middle
+
+    Grey is 0.299 R + 0.587 G + 0.114 B of three channels, else their mean. Values are not clipped to a range
+    afterwards: images may have any. Flipped or cropped pixels keep their exact values where nothing else is asked for.
+
+    x         (1, N, C, H, W) float32 or float64, the batch that all trials share; not changed
+    strength  (T, 8) on the host: a column for each of core.config.AUGMENTATIONS, 0 for none; see check_fits
+    seed      of the data: like the order of the images, draws do not depend on a trial's seed
     step      counted from 0 through the whole training
 
-    Returns (T, N, C, H, W) of x's type; (1, N, C, H, W) where all trials' strengths are equal, and x itself where they
-    are 0. Values are not clipped to a range: images may have any.
+    Returns (T, N, C, H, W) in the type of x; (1, N, C, H, W) if all trials' strengths are equal, and x itself if all
+    are 0. A trial's images do not depend on the other trials: all share the same draws, and scale them.
     """
-    kinds, which = np.unique(strength, axis=0, return_inverse=True)
-    if not kinds.any():
+    if not strength.any():
         return x
-    xp = sys.modules[type(x).__module__.partition(".")[0]]
-    changed = [_Batch(xp, x[0], seed, step).change(**dict(zip(AUGMENTATIONS, kind, strict=True))) for kind in kinds]
-    return changed[0][None] if len(kinds) == 1 else xp.stack([changed[k] for k in which.ravel()])
-
-
-class _Batch:
-    """One batch (N, C, H, W) on its way through the changes."""
-
-    def __init__(self, xp: ModuleType, x: Array, seed: int, step: int) -> None:
-        self.xp, self.x, self.seed, self.step = xp, x, seed, step
-
-    def change(
-        self,
-        flip: float,
-        crop: float,
-        rotate: float,
-        brightness: float,
-        contrast: float,
-        saturation: float,
-        noise: float,
-        cutout: float,
-    ) -> Array:
-        if flip or crop:
-            self._crop_and_flip(int(crop), flip)
-        if rotate:
-            self._rotate(math.radians(rotate))
-        if brightness or contrast or saturation:
-            self._colour(brightness, contrast, saturation)
-        if noise:
-            self._noise(noise)
-        if cutout:
-            self._cutout(int(cutout))
-        return self.x
-
-    def _draw(self, purpose: Purpose, count: int) -> Array:
-        """(count, N) uniform numbers in [0, 1)."""
-        numbers = uniform(np.array([self.seed], np.uint64), purpose, self.step, count * len(self.x), self.xp)
-        return numbers.reshape(len(self.x), count).T.astype(self.x.dtype)
-
-    def _crop_and_flip(self, pixels: int, probability: float) -> None:
-        """Pad with zeros, cut an image of the old size, mirror it left-right (Krizhevsky et al. 2012)."""
-        xp, (n, c, height, width) = self.xp, self.x.shape
-        down, right = (self._draw(Purpose.CROP, 2) * (2 * pixels + 1)).astype(xp.int64)
-        mirrored = self._draw(Purpose.FLIP, 1)[0] < probability
-        column = xp.arange(width)
-        column = xp.where(mirrored[:, None], width - 1 - column, column) + right[:, None]
-        row = xp.arange(height) + down[:, None]
-        padded = xp.pad(self.x, ((0, 0), (0, 0), (pixels, pixels), (pixels, pixels)))
-        place = row[:, :, None] * padded.shape[3] + column[:, None, :]
-        flat = padded.reshape(n, c, -1)
-        self.x = xp.take_along_axis(flat, place.reshape(n, 1, -1), axis=2).reshape(self.x.shape)
-
-    def _rotate(self, most: float) -> None:
-        """Turn about the centre by up to so many radians either way: bilinear, zero outside."""
-        xp, (n, c, height, width) = self.xp, self.x.shape
-        angle = (self._draw(Purpose.ROTATE, 1)[0] * 2 - 1) * self.x.dtype.type(most)
-        sine, cosine = xp.sin(angle)[:, None, None], xp.cos(angle)[:, None, None]
-        y = (xp.arange(height, dtype=self.x.dtype) - (height - 1) / 2)[:, None]
-        x = (xp.arange(width, dtype=self.x.dtype) - (width - 1) / 2)[None, :]
-        row = cosine * y + sine * x + (height - 1) / 2  # where each pixel comes from
-        column = cosine * x - sine * y + (width - 1) / 2
-        top, left = xp.floor(row), xp.floor(column)
-        flat = self.x.reshape(n, c, -1)
-        turned = xp.zeros_like(flat)
-        for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
-            share = (1 - abs(row - top - i)) * (1 - abs(column - left - j))
-            there, here = (top + i).astype(xp.int64), (left + j).astype(xp.int64)
-            inside = (there >= 0) & (there < height) & (here >= 0) & (here < width)
-            place = xp.where(inside, there * width + here, 0).reshape(n, 1, -1)
-            turned += xp.take_along_axis(flat, place, axis=2) * (share * inside).astype(flat.dtype).reshape(n, 1, -1)
-        self.x = turned.reshape(self.x.shape)
-
-    def _colour(self, brightness: float, contrast: float, saturation: float) -> None:
-        """Scale all values; then their distance from the image's mean grey; then from the pixel's own grey."""
-        strength = self.xp.asarray([[brightness], [contrast], [saturation]], dtype=self.x.dtype)
-        factors = (1 + strength * (2 * self._draw(Purpose.COLOUR, 3) - 1))[:, :, None, None, None]
-        self.x = self.x * factors[0]
-        mean = self._grey().mean(axis=(2, 3), keepdims=True)
-        self.x = mean + (self.x - mean) * factors[1]
-        grey = self._grey()
-        self.x = grey + (self.x - grey) * factors[2]
-
-    def _grey(self) -> Array:
-        """(N, 1, H, W): of three channels by how bright they look, else their mean."""
-        channels = self.x.shape[1]
-        shares = _GREY if channels == 3 else (1 / channels,) * channels
-        return sum(self.x[:, k : k + 1] * self.x.dtype.type(share) for k, share in enumerate(shares))
-
-    def _noise(self, deviation: float) -> None:
-        """Add normal numbers (Box & Muller 1958)."""
-        xp, count = self.xp, self.x.size
-        u = uniform(np.array([self.seed], np.uint64), Purpose.NOISE, self.step, 2 * count, xp)[0].astype(self.x.dtype)
-        radius = xp.sqrt(-2 * xp.log(u[:count] + self.x.dtype.type(2.0**-25)))  # the logarithm of 0 would be infinite
-        normal = radius * xp.cos(2 * math.pi * u[count:])
-        self.x = self.x + self.x.dtype.type(deviation) * normal.reshape(self.x.shape)
-
-    def _cutout(self, side: int) -> None:
-        """Zero a square whose centre is anywhere in the image (DeVries & Taylor 2017)."""
-        xp, (_, _, height, width) = self.xp, self.x.shape
-        draw = self._draw(Purpose.CUTOUT, 2)
-        covered = []
-        for place, length in zip(draw, (height, width), strict=True):
-            first = (place * length).astype(xp.int64)[:, None] - side // 2
-            covered.append((xp.arange(length) >= first) & (xp.arange(length) < first + side))
-        self.x = xp.where(covered[0][:, None, :, None] & covered[1][:, None, None, :], self.x.dtype.type(0), self.x)
+    draw = _draws(x, seed, step)
+    kinds = [tuple(row) for row in strength.tolist()]
+    with np.errstate(all="ignore"):  # values that overflow are found at the epoch's end, by the trial's loss
+        images = {kind: _augmented(x[0], kind, draw) for kind in dict.fromkeys(kinds)}
+    return images[kinds[0]][None] if len(images) == 1 else _module(x).stack([images[kind] for kind in kinds])
 
 
 def check_fits(settings: Settings, input_shape: tuple[int, int, int]) -> None:
-    """Raise InputError if crop or cutout is larger than the images (C, H, W)."""
+    """Raise InputError if crop or cutout is larger than the smaller side of images of shape (C, H, W)."""
     _, height, width = input_shape
     for name in ("crop", "cutout"):
-        if (pixels := getattr(settings, name)) > min(height, width):
-            raise InputError(f"{name} is {pixels}: larger than images of {height}x{width} pixels")
+        size = getattr(settings, name)
+        if size > min(height, width):
+            raise InputError(f"{name} is {size}: larger than images of {height}x{width} pixels")
+
+
+def _draws(x: Array, seed: int, step: int) -> _Draw:
+    """draw(purpose, each) -> (N, each): normal numbers in the type of x for NOISE, else uniform ones in float64.
+
+    They are drawn once for all trials, and only if one of them asks. Those of an image depend on its place in the
+    batch, not on the number of images.
+    """
+    xp, n = _module(x), x.shape[1]
+
+    @cache
+    def draw(purpose: Purpose, each: int) -> Array:
+        u = uniform(np.array([seed], np.uint64), purpose, step, n * each, xp).reshape(n, each)
+        return _normal(u.astype(x.dtype)) if purpose is Purpose.NOISE else u.astype(np.float64)
+
+    return draw
+
+
+def _normal(u: Array) -> Array:
+    """Standard normal numbers from as many uniform ones in [0, 1), each row an even number (Box & Muller 1958)."""
+    xp = _module(u)
+    first, second = xp.split(u, 2, axis=1)
+    radius = xp.sqrt(-2 * xp.log(1 - first))  # 1 - u is in (0, 1]: the logarithm is finite
+    angle = second * (2 * np.pi)
+    return xp.concatenate([radius * xp.cos(angle), radius * xp.sin(angle)], axis=1)
+
+
+def _whole(u: Array, count: int) -> Array:
+    """Uniform in 0 ... count - 1. u is float64: in float32 the product can round up to count."""
+    return (u * count).astype(np.int64)
+
+
+def _augmented(x: Array, strength: tuple[float, ...], draw: _Draw) -> Array:
+    """x (N, C, H, W) as a trial of these strengths sees it."""
+    flip, crop, rotate, brightness, contrast, saturation, noise, cutout = strength
+    if flip or crop:
+        x = _cropped_and_flipped(x, int(crop), flip, draw)
+    if rotate:
+        x = _rotated(x, rotate * (2 * draw(Purpose.ROTATE, 1)[:, 0] - 1))
+    if brightness or contrast or saturation:
+        x = _coloured(x, (brightness, contrast, saturation), 2 * draw(Purpose.COLOUR, 3) - 1)
+    if noise:
+        values = x[0].size
+        x = x + noise * draw(Purpose.NOISE, values + values % 2)[:, :values].reshape(x.shape)
+    if cutout:
+        x = _cut_out(x, int(cutout), draw(Purpose.CUTOUT, 2))
+    return x
+
+
+def _cropped_and_flipped(x: Array, crop: int, flip: float, draw: _Draw) -> Array:
+    """Both in one gather of whole pixels: each output row is read from a row of the padded image, onwards or back."""
+    xp = _module(x)
+    n, c, height, width = x.shape
+    first = xp.arange(n) * (c * (height + 2 * crop) * (width + 2 * crop))  # where each image begins
+    onwards = xp.ones(n, np.int64)
+    if crop:
+        x = _padded(x, crop)
+        top, left = _whole(draw(Purpose.CROP, 2), 2 * crop + 1).T
+        first += top * x.shape[3] + left
+    if flip:
+        mirrored = draw(Purpose.FLIP, 1)[:, 0] < flip
+        first += mirrored * (width - 1)
+        onwards -= 2 * mirrored
+    columns = first[:, None] + onwards[:, None] * xp.arange(width)
+    rows = xp.arange(c)[:, None] * (x.shape[2] * x.shape[3]) + xp.arange(height) * x.shape[3]
+    return x.reshape(-1).take(columns[:, None, None, :] + rows[:, :, None])
+
+
+def _padded(x: Array, pad: int) -> Array:
+    """x with zeros on every side."""
+    n, c, height, width = x.shape
+    padded = _module(x).zeros((n, c, height + 2 * pad, width + 2 * pad), x.dtype)
+    padded[:, :, pad:-pad, pad:-pad] = x
+    return padded
+
+
+def _rotated(x: Array, degrees: Array) -> Array:
+    """Each image turned counter-clockwise by its angle (N,). A pixel is read from between four, weighted."""
+    xp = _module(x)
+    n, c, height, width = x.shape
+    angle = degrees[:, None, None] * (np.pi / 180)
+    cos, sin = xp.cos(angle), xp.sin(angle)
+    middle, centre = (height - 1) / 2, (width - 1) / 2
+    down, right = xp.arange(height)[:, None] - middle, xp.arange(width) - centre
+    top, lower = _between(cos * down + sin * right + middle, height, x.dtype)
+    left, further = _between(cos * right - sin * down + centre, width, x.dtype)
+    ring = _padded(x, 1).reshape(-1)  # the zeros outside
+    planes = xp.arange(n * c).reshape(n, c, 1, 1) * ((height + 2) * (width + 2))
+    corner = planes + (top * (width + 2) + left)[:, None]
+
+    def along_row(index: Array) -> Array:
+        return ring.take(index) * (1 - further) + ring.take(index + 1) * further
+
+    return along_row(corner) * (1 - lower) + along_row(corner + (width + 2)) * lower
+
+
+def _between(position: Array, size: int, dtype: np.dtype) -> tuple[Array, Array]:
+    """Of positions along an axis: the pixel before, counted with one pixel of padding, and the next one's weight.
+
+    Positions far outside are moved to the padding, where all is zero. The weight is (N, 1, H, W).
+    """
+    xp = _module(position)
+    inside = xp.clip(position, -1, size) + 1
+    before = xp.minimum(xp.floor(inside), size)
+    return before.astype(np.int64), (inside - before).astype(dtype)[:, None]
+
+
+def _coloured(x: Array, strength: tuple[float, float, float], change: Array) -> Array:
+    """Brightness, contrast and saturation, each by a factor of 1 + strength * change; change (N, 3) is in [-1, 1)."""
+    by = [(1 + strength[i] * change[:, i]).astype(x.dtype)[:, None, None, None] for i in range(3)]
+    if strength[0]:
+        x = x * by[0]
+    if strength[1]:
+        mean = _grey(x).mean(axis=(2, 3), keepdims=True)
+        x = mean + by[1] * (x - mean)
+    if strength[2]:
+        grey = _grey(x)
+        x = grey + by[2] * (x - grey)
+    return x
+
+
+def _grey(x: Array) -> Array:
+    """(N, C, H, W) -> (N, 1, H, W)."""
+    if x.shape[1] != len(LUMA):
+        return x.mean(axis=1, keepdims=True)
+    return sum(weight * x[:, i : i + 1] for i, weight in enumerate(LUMA))
+
+
+def _cut_out(x: Array, side: int, u: Array) -> Array:
+    """Rows centre - side // 2 to centre - side // 2 + side - 1 become zero, in columns found likewise."""
+    xp = _module(x)
+
+    def covered(u: Array, size: int) -> Array:
+        distance = xp.arange(size) - (_whole(u, size)[:, None] - side // 2)
+        return (distance >= 0) & (distance < side)
+
+    rows, columns = covered(u[:, 0], x.shape[2]), covered(u[:, 1], x.shape[3])
+    return xp.where((rows[:, :, None] & columns[:, None, :])[:, None], x.dtype.type(0), x)

@@ -194,6 +194,8 @@ def architecture_of(model: Mapping[str, np.ndarray], input_shape: tuple[int, int
         if model[f"w{i}"].ndim != (axes := 4 if i <= layers else 2):
             raise InputError(f"the model's w{i} has shape {model[f'w{i}'].shape}; it must have {axes} axes")
     residual, global_pool = (bool(np.any(model.get(name, 0))) for name in ("residual", "global_pool"))
+    if residual and layers % 2:
+        raise InputError(f"the model has {layers} convolutions: residual blocks have two each")
     ends = range(2, layers + 1, 2) if residual else range(1, layers + 1)
     filters = tuple(int(model[f"w{i}"].shape[0]) for i in ends)
     pool = tuple(bool(value) for value in np.ravel(model.get("pool", ())))

@@ -51,7 +51,7 @@ def one_cycle(trial: Settings, epoch: np.ndarray, step: np.ndarray, steps: int) 
     first, last = trial.lr / trial.cycle_start, trial.lr / trial.cycle_start / trial.cycle_end
     top = trial.cycle_rise * steps - 1  # the step that has the largest rate; the last one is steps - 1
     up = (1 - np.cos(math.pi * np.clip(step / top, 0, 1))) / 2 if top > 0 else np.ones(step.shape)
-    down = (1 - np.cos(math.pi * np.clip((step - top) / max(steps - 1 - top, 1), 0, 1))) / 2
+    down = (1 - np.cos(math.pi * np.clip((step - top) / (steps - 1 - top), 0, 1))) / 2
     return np.where(step <= top, first + (trial.lr - first) * up, trial.lr + (last - trial.lr) * down)
 
 

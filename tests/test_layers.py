@@ -22,6 +22,7 @@ ONLY = {
     "optuna": "sweep/study.py",
     "cupy": "core/ops/gpu.py",
     "matplotlib": "core/figures.py",
+    "scipy": "sweep/ranking.py",
     "torch": None,
 }
 # What a file of core may import as it loads, besides the standard library and core; all else waits until it is used.

@@ -185,7 +185,7 @@ def test_a_form_that_is_zeros_is_the_reports() -> None:
 @pytest.mark.parametrize("half", [1, 3])
 def test_half_a_residual_block_is_refused(half: int) -> None:
     model = single(Architecture((2, 6, 7), (3,) * half, 5, global_pool=True)) | {"residual": np.ones(())}
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=f"the model has {half} convolutions: residual blocks have two each"):
         network.architecture_of(model, (2, 6, 7))
 
 

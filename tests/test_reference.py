@@ -146,17 +146,47 @@ def test_what_drops_out_depends_on_seed_and_step_alone() -> None:
         assert 0.25 < (other != mask).mean() < 0.5
 
 
-@pytest.mark.parametrize("options", [{}, {"pad": 1, "pool": 3, "eps": 0.1}])
-def test_a_block_is_its_parts(options: dict[str, float]) -> None:
+@pytest.mark.parametrize("shortcut_trials", [0, 1, 3])
+@pytest.mark.parametrize("options", [{}, {"pad": 1, "pool": 3, "eps": 0.1}, {"pad": 1, "pool": 1}])
+def test_a_block_is_its_parts(options: dict[str, float], shortcut_trials: int) -> None:
     pad, pool, eps = options.get("pad", 2), options.get("pool", 2), options.get("eps", 1e-5)
-    x, w, b, gamma, beta = block_case().inputs.values()
+    x, w, b, gamma, beta, *shortcut = block_case(3, shortcut_trials, **options).inputs.values()
     z, _ = reference.conv2d(x, w, b, pad=pad)
     normal, mean, variance, _ = reference.batch_norm(z, gamma, beta, eps=eps)
-    y, *statistics, _ = reference.block(x, w, b, gamma, beta, **options)
-    np.testing.assert_allclose(y, reference.max_pool(reference.relu(normal)[0], size=pool)[0], rtol=1e-13)
+    y, *statistics, _ = reference.block(x, w, b, gamma, beta, *shortcut, **options)
+    rectified = np.maximum(normal + sum(shortcut), 0)
+    np.testing.assert_allclose(y, reference.max_pool(rectified, size=pool)[0], rtol=1e-13)
     np.testing.assert_array_equal(statistics, [mean, variance])
-    inference = reference.block_inference(x, w, b, gamma, beta, mean, variance, **options)
+    inference = reference.block_inference(x, w, b, gamma, beta, mean, variance, *shortcut, **options)
     np.testing.assert_allclose(inference, y, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("pool", [1, 2])
+def test_a_block_leaves_its_shortcut_and_input_alone(pool: int) -> None:
+    """They are one array where a block adds its own input."""
+    inputs = block_case(3, 3, pad=1).inputs
+    kept = {name: values.copy() for name, values in inputs.items()}
+    y, *_, saved = reference.block(*inputs.values(), pad=1, pool=pool)
+    dy = np.ones(y.shape)
+    reference.block_grad(dy, saved)
+    assert (dy == 1).all()
+    for name, values in inputs.items():
+        np.testing.assert_array_equal(values, kept[name])
+
+
+def test_mean_pool_is_the_mean_over_the_image() -> None:
+    x = np.arange(24.0).reshape(1, 2, 2, 2, 3)
+    y, saved = reference.mean_pool(x)
+    np.testing.assert_array_equal(y, np.array([2.5, 8.5, 14.5, 20.5]).reshape(1, 2, 2, 1, 1))
+    dx = reference.mean_pool_grad(np.array([6.0, 12, 0, -6]).reshape(1, 2, 2, 1, 1), saved)
+    np.testing.assert_array_equal(dx, np.repeat([1.0, 2, 0, -1], 6).reshape(x.shape))
+
+
+def test_a_convolution_of_one_pixel_mixes_channels() -> None:
+    x = np.arange(8.0).reshape(1, 1, 2, 2, 2)  # channel 1 is channel 0 plus 4
+    w = np.array([[1.0, 0], [0, 1], [1, 1]]).reshape(1, 3, 2, 1, 1)
+    y, _ = reference.conv2d(x, w, np.array([[0.0, 0, 10]]), pad=0)
+    np.testing.assert_array_equal(y[0, 0], [x[0, 0, 0], x[0, 0, 1], x[0, 0].sum(axis=0) + 10])
 
 
 def test_head_says_which_images_are_right() -> None:

@@ -159,6 +159,20 @@ def test_the_global_norm_is_clipped_where_it_is_asked_for(model: network.Model, 
     assert moved == pytest.approx([0.01, norm[1]])
 
 
+def test_a_step_trains_on_augmented_images(model: network.Model, images: Images) -> None:
+    """Each trial on its own, by its strength, the data's seed and the step; the images stay as they are."""
+    before, pixels = {name: values.copy() for name, values in model.items()}, images.pixels.copy()
+    trials = Hyperparameters.of([replace(TRIALS[0], flip=0.5, rotate=90, noise=0.5), TRIALS[1]])
+    x, labels = images.batch(slice(None), np.float64)
+    changed = OPS.augment(x, trials.augmentation, 3, NUMBER)
+    assert (changed[0] != x[0]).any()
+    expected, *_ = network.loss_and_gradients(OPS, REPORT, before, changed, labels, trials, NUMBER)
+    step = OPS.make_step(OPS, REPORT, trials, data_seed=3, dtype=np.float64)
+    loss, *_ = step(model, {}, images, np.arange(6), np.ones(2), NUMBER)
+    np.testing.assert_allclose(loss, expected.sum(axis=1), rtol=1e-13)
+    np.testing.assert_array_equal(images.pixels, pixels)
+
+
 @pytest.mark.parametrize("optimiser", optim.UPDATES)
 def test_l2_is_in_the_gradient_and_its_norm_but_for_adamw(images: Images, optimiser: str) -> None:
     """With reg alone different, sgd's and adam's gradients differ, and adamw's do not."""

@@ -256,14 +256,18 @@ def test_the_learning_rate_moves_step_by_step_and_the_last_is_told(monkeypatch: 
     np.testing.assert_allclose([metrics["learning_rate"] for metrics in history], [0.4, 0.6], rtol=1e-14)
 
 
-def test_images_are_augmented_by_the_datas_seed_and_the_step() -> None:
-    """An epoch in which no weight moves: its loss differs from the next one's, and by data seed."""
-    still = replace(AUGMENTED, lr=1e-30, dropout=0.0, patience=20)
-    one, other = train([still])[0], train([still], data_seed=1)[0]
-    losses = [metrics["train_loss"] for result in (one, other) for metrics in result.history]
-    assert len(set(losses)) == 8
-    plain = train([replace(BASE, lr=1e-30, dropout=0.0, patience=20)])[0].history
-    assert {metrics["train_loss"] for metrics in plain}.isdisjoint(losses)
+def test_training_images_are_augmented_by_the_datas_seed_and_the_step_and_no_others() -> None:
+    seen = []
+
+    def spy(x: np.ndarray, strength: np.ndarray, seed: int, step: int) -> np.ndarray:
+        seen.append((len(x[0]), strength.tolist(), seed, step))
+        return OPS.augment(x, strength, seed, step)
+
+    ops = replace(OPS, augment=spy)
+    list(train_group(ops, SMALL, [AUGMENTED, replace(BASE, epochs=1)], TRAIN, VALIDATION, data_seed=7))
+    strengths = [[0.5, 2, 20, 0, 0, 0, 0.1, 3], [0] * 8]
+    sizes = [16, 16, 16, 12]
+    assert seen == [(sizes[step % 4], strengths[: 2 if step < 4 else 1], 7, step) for step in range(16)]
 
 
 def test_nan_stays_in_its_trial(nine: list[TrialResult], monkeypatch: pytest.MonkeyPatch) -> None:
