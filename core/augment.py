@@ -34,11 +34,11 @@ def augment(x: Array, strength: np.ndarray, seed: int, step: int) -> Array:
     contrast    its distance from the image's mean grey multiplied by such a factor
     saturation  each pixel's distance from its own grey multiplied by such a factor
     noise       normal noise of this standard deviation is added
-    cutout      a square of so many pixels a side becomes zero (DeVries & Taylor 2017). Its centre is uniform over the
-                image's pixels, and what lies outside is cut off; the centre of an even side is the pixel after its middle
+    cutout      a square of so many pixels a side becomes zero (DeVries & Taylor 2017). Its centre (of an even side, the
+                pixel after its middle) is uniform over the image's pixels; what lies outside is cut off
 
     Grey is 0.299 R + 0.587 G + 0.114 B of three channels, else their mean. Values are not clipped to a range
-    afterwards: images may have any. Flipped or cropped pixels keep their exact values where nothing else is asked for.
+    afterwards: images may have any. Cropping and flipping alone keep pixels' exact values.
 
     x         (1, N, C, H, W) float32 or float64, the batch that all trials share; not changed
     strength  (T, 8) on the host: a column for each of core.config.AUGMENTATIONS, 0 for none; see check_fits
@@ -69,8 +69,7 @@ def check_fits(settings: Settings, input_shape: tuple[int, int, int]) -> None:
 def _draws(x: Array, seed: int, step: int) -> _Draw:
     """draw(purpose, each) -> (N, each): normal numbers in the type of x for NOISE, else uniform ones in float64.
 
-    They are drawn once for all trials, and only if one of them asks. Those of an image depend on its place in the
-    batch, not on the number of images.
+    They are drawn once for all trials, and only if one asks; an image's do not depend on the number of images.
     """
     xp, n = _module(x), x.shape[1]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 
+import pytest
+
 from core.config import Settings
 from sweep import ranking
 from sweep.plan import Cell
@@ -53,3 +55,81 @@ def test_tables_tell_the_rows_as_they_are() -> None:
         "#": 1, "trial": "grid-03", "lr": 0.3, "filters": "2", "accuracy": 0.9, "loss": 0.6, "epoch": "3/3",
         "status": "finished", "run": "r3",
     }  # fmt: skip
+
+
+Setting = list[tuple[Cell, Outcome]]
+
+
+def replicates(index: int, accuracies: list[float | None], *statuses: str) -> Setting:
+    """A setting trained with several seeds: its cells, and how each ended."""
+    endings = statuses or ("finished",) * len(accuracies)
+    return [
+        (
+            Cell("grid", index, {"lr": index / 10}, Settings(seed=n), f"{index} {n}", n + 1),
+            Outcome(status, f"r{index}.{n}", accuracy, 1.0 + n, 1, 3),
+        )
+        for n, (accuracy, status) in enumerate(zip(accuracies, endings, strict=True))
+    ]
+
+
+def rows_of(*settings: Setting) -> list[ranking.Row]:
+    every = [pair for setting in settings for pair in setting]
+    return ranking.ranked([cell for cell, _ in every], {cell.key: outcome for cell, outcome in every})
+
+
+def test_several_seeds_count_by_their_mean_and_show_their_best() -> None:
+    lucky, steady = replicates(1, [0.99, 0.5, 0.6]), replicates(2, [0.8, 0.9, 0.85])
+    rows = rows_of(lucky, steady)
+    assert [row.label for row in rows] == ["grid-02", "grid-01"]
+    best = ranking.table(rows)[0]
+    assert best["best_val_accuracy"] == pytest.approx(0.85)
+    assert best["spread"] == pytest.approx(0.05)
+    assert (best["seeds"], best["run_id"], best["best_val_loss"]) == (3, "r2.1", 2.0)
+    assert ranking.short(rows)[0]["±"] == pytest.approx(0.05)
+    assert "spread" not in ranking.table(ranking.ranked(CELLS, OUTCOMES))[0]
+
+
+def test_a_setting_is_as_its_worst_seed() -> None:
+    finished, pruned = replicates(1, [0.2, 0.3]), replicates(2, [0.9, 0.9], "pruned", "finished")
+    failed = replicates(3, [0.95, None], "pruned", "failed")
+    assert [(row.label, row.status) for row in rows_of(failed, pruned, finished)] == [
+        ("grid-01", "finished"),
+        ("grid-02", "pruned"),
+        ("grid-03", "failed"),
+    ]
+    assert ranking.winner(rows_of(pruned, failed)) is None
+
+
+def test_the_lead_is_judged_seed_by_seed() -> None:
+    # Differences 0.01, 0.02, 0.03: mean 0.02, standard error 0.01 / sqrt(3), t of 2 degrees of freedom 4.303
+    lead = ranking.lead(rows_of(replicates(1, [0.71, 0.52, 0.93]), replicates(2, [0.70, 0.50, 0.90])))
+    assert lead is not None
+    assert (lead.runner_up, lead.seeds) == ("grid-02", 3)
+    assert lead.difference == pytest.approx(0.02)
+    assert lead.high - lead.difference == pytest.approx(4.302653 * 0.01 / 3**0.5, rel=1e-6)
+    assert str(lead).endswith("3 seeds): within the noise of the seeds")
+    clear = ranking.lead(rows_of(replicates(1, [0.81, 0.61, 0.71]), replicates(2, [0.70, 0.50, 0.61])))
+    assert str(clear).endswith("beyond the noise of the seeds")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [replicates(1, [0.9, 0.8])],
+        [replicates(1, [0.9]), replicates(2, [0.8])],
+        [replicates(1, [0.9, 0.8]), replicates(2, [0.8])],
+        [replicates(1, [0.9, 0.8]), replicates(2, [0.8, 0.7], "pruned", "pruned")],
+    ],
+)
+def test_without_two_finished_settings_of_two_seeds_no_lead_is_told(settings: list[Setting]) -> None:
+    assert ranking.lead(rows_of(*settings)) is None
+
+
+def test_a_column_that_some_settings_lack_is_empty_there() -> None:
+    cells = [
+        Cell("s", 1, {"optimiser": "adam", "beta1": 0.9}, Settings(), "a"),
+        Cell("s", 2, {"optimiser": "sgd"}, Settings(), "b"),
+    ]
+    rows = ranking.ranked(cells, {"a": OUTCOMES["key 1"], "b": OUTCOMES["key 2"]})
+    assert [row["beta1"] for row in ranking.table(rows)] == [None, 0.9]
+    assert "| sgd | - |" in ranking.to_markdown(rows)
