@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from functools import cache
-from types import ModuleType
 
 import numpy as np
 
 from core.config import Settings
 from core.errors import InputError
-from core.random import Array, Purpose, uniform
+from core.random import Array, Purpose, module_of, uniform
 
 LUMA = (0.299, 0.587, 0.114)  # how much red, green and blue count in grey (ITU-R BT.601)
 
 _Draw = Callable[[Purpose, int], Array]
-
-
-def _module(x: Array) -> ModuleType:
-    """numpy or cupy, whichever x belongs to, without importing either."""
-    return sys.modules[type(x).__module__.partition(".")[0]]
 
 
 def augment(x: Array, strength: np.ndarray, seed: int, step: int) -> Array:
@@ -54,7 +47,7 @@ def augment(x: Array, strength: np.ndarray, seed: int, step: int) -> Array:
     kinds = [tuple(row) for row in strength.tolist()]
     with np.errstate(all="ignore"):  # values that overflow are found at the epoch's end, by the trial's loss
         images = {kind: _augmented(x[0], kind, draw) for kind in dict.fromkeys(kinds)}
-    return images[kinds[0]][None] if len(images) == 1 else _module(x).stack([images[kind] for kind in kinds])
+    return images[kinds[0]][None] if len(images) == 1 else module_of(x).stack([images[kind] for kind in kinds])
 
 
 def check_fits(settings: Settings, input_shape: tuple[int, int, int]) -> None:
@@ -71,7 +64,7 @@ def _draws(x: Array, seed: int, step: int) -> _Draw:
 
     They are drawn once for all trials, and only if one asks; an image's do not depend on the number of images.
     """
-    xp, n = _module(x), x.shape[1]
+    xp, n = module_of(x), x.shape[1]
 
     @cache
     def draw(purpose: Purpose, each: int) -> Array:
@@ -83,7 +76,7 @@ def _draws(x: Array, seed: int, step: int) -> _Draw:
 
 def _normal(u: Array) -> Array:
     """Standard normal numbers from as many uniform ones in [0, 1), each row an even number (Box & Muller 1958)."""
-    xp = _module(u)
+    xp = module_of(u)
     first, second = xp.split(u, 2, axis=1)
     radius = xp.sqrt(-2 * xp.log(1 - first))  # 1 - u is in (0, 1]: the logarithm is finite
     angle = second * (2 * np.pi)
@@ -91,7 +84,7 @@ def _normal(u: Array) -> Array:
 
 
 def _whole(u: Array, count: int) -> Array:
-    """Uniform in 0 ... count - 1. u is float64: in float32 the product can round up to count."""
+    """Uniform numbers in [0, 1) to whole ones in 0 ... count - 1."""
     return (u * count).astype(np.int64)
 
 
@@ -114,7 +107,7 @@ def _augmented(x: Array, strength: tuple[float, ...], draw: _Draw) -> Array:
 
 def _cropped_and_flipped(x: Array, crop: int, flip: float, draw: _Draw) -> Array:
     """Both in one gather of whole pixels: each output row is read from a row of the padded image, onwards or back."""
-    xp = _module(x)
+    xp = module_of(x)
     n, c, height, width = x.shape
     first = xp.arange(n) * (c * (height + 2 * crop) * (width + 2 * crop))  # where each image begins
     onwards = xp.ones(n, np.int64)
@@ -134,14 +127,14 @@ def _cropped_and_flipped(x: Array, crop: int, flip: float, draw: _Draw) -> Array
 def _padded(x: Array, pad: int) -> Array:
     """x with zeros on every side."""
     n, c, height, width = x.shape
-    padded = _module(x).zeros((n, c, height + 2 * pad, width + 2 * pad), x.dtype)
+    padded = module_of(x).zeros((n, c, height + 2 * pad, width + 2 * pad), x.dtype)
     padded[:, :, pad:-pad, pad:-pad] = x
     return padded
 
 
 def _rotated(x: Array, degrees: Array) -> Array:
     """Each image turned counter-clockwise by its angle (N,). A pixel is read from between four, weighted."""
-    xp = _module(x)
+    xp = module_of(x)
     n, c, height, width = x.shape
     angle = degrees[:, None, None] * (np.pi / 180)
     cos, sin = xp.cos(angle), xp.sin(angle)
@@ -164,7 +157,7 @@ def _between(position: Array, size: int, dtype: np.dtype) -> tuple[Array, Array]
 
     Positions far outside are moved to the padding, where all is zero. The weight is (N, 1, H, W).
     """
-    xp = _module(position)
+    xp = module_of(position)
     inside = xp.clip(position, -1, size) + 1
     before = xp.minimum(xp.floor(inside), size)
     return before.astype(np.int64), (inside - before).astype(dtype)[:, None]
@@ -193,7 +186,7 @@ def _grey(x: Array) -> Array:
 
 def _cut_out(x: Array, side: int, u: Array) -> Array:
     """Rows centre - side // 2 to centre - side // 2 + side - 1 become zero, in columns found likewise."""
-    xp = _module(x)
+    xp = module_of(x)
 
     def covered(u: Array, size: int) -> Array:
         distance = xp.arange(size) - (_whole(u, size)[:, None] - side // 2)

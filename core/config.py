@@ -102,7 +102,7 @@ class Architecture:
         return tuple(layers)
 
     @cached_property
-    def conv_shapes(self) -> list[tuple[int, int, int]]:
+    def conv_shapes(self) -> tuple[tuple[int, int, int], ...]:
         """(C, H, W) of each layer before its pooling."""
         shapes = []
         _, height, width = self.input_shape
@@ -110,7 +110,7 @@ class Architecture:
             height, width = (size + 2 * layer.pad - KERNEL + 1 for size in (height, width))
             shapes.append((layer.filters, height, width))
             height, width = height // layer.pool, width // layer.pool
-        return shapes
+        return tuple(shapes)
 
     @property
     def shapes(self) -> list[tuple[int, int, int]]:
@@ -254,7 +254,7 @@ _RULES: dict[str, tuple[tuple[type, ...], Callable[[Any], bool], str]] = {
     "nesterov": _YES_OR_NO,
     "beta1": (_NUMBER, lambda value: 0 <= value < 1, "a number in [0, 1)"),
     "beta2": (_NUMBER, lambda value: 0 <= value < 1, "a number in [0, 1)"),
-    "adam_eps": (_NUMBER, lambda value: 0 < value < math.inf, "a number above 0"),
+    "adam_eps": (_NUMBER, lambda value: 1e-12 <= value < math.inf, "a number of at least 1e-12"),
     "pool": (_TEXT, lambda value: parse_pool(value) is not None, 'text like "yes/no", or "auto"'),
     "residual": _YES_OR_NO,
     "global_pool": _YES_OR_NO,

@@ -191,6 +191,8 @@ def architecture_of(model: Mapping[str, np.ndarray], input_shape: tuple[int, int
             f"the model has arrays {', '.join(model) or '(none)'}: it needs w1, b1, gamma1, ... of a conv net"
         )
     for i in range(1, layers + 2):
+        if 0 in model[f"w{i}"].shape:
+            raise InputError(f"the model's w{i} has shape {model[f'w{i}'].shape}: no axis may be empty")
         if model[f"w{i}"].ndim != (axes := 4 if i <= layers else 2):
             raise InputError(f"the model's w{i} has shape {model[f'w{i}'].shape}; it must have {axes} axes")
     residual, global_pool = (bool(np.any(model.get(name, 0))) for name in ("residual", "global_pool"))

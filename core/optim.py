@@ -21,7 +21,7 @@ def _spread(per_trial: Array, like: Array) -> Array:
 
 
 def add_l2(model: Model, gradients: Model, reg: Array) -> None:
-    """Add the gradient of reg / 2 * sum of squares of the conv and linear weights, in place."""
+    """Add the gradient of reg / 2 * sum of squares of the conv, projection and linear weights, in place."""
     for name, gradient in gradients.items():
         if is_weight(name):
             gradient += _spread(reg, gradient) * model[name]

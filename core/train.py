@@ -124,8 +124,9 @@ def train_group(
             if results[trial].record(trials[trial], report.metrics[trial], weights):
                 report.ended[trial] = results[trial]
         for trial, (status, reason) in judge(report).items():
-            results[trial].status, results[trial].reason = status, reason
-            report.ended[trial] = results[trial]
+            if trial not in report.ended:
+                results[trial].status, results[trial].reason = status, reason
+                report.ended[trial] = results[trial]
         for result in report.ended.values():
             _complete(ops, architecture, result)
         if report.ended:

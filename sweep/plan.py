@@ -81,7 +81,7 @@ def cells(
         index = len(found) // stage.seeds + 1
         for number in range(stage.seeds):
             trial = Settings(**values, seed=experiment.seed + number)
-            architecture(trial, data)  # raises InputError where the images are too small
+            check(trial, data)
             key = cell_key(trial, data, experiment.seed)
             replicate = number + 1 if stage.seeds > 1 else 0
             found.setdefault(key, Cell(stage.name, index, setting, trial, key, replicate))
@@ -102,10 +102,22 @@ def by_setting(cells: Sequence[Cell]) -> list[list[Cell]]:
     return list(found.values())
 
 
+def check(settings: Settings, data: Dataset) -> None:
+    """Raise InputError unless these settings can be trained on this data."""
+    network = architecture(settings, data)
+    _, channels, height, width = data.x.shape
+    check_fits(settings, (channels, height, width))
+    last = data.training_images % settings.batch_size
+    if last == 1 and any(shape[1:] == (1, 1) for shape in network.conv_shapes):
+        raise InputError(
+            f"batch_size is {settings.batch_size}: of {data.training_images} training images it leaves a batch of one, "
+            "whose single pixel in the last block cannot be normalised: use another batch size or fewer blocks"
+        )
+
+
 def architecture(settings: Settings, data: Dataset) -> Architecture:
     """The network these settings ask for on these images."""
     _, channels, height, width = data.x.shape
-    check_fits(settings, (channels, height, width))
     return Architecture(
         (channels, height, width),
         parse_filters(settings.filters),

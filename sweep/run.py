@@ -46,6 +46,7 @@ class Sweep:
         self._folder = root() / "mlruns" / self.name
         self._journal = self._folder / "optuna.journal"
         self._runs: Container[str] | None = None
+        self._inherited: dict[str, dict[str, Value]] = {}
 
     def cells(self, stage: Stage, points: Sequence[str] = ()) -> list[Cell]:
         """The stage's plan: its grid or draws, what an adaptive sampler has tried, the named points asked for, and
@@ -72,13 +73,11 @@ class Sweep:
         return proposed(self._journal, stage, self._identity(stage, inherited)) if stage.adaptive else []
 
     def _identity(self, stage: Stage, inherited: Mapping[str, Value], cells: Sequence[Cell] = ()) -> str:
-        """What a stage's Optuna study is for: an adaptive sampler's goes on while nothing changes but how many trials
-        it has, another's has a fixed plan.
-        """
+        """What a stage's Optuna study is for: a plan of cells; or, if a sampler proposes them, all it goes by."""
         if not stage.adaptive:
             return repr((stage.sampler, stage.space, sorted(cell.key for cell in cells)))
         fixed = sorted((stage.settings | dict(inherited)).items())
-        return repr((stage.sampler, stage.space, fixed, stage.seeds, self.experiment.seed, self.data.sha256))
+        return repr((stage.sampler, stage.space, fixed, self.experiment.seed, self.data.sha256))
 
     def open(self, stage: Stage, cells: Sequence[Cell]) -> tuple[list[Cell], int]:
         """The cells that are still to be trained, and how many settings an adaptive sampler is still to propose.
@@ -106,10 +105,19 @@ class Sweep:
         return self._plan(stage, self.inherited(stage), drawn)
 
     def inherited(self, stage: Stage) -> dict[str, Value]:
-        """What the winner of the stage before hands on."""
+        """What the winner of the stage before hands on.
+
+        Raises InputError while that stage is unfinished.
+        """
         if stage.after is None:
             return {}
-        before = self.experiment.stages[stage.after]
+        if stage.name not in self._inherited:
+            best = self._winner(stage, self.experiment.stages[stage.after])
+            self._inherited[stage.name] = {key: getattr(best.settings, key) for key in stage.inherit}
+        return self._inherited[stage.name]
+
+    def _winner(self, stage: Stage, before: Stage) -> Cell:
+        """The winner of the stage before, for a stage that builds on it."""
         cells = self.cells(before)
         rows = ranking.ranked(cells, self.outcomes(before))
         todo, remaining = self.open(before, cells)
@@ -122,7 +130,7 @@ class Sweep:
         best = ranking.winner(rows)
         if best is None:
             raise InputError(f"stage {stage.name} builds on stage {before.name}, of whose trials none finished")
-        return {key: getattr(best.cell.settings, key) for key in stage.inherit}
+        return best.cell
 
     def run_stage(self, stage: Stage, tracker: Tracker, points: Sequence[str] = ()) -> StageResult:
         """Train the cells of the stage that have not been trained yet, and rank them all.
@@ -136,6 +144,7 @@ class Sweep:
                     for name in self._close_open(records, "KILLED", "its process ended without closing it"):
                         self.display.note(f"{name} was left open by a process that ended: marked KILLED")
                     self._runs = records.runs(kind="trial")
+                    self._inherited.clear()
                     cells = self.cells(stage, points)
                     todo, remaining = self.open(stage, cells)
                     reopen = bool(todo or remaining)

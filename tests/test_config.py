@@ -14,7 +14,7 @@ from core.errors import InputError
 
 def test_the_reports_network_has_the_reports_shapes() -> None:
     report = Architecture((3, 32, 32), (32, 32), 10)
-    assert report.conv_shapes == [(32, 34, 34), (32, 19, 19)]
+    assert report.conv_shapes == ((32, 34, 34), (32, 19, 19))
     assert report.shapes == [(3, 32, 32), (32, 17, 17), (32, 9, 9)]
     assert report.features == 2592
     assert [(layer.number, layer.channels, layer.filters, layer.pad, layer.pool) for layer in report.layers] == [
@@ -30,7 +30,7 @@ def test_any_number_of_blocks_and_any_image() -> None:
 
 def test_a_residual_block_is_two_convolutions_of_unchanged_size_and_a_shortcut() -> None:
     deep = Architecture((3, 9, 8), (3, 4, 4), 7, residual=True)
-    assert deep.conv_shapes == [(3, 9, 8), (3, 9, 8), (4, 4, 4), (4, 4, 4), (4, 2, 2), (4, 2, 2)]
+    assert deep.conv_shapes == ((3, 9, 8), (3, 9, 8), (4, 4, 4), (4, 4, 4), (4, 2, 2), (4, 2, 2))
     assert deep.shapes == [(3, 9, 8), (3, 9, 8), (3, 4, 4), (4, 4, 4), (4, 2, 2), (4, 2, 2), (4, 1, 1)]
     assert [layer.shortcut for layer in deep.layers] == ["", "identity", "", "projection", "", "identity"]
     assert [(layer.block, layer.source, layer.channels) for layer in deep.layers] == [
@@ -142,7 +142,7 @@ BAD: dict[str, list[Any]] = {
     "nesterov": SWITCH,
     "beta1": BETA,
     "beta2": BETA,
-    "adam_eps": [0, -1e-8, math.inf, math.nan],
+    "adam_eps": [0, 1e-13, -1e-8, math.inf, math.nan],
     "pool": ["", "maybe", "yes,no", True, None],
     "residual": SWITCH,
     "global_pool": SWITCH,
@@ -183,7 +183,7 @@ EDGES: dict[str, list[Any]] = {
     "nesterov": [True, False],
     "beta1": [0, 0.999],
     "beta2": [0, 0.99999],
-    "adam_eps": [1e-8, 1],
+    "adam_eps": [1e-12, 1],
     "pool": ["auto", "yes", "no/yes/no"],
     "residual": [True, False],
     "global_pool": [True, False],

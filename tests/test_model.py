@@ -200,6 +200,7 @@ def test_half_a_residual_block_is_refused(half: int) -> None:
         (lambda m: m.update(gamma1=np.ones(4)), r"gamma1 has shape \(4,\); images of \(2, 6, 7\) need \(3,\)"),
         (lambda m: m.update(b1=np.ones((3, 1))), r"b1 has shape \(3, 1\)"),
         (lambda m: m.update(w3=np.ones((5, 5))), r"w3 has shape \(5, 5\); images of \(2, 6, 7\) need \(36, 5\)"),
+        (lambda m: m.update(w1=np.ones((0, 2, 3, 3))), r"w1 has shape \(0, 2, 3, 3\): no axis may be empty"),
         (lambda m: m.update(w1=np.float64(1)), r"w1 has shape \(\); it must have 4 axes"),
         (lambda m: m.update(w3=np.ones(36)), r"w3 has shape \(36,\); it must have 2 axes"),
         (lambda m: m.update(residual=np.ones(())), r"w1 has shape \(3, 2, 3, 3\); images of \(2, 6, 7\) need \(4, 2"),

@@ -9,11 +9,17 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from core import data
+from core import data, ops
+from core.config import Settings
 from core.tracking import RunInfo, Tracker
 from sweep.__main__ import main
+from sweep.plan import Cell
+from sweep.ranking import Row
+from sweep.samples import augmented_samples
+from sweep.study import Outcome
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 HEAD = 'seed = 1\ndata = "small.npz"\n[settings]\nepochs = 4\nbatch_size = 16\npatience = 4\nfilters = "2"\n'
@@ -178,6 +184,33 @@ def test_pruned_trials_leave_the_group_and_close_with_what_they_had(project: Pat
         assert Tracker().artifact(run, "model.npz").exists()
     assert len(runs(outcome="pruned")) == len(pruned)
     assert sweep(capsys)[0]["trained"] == 0
+
+
+def test_a_stage_that_augments_has_a_picture_of_it(project: Path, capsys) -> None:
+    write(
+        project,
+        GRID.partition("lr =")[0] + "crop = [0, 1]\n" + '[stages.plain]\nsampler = "grid"\nspace = { lr = [0.1] }\n',
+    )
+    augmenting, plain = sweep(capsys)
+    tracker = Tracker()
+    folders = [tracker.artifact(tracker.find(s["run_id"]), "summary.csv").parent for s in (augmenting, plain)]
+    assert [(folder / "augmented.png").exists() for folder in folders] == [True, False]
+    assert (folders[0] / "augmented.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_samples_show_each_kind_of_augmentation_beside_the_images_as_they_are(project: Path) -> None:
+    found = data.load("small.npz")
+    rows = [
+        Row((Cell("s", n, {}, settings, str(n)),), (Outcome("finished", str(n), 0.5, 1.0, 1, 1),))
+        for n, settings in enumerate([Settings(noise=0.5), Settings(), Settings(flip=1.0), Settings(flip=1.0, lr=0.5)])
+    ]
+    lines = augmented_samples(ops.load(), found, 0, rows)
+    assert [name for name, _ in lines] == ["as they are", "noise 0.5", "", "flip 1", ""]
+    still = lines[0][1]
+    assert still.shape == (8, 1, 6, 7)
+    np.testing.assert_array_equal(lines[3][1], still[..., ::-1])
+    assert 0.3 < (lines[1][1] - still).std() < 0.7
+    assert augmented_samples(ops.load(), found, 0, rows[1:2]) == []
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (REPOSITORY / "experiments").glob("*.toml")))

@@ -14,7 +14,9 @@ from core import model as network
 from core import optim
 from core.batches import Images, shuffled_batches
 from core.config import Architecture, Hyperparameters, Settings
+from core.ops import Ops
 from core.ops.reference import OPS
+from core.step import Step
 from core.train import EpochReport, Judge, TrialResult, Verdict, evaluate, nobody, train_group
 
 SMALL = Architecture((1, 6, 7), (3, 4), 3)
@@ -254,6 +256,18 @@ def test_the_learning_rate_moves_step_by_step_and_the_last_is_told(monkeypatch: 
     assert [number for number, _ in seen] == list(range(8))
     np.testing.assert_allclose([lr for _, lr in seen], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.6, 0.6], rtol=1e-14)
     np.testing.assert_allclose([metrics["learning_rate"] for metrics in history], [0.4, 0.6], rtol=1e-14)
+
+
+def test_a_step_is_made_anew_only_when_trials_leave() -> None:
+    groups = []
+
+    def spy(ops: Ops, architecture: Architecture, trials: Hyperparameters, **options: Any) -> Step:
+        groups.append(trials.seed.tolist())
+        return OPS.make_step(ops, architecture, trials, **options)
+
+    trials = [replace(BASE, epochs=epochs, seed=seed) for seed, epochs in enumerate((4, 2, 4))]
+    list(train_group(replace(OPS, make_step=spy), SMALL, trials, TRAIN, VALIDATION))
+    assert groups == [[0, 1, 2], [0, 2]]
 
 
 def test_training_images_are_augmented_by_the_datas_seed_and_the_step_and_no_others() -> None:

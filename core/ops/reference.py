@@ -7,9 +7,7 @@ Axis letters: T trials, N images, C channels in, F channels out, H W pixels, K k
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,16 +16,11 @@ from core.augment import augment
 from core.config import EPSILON, PAD, POOL
 from core.ops import Ops
 from core.project import available_cores, processor
-from core.random import Array, Purpose, uniform
+from core.random import Array, Purpose, module_of, uniform
 from core.step import make_step
 from core.threads import map_trials
 
 SLAB_BYTES = 16 * 2**20  # patches made at once: they stay in cache, and a group's memory stays small
-
-
-def _module(x: Array) -> ModuleType:
-    """numpy or cupy, whichever x belongs to, without importing either."""
-    return sys.modules[type(x).__module__.partition(".")[0]]
 
 
 def _per_channel(v: Array) -> Array:
@@ -40,7 +33,7 @@ def _per_channel(v: Array) -> Array:
 
 def _patches(x: Array, kernel: int, stride: int, pad: int) -> Array:
     """The windows that a convolution sees: (N, C, H, W) -> (N, C * K * K, OH * OW)."""
-    xp = _module(x)
+    xp = module_of(x)
     n, c, height, width = x.shape
     if pad:
         padded = xp.zeros((n, c, height + 2 * pad, width + 2 * pad), x.dtype)
@@ -59,7 +52,7 @@ def _slabs(images: int, bytes_per_image: int) -> Iterator[slice]:
 
 def _correlate(x: Array, w: Array, stride: int, pad: int) -> Array:
     """out[t,n,f,i,j] = sum over c,k,l of x[t,n,c,i*stride+k,j*stride+l] * w[t,f,c,k,l], x zero outside its edges."""
-    xp = _module(x)
+    xp = module_of(x)
     _, n, _, height, width = x.shape
     trials, filters, _, kernel, _ = w.shape
     oh, ow = ((size + 2 * pad - kernel) // stride + 1 for size in (height, width))
@@ -92,7 +85,7 @@ def conv2d(x: Array, w: Array, b: Array, *, stride: int = 1, pad: int = PAD) -> 
 def conv2d_grad(dy: Array, saved: Any, *, need_dx: bool = True) -> tuple[Array | None, Array, Array]:
     """dx shaped like x (summed over trials if they share x; None unless needed), dw, db."""
     x, w, stride, pad = saved
-    xp = _module(dy)
+    xp = module_of(dy)
     trials, filters, c, kernel, _ = w.shape
     _, n, _, oh, ow = dy.shape
     flat = dy.reshape(trials, n, filters, -1)
@@ -111,7 +104,7 @@ def _conv2d_dx(dy: Array, saved: Any) -> Array:
     x, w, stride, pad = saved
     kernel = w.shape[-1]
     if stride > 1:
-        xp = _module(dy)
+        xp = module_of(dy)
         full = (size + 2 * pad - kernel + 1 for size in x.shape[3:])
         spread = xp.zeros((*dy.shape[:3], *full), dy.dtype)
         spread[..., ::stride, ::stride] = dy
@@ -131,7 +124,7 @@ def batch_norm(x: Array, gamma: Array, beta: Array, *, eps: float = EPSILON) -> 
     The variance divides by N*H*W (Ioffe & Szegedy 2015, algorithm 1).
     Raises ValueError if N*H*W is 1: every variance would be zero.
     """
-    xp = _module(x)
+    xp = module_of(x)
     count = x.shape[1] * x.shape[3] * x.shape[4]
     if count == 1:
         raise ValueError("one value a channel cannot be normalised: use a batch of 2 or more")
@@ -147,7 +140,7 @@ def batch_norm(x: Array, gamma: Array, beta: Array, *, eps: float = EPSILON) -> 
 def batch_norm_grad(dy: Array, saved: Any) -> tuple[Array, Array, Array]:
     """dx, dgamma, dbeta (Ioffe & Szegedy 2015, section 3)."""
     centred, inverse, gamma = saved
-    xp = _module(dy)
+    xp = module_of(dy)
     count = dy.shape[1] * dy.shape[3] * dy.shape[4]
     dbeta = dy.sum(axis=(1, 3, 4))
     dgamma = xp.einsum("tnchw,tnchw->tc", dy, centred) * inverse
@@ -162,7 +155,7 @@ def batch_norm_inference(
     x: Array, gamma: Array, beta: Array, mean: Array, variance: Array, *, eps: float = EPSILON
 ) -> Array:
     """batch_norm with the running statistics (T, C) in place of the batch's."""
-    scale = gamma / _module(x).sqrt(variance + eps)
+    scale = gamma / module_of(x).sqrt(variance + eps)
     y = x * _per_channel(scale)
     y += _per_channel(beta - mean * scale)
     return y
@@ -170,7 +163,7 @@ def batch_norm_inference(
 
 def relu(x: Array) -> tuple[Array, Any]:
     """max(x, 0), and saved for relu_grad. NaN stays NaN."""
-    y = _module(x).maximum(x, 0)
+    y = module_of(x).maximum(x, 0)
     return y, y
 
 
@@ -187,7 +180,7 @@ def max_pool(x: Array, *, size: int = POOL) -> tuple[Array, Any]:
     Returns y (T, N, C, H // size, W // size), and saved: the place of the maximum in its window, uint8 in row order.
     A tie goes to the first place. NaN anywhere in a window makes it NaN.
     """
-    xp = _module(x)
+    xp = module_of(x)
     y: Array = None
     place: Array = None
     for k, window in enumerate(_window_places(x, size)):
@@ -202,7 +195,7 @@ def max_pool(x: Array, *, size: int = POOL) -> tuple[Array, Any]:
 def max_pool_grad(dy: Array, saved: Any) -> Array:
     """dx shaped like x: dy at each window's maximum, 0 elsewhere."""
     place, shape, size = saved
-    xp = _module(dy)
+    xp = module_of(dy)
     dx = xp.zeros(shape, dy.dtype)
     for k, window in enumerate(_window_places(dx, size)):
         xp.multiply(dy, place == k, out=window)
@@ -222,7 +215,7 @@ def mean_pool(x: Array) -> tuple[Array, Any]:
 
 def mean_pool_grad(dy: Array, saved: Any) -> Array:
     """dx: dy spread evenly over the image."""
-    return _module(dy).broadcast_to(dy / (saved[3] * saved[4]), saved)
+    return module_of(dy).broadcast_to(dy / (saved[3] * saved[4]), saved)
 
 
 def dropout(x: Array, u: Array, rate: Array) -> tuple[Array, Any]:
@@ -232,7 +225,7 @@ def dropout(x: Array, u: Array, rate: Array) -> tuple[Array, Any]:
     u     (T or 1, N, D) uniform in [0, 1): m is u >= rate
     rate  (T,) in [0, 1)
     """
-    rate = _module(x).asarray(rate, dtype=x.dtype)[:, None, None]
+    rate = module_of(x).asarray(rate, dtype=x.dtype)[:, None, None]
     factor = (u >= rate) / (1 - rate)
     return x * factor, factor
 
@@ -261,7 +254,7 @@ def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, Any]:
 
     Returns the loss of each image (T, N), and saved for softmax_cross_entropy_grad.
     """
-    xp = _module(logits)
+    xp = module_of(logits)
     shifted = logits - logits.max(axis=2, keepdims=True)
     exponentials = xp.exp(shifted)
     total = exponentials.sum(axis=2, keepdims=True)
@@ -274,7 +267,7 @@ def softmax_cross_entropy_grad(dloss: Array, saved: Any) -> Array:
     """dlogits (T, N, L) for dloss (T, N)."""
     probability, labels = saved
     dlogits = probability.copy()
-    dlogits[:, _module(dlogits).arange(len(labels)), labels] -= 1
+    dlogits[:, module_of(dlogits).arange(len(labels)), labels] -= 1
     dlogits *= dloss[..., None]
     return dlogits
 
@@ -319,7 +312,10 @@ def block(
 def block_grad(
     dy: Array, saved: Any, *, need_dx: bool = True
 ) -> tuple[Array | None, Array, Array, Array, Array, Array | None]:
-    """dx (None unless needed), dw, db, dgamma, dbeta, dshortcut (T, N, F, OH, OW; None if there was no shortcut)."""
+    """dx (None unless needed), dw, db, dgamma, dbeta, dshortcut (None if there was none).
+
+    dshortcut is (T, N, F, OH, OW), also where the trials share the shortcut: the caller sums.
+    """
     conv_saved, norm_saved, has_shortcut, pool_saved, relu_saved = saved
     dz = relu_grad(dy, relu_saved)
     if pool_saved is not None:
@@ -369,7 +365,7 @@ def head(
 
     Returns the loss of each image (T, N), whether its largest logit is its label (T, N), and saved for head_grad.
     """
-    xp = _module(x)
+    xp = module_of(x)
     flat = x.reshape(*x.shape[:2], -1)
     seeds, which = np.unique(seed, return_inverse=True)  # trials of one seed share their numbers: draw them once
     u = uniform(seeds, Purpose.DROPOUT, step, flat[0].size, xp).reshape(-1, *flat.shape[1:])
