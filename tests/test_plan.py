@@ -44,12 +44,14 @@ def test_a_grid_has_every_combination_once_in_order(small: Dataset) -> None:
     assert cells[0].settings.epochs == 3
 
 
-def test_groups_share_architecture_and_batch_size(small: Dataset) -> None:
+def test_groups_share_architecture_batch_size_and_optimiser(small: Dataset) -> None:
     loaded = experiment.load("small")
     cells = cells_of(loaded, loaded.stages["grid"], {}, small)
     assert [[cell.index for cell in group] for group in plan.groups(cells)] == [[1, 3], [2, 4]]
     odd = replace(cells[0], settings=replace(cells[0].settings, batch_size=8))
     assert len(plan.groups([odd, cells[2]])) == 2
+    adam = replace(cells[0], settings=replace(cells[0].settings, optimiser="adam"))
+    assert len(plan.groups([cells[0], adam])) == 2
 
 
 def test_random_draws_are_the_same_each_time_and_more_trials_keep_the_first(small: Dataset) -> None:

@@ -151,6 +151,13 @@ def test_a_budget_of_epochs_ends_the_stage_and_a_larger_one_goes_on(project: Pat
     assert sweep(capsys)[0]["trained"] == 1
 
 
+def test_a_budget_of_time_ends_the_stage_after_the_epoch(project: Path, capsys) -> None:
+    write(project, GRID + "[stages.search.budget]\nminutes = 0.00001\n")
+    (stage,) = sweep(capsys)
+    assert [row["epochs"] for row in stage["trials"]] == [1] * 8
+    assert sweep(capsys)[0]["trained"] == 0
+
+
 def test_a_stage_whose_budget_is_spent_can_be_built_on(project: Path, capsys) -> None:
     write(
         project,

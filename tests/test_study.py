@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import optuna
 import pytest
 
+from bench.search import measure
 from core import data
 from sweep import experiment, plan
 from sweep.plan import Cell
@@ -219,3 +221,11 @@ def test_an_adaptive_sampler_goes_on_where_it_was_stopped(stage_and_cells, journ
 def test_reading_makes_no_file(journal: Path) -> None:
     assert outcomes(journal, "grid") == {}
     assert not journal.exists()
+
+
+def test_asking_for_eight_at_once_loses_nothing_against_one_at_a_time() -> None:
+    one, eight = (measure("tpe", trials=48, at_once=n, seeds=10) for n in (1, 8))
+    noise = math.hypot(one["standard_error"], eight["standard_error"])
+    assert eight["best"] > one["best"] - 2 * noise
+    assert eight["best"] > measure("random", trials=48, at_once=48, seeds=10)["best"] + noise
+    assert eight["near_duplicates"] < 0.002
