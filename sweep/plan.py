@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from core.augment import check_fits
@@ -17,6 +18,8 @@ from sweep.parsing import Value
 from sweep.study import draw
 
 GROUPING = ("filters", "pool", "residual", "global_pool", "batch_size", "optimiser")  # equal in all trials of a group
+
+_CORNERS = 1000  # combinations of a space that are checked beforehand
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def settings(experiment: Experiment, stage: Stage, points: Sequence[str] = ()) -
             raise InputError(f'stage {stage.name} has no points called "{name}"; there are: {known}')
         named += stage.points[name]
     if stage.sampler == "grid":
-        return stage.space.combinations() + named
+        return [*stage.space.combinations(), *named]
     return ([] if stage.adaptive else draw(stage, experiment.seed)) + named
 
 
@@ -86,6 +89,12 @@ def cells(
             replicate = number + 1 if stage.seeds > 1 else 0
             found.setdefault(key, Cell(stage.name, index, setting, trial, key, replicate))
     return list(found.values())
+
+
+def check_space(experiment: Experiment, stage: Stage, inherited: Mapping[str, Value], data: Dataset) -> None:
+    """Raise InputError if a sampler could propose what cannot be trained: better now than after hours."""
+    corners = list(itertools.islice(stage.space.combinations(), _CORNERS))
+    cells(experiment, replace(stage, seeds=1), inherited, data, corners)
 
 
 def cell_key(settings: Settings, data: Dataset, data_seed: int) -> str:

@@ -55,6 +55,8 @@ class Sweep:
         Raises InputError while the stage that it builds on is unfinished.
         """
         inherited = self.inherited(stage)
+        if stage.adaptive:
+            plan.check_space(self.experiment, stage, inherited, self.data)
         tried = self._tried(stage, inherited)
         every = self._plan(stage, inherited, tried + plan.settings(self.experiment, stage, tuple(stage.points)))
         asked_for = plan.settings(self.experiment, stage, points)

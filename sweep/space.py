@@ -41,6 +41,11 @@ class Range:
         scale = ", log" if self.log else ""
         return f"{self.low:g} to {self.high:g}{scale}{f', step {self.step}' if self.step > 1 else ''}"
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The lowest and the highest number in it."""
+        return self.low, self.high if self.step else math.nextafter(self.high, self.low)
+
     def __contains__(self, value: object) -> bool:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
@@ -71,16 +76,17 @@ class Space:
             if all(chosen.get(parent) in allowed for parent, allowed in self.conditions.get(key, {}).items()):
                 yield key, values
 
-    def combinations(self) -> list[dict[str, Value]]:
-        """Every combination of choices, each once. There must be no range."""
-        found: dict[tuple[tuple[str, Value], ...], dict[str, Value]] = {}
-        for values in itertools.product(*(v for v in self.dimensions.values() if not isinstance(v, Range))):
+    def combinations(self) -> Iterator[dict[str, Value]]:
+        """Every combination of choices, each once; a range stands with its two ends."""
+        seen = set()
+        for values in itertools.product(*(v.ends if isinstance(v, Range) else v for v in self.dimensions.values())):
             every = dict(zip(self.dimensions, values, strict=True))
             point: dict[str, Value] = {}
             for key, _ in self.active(point):
                 point[key] = every[key]
-            found.setdefault(tuple(point.items()), point)
-        return list(found.values())
+            if (signature := tuple(point.items())) not in seen:
+                seen.add(signature)
+                yield point
 
     def contains(self, point: Mapping[str, Any]) -> bool:
         """Whether the point sets exactly the settings that are active with it, each to a value it may have."""
@@ -166,9 +172,10 @@ def _dimension(where: str, key: str, value: Any, sampler: str) -> Values:
         raise InputError(f"{where} is a range, but {key} does not take numbers in between: give a list of values")
     if "step" in value:
         raise InputError(f"{where}.step is given, but {key} takes any number: remove it, or give a list of values")
-    for edge in (low, math.nextafter(high, low)):
-        setting(where, key, edge)
-    return Range(low, high, log)
+    found = Range(low, high, log)
+    for end in found.ends:
+        setting(where, key, end)
+    return found
 
 
 def _choices(where: str, key: str, values: list[Any]) -> tuple[Value, ...]:

@@ -69,7 +69,7 @@ def _suggest(trial: optuna.Trial, space: Space) -> dict[str, Value]:
         elif values.step:
             chosen[key] = trial.suggest_int(key, int(values.low), int(values.high), step=values.step, log=values.log)
         else:  # Optuna's ranges have their upper end, ours do not
-            chosen[key] = trial.suggest_float(key, values.low, math.nextafter(values.high, -math.inf), log=values.log)
+            chosen[key] = trial.suggest_float(key, *values.ends, log=values.log)
     return chosen
 
 

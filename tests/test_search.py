@@ -137,6 +137,13 @@ def test_a_setting_that_comes_up_again_is_not_trained_again(project: Path, capsy
     assert sweep(capsys)[0]["trained"] == 0
 
 
+def test_what_a_sampler_could_propose_is_checked_before_training(project: Path, capsys) -> None:
+    write(project, TPE + "crop = { low = 0, high = 7 }\n")
+    assert main(["run", "adaptive", "--quiet"]) == 2
+    assert "crop is 7: larger than images of 6x7 pixels" in capsys.readouterr().err
+    assert runs() == []
+
+
 def test_a_budget_of_epochs_ends_the_stage_and_a_larger_one_goes_on(project: Path, capsys) -> None:
     write(project, GRID.replace("lr =", 'filters = ["2", "3"]\nlr =') + "[stages.search.budget]\nepochs = 50\n")
     (stage,) = sweep(capsys)
