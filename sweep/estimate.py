@@ -72,7 +72,8 @@ def _seconds(action: Callable[[], None]) -> float:
 
 
 def group_memory(architecture: Architecture, trials: int, batch_size: int, concurrency: int | None) -> int:
-    """Bytes at the peak of a step: weights (current, best, gradients) of all trials, activations of those at work.
+    """Bytes at the peak of a step: weights (current, best, gradient, an optimiser's two) of all trials, activations of
+    those at work.
 
     concurrency  trials computed at the same time; None: all
     """
@@ -83,4 +84,4 @@ def group_memory(architecture: Architecture, trials: int, batch_size: int, concu
     # three times over while it is normalised, or its gradient is.
     activations = batch_size * (sum(conv) + 2 * sum(pooled) + 3 * max(conv))
     at_work = trials if concurrency is None else min(trials, concurrency)
-    return _FLOAT * (3 * trials * weights + at_work * activations) + at_work * SLAB_BYTES
+    return _FLOAT * (5 * trials * weights + at_work * activations) + at_work * SLAB_BYTES

@@ -164,9 +164,9 @@ def short(rows: Sequence[Row]) -> list[dict[str, Any]]:
         {
             "#": rank,
             "trial": row.label,
-            **{key: row.cell.searched.get(key) for key in keys},
+            **{key: _rounded(row.cell.searched.get(key), 3) for key in keys},
             "accuracy": row.accuracy,
-            **({"±": row.spread} if replicated else {}),
+            **({"±": _rounded(row.spread, 2)} if replicated else {}),
             "loss": row.loss,
             "epoch": f"{row.outcome.best_epoch}/{row.outcome.epochs}",
             "status": row.status,
@@ -174,6 +174,10 @@ def short(rows: Sequence[Row]) -> list[dict[str, Any]]:
         }
         for rank, row in enumerate(rows, start=1)
     ]
+
+
+def _rounded(value: Any, digits: int) -> Any:
+    return float(f"{value:.{digits}g}") if isinstance(value, float) else value
 
 
 def to_csv(rows: Sequence[Row]) -> str:

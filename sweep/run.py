@@ -218,9 +218,8 @@ class Sweep:
         self.display.begin(stage.name, total, len(cells) - len(todo), epochs)
         if not todo and not remaining:
             return 0
-        known = {cell.key: done[cell.key] for cell in cells if cell.key in done}
         study = Study(self._journal, stage, self._identity(stage, inherited, cells), self.experiment.seed)
-        training = Training(self, stage, inherited, study, records, parent, known)
+        training = Training(self, stage, inherited, study, records, parent, cells, done)
         training.planned(todo)
         training.proposed([same[0].searched for same in plan.by_setting(cells)], remaining)
         if training.spent:

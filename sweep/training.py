@@ -48,19 +48,21 @@ class Training:
         study: Study,
         records: Records,
         parent: str,
+        cells: Sequence[Cell],
         outcomes: Mapping[str, Outcome],
     ) -> None:
         """Put the images on the device.
 
         parent    the stage's MLflow run
-        outcomes  of the stage's cells that were trained before: they count for its budget
+        cells     of its plan: those that were trained before count for its budget
+        outcomes  of all cells that were trained before in a stage of this name, by key
         """
         self._experiment, self._data, self._ops = sweep.experiment, sweep.data, sweep.ops
         self._display, self._signals = sweep.display, sweep.signals
         self._stage, self._inherited, self._study = stage, inherited, study
         self._records, self._parent, self._outcomes = records, parent, dict(outcomes)
-        self._epochs = sum(outcome.epochs for outcome in outcomes.values())
-        self._seconds = sum(outcome.seconds for outcome in outcomes.values())
+        before = [outcomes[cell.key] for cell in cells if cell.key in outcomes]
+        self._epochs, self._seconds = sum(o.epochs for o in before), sum(o.seconds for o in before)
         self._running: list[_Running] = []
         self._groups, self._before = 0, len(outcomes)
         split, scale = sweep.data.split(sweep.experiment.seed), sweep.data.scale
@@ -102,12 +104,12 @@ class Training:
                 for trial, searched in self._study.propose(count):
                     tried.append(searched)
                     cell = self._cells(tried, searched)[0]
-                    if cell.index in owners or cell.key in self._outcomes:
+                    if cell.index in owners or self._ended(cell):
                         repeats.append((trial, cell))
                     else:
                         owners[cell.index] = trial
                         self._describe(trial, cell)
-            new = [cell for index in owners for cell in self._cells(tried) if cell.index == index]
+            new = [cell for cell in self._cells(tried) if cell.index in owners and cell.key not in self._outcomes]
             for group in plan.groups(new):
                 if not self.spent:
                     self._run(group, owners, None)
@@ -123,6 +125,10 @@ class Training:
             return cells
         keys = {cell.key for cell in plan.cells(self._experiment, self._stage, self._inherited, self._data, [only])}
         return [cell for cell in cells if cell.key in keys]
+
+    def _ended(self, cell: Cell) -> bool:
+        """Whether the setting has been trained with all its seeds."""
+        return all(same.key in self._outcomes for same in self._cells([cell.searched]))
 
     def _describe(self, trial: Trial, cell: Cell) -> None:
         keys = [same.key for same in self._cells([cell.searched])]

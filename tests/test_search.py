@@ -144,6 +144,24 @@ def test_what_a_sampler_could_propose_is_checked_before_training(project: Path, 
     assert runs() == []
 
 
+def test_what_was_trained_for_another_search_is_not_trained_again(project: Path, capsys) -> None:
+    write(project, TPE)
+    (first,) = sweep(capsys)
+    write(project, TPE.replace('["sgd", "adam"]', '["sgd", "adam", "adamw"]').replace("trials = 5", "trials = 1"))
+    assert sweep(capsys)[0]["trained"] <= 2
+    write(project, TPE.replace("trials = 5", "trials = 6"))
+    (again,) = sweep(capsys)
+    assert again["trained"] == 2
+    assert {row["run_id"] for row in first["trials"]} < {row["run_id"] for row in again["trials"]}
+    patience = HEAD.replace("patience = 4", "patience = 5") + TPE
+    (project / "experiments" / "adaptive.toml").write_text(patience)
+    assert sweep(capsys)[0]["trained"] == 10  # other settings
+    (project / "experiments" / "adaptive.toml").write_text(
+        patience.replace("momentum = { choices", "reg = [0.005]\nmomentum = { choices")
+    )
+    assert sweep(capsys)[0]["trained"] < 10  # another space, in which the same settings come up
+
+
 def test_a_budget_of_epochs_ends_the_stage_and_a_larger_one_goes_on(project: Path, capsys) -> None:
     write(project, GRID.replace("lr =", 'filters = ["2", "3"]\nlr =') + "[stages.search.budget]\nepochs = 50\n")
     (stage,) = sweep(capsys)
