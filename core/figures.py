@@ -13,11 +13,13 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from core.errors import InputError
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from core.init_study import InitStudy
 
 TRAIN, VALIDATION = "#0072b2", "#d55e00"  # from the colour-blind-safe palette of Okabe & Ito (2008)
@@ -106,21 +108,19 @@ def init_study(study: InitStudy, data: str) -> Figure:
 
     data  the name of what was pushed through
     """
-    depth = study.spread.shape[1]
     figure = Figure(figsize=(11, 8.5), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(
-        f"Activations after {depth} convolutions of {study.width} filters with ReLU, without batch normalisation "
-        f"({study.images} images of {data})"
+        f"Activations without batch normalisation: {study.spread.shape[1]} convolutions of {study.width} filters, "
+        f"each with ReLU\n{study.images} images of {data}"
     )
-    above, below = figure.subfigures(2, 1, height_ratios=(1, 1.15), hspace=0.04)
-    _spreads(above, study)
-    _histograms(below, study)
+    parts = figure.subfigures(2, 1, squeeze=False, height_ratios=(1, 1.15), hspace=0.04)[:, 0]
+    _spreads(parts[0].subplots(), study)
+    _histograms(parts[1], study)
     return figure
 
 
-def _spreads(figure: SubFigure, study: InitStudy) -> None:
-    axes = figure.subplots()
+def _spreads(axes: Axes, study: InitStudy) -> None:
     for t in np.argsort(-study.spread[:, -1]):  # the legend in the order in which the lines end
         colour, marker, name = INITIALS[study.schemes[t]]
         label = f"{name}\n{_factor(study.spread[t])}"
@@ -140,31 +140,22 @@ def _factor(spread: np.ndarray) -> str:
 
 
 def _histograms(figure: SubFigure, study: InitStudy) -> None:
-    from core.init_study import BINS
-
     depth = study.spread.shape[1]
     layers = np.unique(np.linspace(1, depth, min(depth, COLUMNS)).round().astype(int))
     grid = figure.subplots(len(study.schemes), len(layers), sharex=True, sharey=True, squeeze=False)
     for row, scheme, shares in zip(grid, study.schemes, study.shares, strict=True):
         colour, _, name = INITIALS[scheme]
         row[0].set_ylabel(name, color=colour)
-        for axes, layer in zip(row, layers, strict=True):
-            share = shares[layer - 1]
-            axes.stairs(share, BINS, fill=True, color=colour)
-            axes.text(
-                0.95,
-                0.9,
-                f"{share[0]:.0%} below {BINS[1]:.1g}",
-                transform=axes.transAxes,
-                ha="right",
-                va="top",
-                fontsize=8,
-            )
+        for axes, share in zip(row, shares[layers - 1], strict=True):
+            axes.stairs(share, study.bins, fill=True, color=colour)
+            axes.set_title(f"{share[0]:.0%} below {study.bins[1]:.2g}", loc="right", fontsize=8, y=0.84)
             axes.spines[["top", "right"]].set_visible(False)
     for axes, layer in zip(grid[0], layers, strict=True):
         axes.set_title(f"layer {layer}", fontsize="medium")
-    grid[0, 0].set(xlim=(BINS[0], BINS[-1]), yscale="log", ylim=(1e-3, 2))
-    grid[0, 0].yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    axes, end = grid[0, 0], study.bins[-1]
+    axes.set(xlim=(0, end), xticks=[0, end / 2, end], xticklabels=["0", f"{end / 2:g}", f"\u2265{end:g}"])
+    axes.set(yscale="log", ylim=(1e-3, 3), yticks=[0.001, 0.01, 0.1, 1], yticklabels=["0.1%", "1%", "10%", "100%"])
+    axes.minorticks_off()
     figure.supxlabel("activation (standard deviation of the input: 1)", fontsize="medium")
     figure.supylabel("share of activations", fontsize="medium")
 
@@ -187,15 +178,12 @@ def parser() -> argparse.ArgumentParser:
     study = commands.add_parser("init-study", help="spread of activations, layer by layer, under each initialisation")
     study.add_argument("--data", help="cifar10, digits, a file.npz, or auto (CIFAR-10 if found, else digits)")
     study.add_argument("--data-dir", metavar="DIR", help="where cifar-10-batches-py is (else $CIFAR10_DIR, data/)")
-    study.add_argument("--depth", type=int, default=8, help="convolutions (default: 8)")
+    study.add_argument("--depth", type=int, default=8, help="convolutions (default: %(default)s)")
     study.add_argument("--width", type=int, default=32, help="filters of each (default: 32)")
     study.add_argument("--images", type=int, default=128, help="pushed through, if there are so many (default: 128)")
     study.add_argument("--seed", type=int, default=0, help="of the weights and the choice of images (default: 0)")
     study.add_argument(
-        "--out",
-        type=Path,
-        default=Path("figures/init-study.png"),
-        help="a .png or .svg (default: figures/init-study.png)",
+        "--out", default="figures/init-study.png", metavar="FILE", help="a .png or .svg (default: %(default)s)"
     )
     return top
 
@@ -224,18 +212,20 @@ def _init_study(options: argparse.Namespace) -> None:
     from core import init_study as numbers
     from core.batches import Images, shuffled_batches
     from core.config import check_setting
+    from core.project import expand
 
     for name in ("depth", "width", "images"):
         if not 1 <= (value := getattr(options, name)) <= LARGEST:
             raise InputError(f"--{name} is {value}: it must be a whole number from 1 to {LARGEST}")
     check_setting("seed", options.seed)
-    path = _destination(options.out)
+    path = expand(options.out)
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"--out is {path}: it must end in {' or '.join(SUFFIXES)}")
     found = data.load(options.data, options.data_dir)
     print(data.describe(found), file=sys.stderr)
     backend = ops.load()
     images = Images.on_device(backend, found.x, found.y, found.scale)
-    chosen = next(shuffled_batches(len(images), options.images, options.seed, 0))
-    x, _ = images.batch(chosen)
+    x, _ = images.batch(next(shuffled_batches(len(images), options.images, options.seed, 0)))
     study = numbers.init_study(backend, x, depth=options.depth, width=options.width, seed=options.seed)
     _write(init_study(study, found.name), path)
     print(path)
@@ -245,25 +235,13 @@ def _init_study(options: argparse.Namespace) -> None:
     sys.stdout.flush()  # a reader that has left is noticed here, not when Python ends
 
 
-def _destination(path: Path) -> Path:
-    """Where to write, its folder made. Raises InputError if that cannot be, or the file's suffix is unknown."""
-    from core.project import expand
-
-    path = expand(path)
-    if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"--out is {path}: it must end in {' or '.join(SUFFIXES)}")
+def _write(figure: Figure, path: Path) -> None:
+    """Save, in a folder made if it is missing. Raises InputError if that cannot be."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"the folder {path.parent} cannot be made: {error.strerror}") from None
-    return path
-
-
-def _write(figure: Figure, path: Path) -> None:
-    try:
         save(figure, path)
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from None
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 if __name__ == "__main__":

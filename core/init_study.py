@@ -1,4 +1,4 @@
-"""How far activations spread, layer by layer, under each initialisation (He et al. 2015, section 2.2; report figure 3)."""
+"""How far activations spread, by layer, under each initialisation (He et al. 2015, section 2.2; report figure 3)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from core.model import weight_std
 from core.ops import Ops
 from core.random import Array, Purpose, normal
 
-BINS = np.linspace(0, 3, 31)  # edges of the histograms, in standard deviations of the input
+BINS = np.linspace(0, 4, 41)  # edges of the histograms, in standard deviations of the input
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,15 @@ class InitStudy:
 
     schemes  T names of initialisations
     spread   (T, depth) standard deviation of the activations
-    shares   (T, depth, B) share of the activations in each of the B bins; the last one has all that is larger, too
+    bins     (B + 1,) edges of the histograms' bins
+    shares   (T, depth, B) share of the activations in each bin; the last one has all that is larger, too
     width    channels of a layer
     images   pushed through
     """
 
     schemes: tuple[str, ...]
     spread: np.ndarray
+    bins: np.ndarray
     shares: np.ndarray
     width: int
     images: int
@@ -61,7 +63,7 @@ def init_study(
 
     parts = zip(*ops.map_trials(forward, len(schemes)), strict=True)
     spread, shares = (np.concatenate(values) for values in parts)
-    return InitStudy(tuple(schemes), spread, shares, width, x.shape[1])
+    return InitStudy(tuple(schemes), spread, BINS, shares, width, x.shape[1])
 
 
 def _standardised(ops: Ops, x: Array) -> Array:
