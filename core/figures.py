@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 TRAIN, VALIDATION = "#0072b2", "#d55e00"  # from the colour-blind-safe palette of Okabe & Ito (2008)
 INITIALS = {  # colour, marker and name of each initialisation
-    "he": ("#0072b2", "o", "He"),
+    "he": (TRAIN, "o", "He"),
     "xavier": ("#009e73", "s", "Xavier"),
-    "normal": ("#d55e00", "^", "small normal"),
+    "normal": (VALIDATION, "^", "small normal"),
 }
 COLUMNS = 8  # layers whose histograms are drawn
 LARGEST = 10_000  # depth, width and number of images
@@ -98,11 +98,6 @@ def augmented(rows: Sequence[tuple[str, np.ndarray]], title: str) -> Figure:
     return figure
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write the figure as a PNG of 120 dots an inch."""
-    figure.savefig(path, dpi=120)
-
-
 def init_study(study: InitStudy, data: str) -> Figure:
     """Above, the activations' standard deviation by layer; below, histograms: a row a scheme, a column a layer.
 
@@ -111,8 +106,8 @@ def init_study(study: InitStudy, data: str) -> Figure:
     figure = Figure(figsize=(11, 8.5), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(
-        f"Activations without batch normalisation: {study.spread.shape[1]} convolutions of {study.width} filters, "
-        f"each with ReLU\n{study.images} images of {data}"
+        f"Activations by layer: {study.width} filters of 3x3 pixels, then ReLU; no batch normalisation\n"
+        f"{study.images} images of {data}"
     )
     parts = figure.subfigures(2, 1, squeeze=False, height_ratios=(1, 1.15), hspace=0.04)[:, 0]
     _spreads(parts[0].subplots(), study)
@@ -125,8 +120,7 @@ def _spreads(axes: Axes, study: InitStudy) -> None:
         colour, marker, name = INITIALS[study.schemes[t]]
         label = f"{name}\n{_factor(study.spread[t])}"
         axes.plot([1, *study.spread[t]], color=colour, marker=marker, linewidth=2, label=label)
-    axes.set_yscale("log", nonpositive="mask")  # a spread may underflow to 0
-    axes.set(xlabel="layer (0: the input)", ylabel="standard deviation\n(input: 1)")
+    axes.set(yscale="log", xlabel="layer (0: the input)", ylabel="standard deviation\n(input: 1)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, labelspacing=1.2)
@@ -153,11 +147,16 @@ def _histograms(figure: SubFigure, study: InitStudy) -> None:
     for axes, layer in zip(grid[0], layers, strict=True):
         axes.set_title(f"layer {layer}", fontsize="medium")
     axes, end = grid[0, 0], study.bins[-1]
-    axes.set(xlim=(0, end), xticks=[0, end / 2, end], xticklabels=["0", f"{end / 2:g}", f"\u2265{end:g}"])
+    axes.set(xlim=(-0.1, end), xticks=[0, end / 2, end], xticklabels=["0", f"{end / 2:g}", f"\u2265{end:g}"])
     axes.set(yscale="log", ylim=(1e-3, 3), yticks=[0.001, 0.01, 0.1, 1], yticklabels=["0.1%", "1%", "10%", "100%"])
     axes.minorticks_off()
     figure.supxlabel("activation (standard deviation of the input: 1)", fontsize="medium")
     figure.supylabel("share of activations", fontsize="medium")
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write the figure in the format of its suffix, a PNG with 120 dots an inch."""
+    figure.savefig(path, dpi=120)
 
 
 class _Parser(argparse.ArgumentParser):
