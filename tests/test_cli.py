@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +31,10 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_help_is_instant(module: str) -> None:
     took = []
     for _ in range(3):
-        started = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         shown = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True)
-        took.append(time.perf_counter() - started)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)  # its processor time: the machine may be busy
+        took.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert "exit status" in shown.stdout
     assert min(took) < 0.2
 
