@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from core import unpickle
-from core.errors import InputError
+from core.errors import InputError, exit_status
 from core.project import expand, root
 
 FOLDER = "cifar-10-batches-py"
@@ -156,15 +156,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--url", default=URL)
     parser.add_argument("--sha256", default=SHA256)
     options = parser.parse_args(arguments)
-    try:
-        print(f"CIFAR-10 is in {download(options.dir, options.url, options.sha256)}")
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; nothing was kept", file=sys.stderr)
-        return 130
-    return 0
+
+    def command() -> int:
+        try:
+            print(f"CIFAR-10 is in {download(options.dir, options.url, options.sha256)}")
+        except KeyboardInterrupt:
+            print("stopped; nothing was kept", file=sys.stderr)
+            raise
+        return 0
+
+    return exit_status(command)
 
 
 if __name__ == "__main__":

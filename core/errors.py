@@ -1,5 +1,28 @@
-"""The one exception that a command line turns into a single clear line and exit status 2."""
+"""What the user got wrong, and how a command line says so."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
 
 
 class InputError(ValueError):
     """Something the user gave is wrong. The text says what, the value, and what would be right."""
+
+
+def exit_status(command: Callable[[], int]) -> int:
+    """The command's own exit status, or that of the exception that ended it, told in a single clear line."""
+    try:
+        return command()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except MemoryError as error:
+        print(f"error: out of memory: {error}; use fewer filters, or fewer images at a time", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output has left: `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from core.errors import InputError
+from core.errors import InputError, exit_status
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -189,21 +188,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    try:
+
+    def command() -> int:
         options = parser().parse_args(arguments)
         {"init-study": _init_study}[options.command](options)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except MemoryError as error:
-        print(f"error: out of memory: {error}; use fewer images or a smaller width", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # the reader of our output has left: `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return 0
+        return 0
+
+    return exit_status(command)
 
 
 def _init_study(options: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from core.errors import InputError
+from core.errors import InputError, exit_status
 
 if TYPE_CHECKING:
     from sweep.experiment import Experiment
@@ -64,19 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, variable in ENVIRONMENT.items():
         if getattr(options, name, "") is None:
             setattr(options, name, os.environ.get(variable) or None)
-    try:
-        return {"run": _run, "plan": _plan, "ui": _ui}[options.command](options)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except MemoryError as error:
-        print(f"error: out of memory: {error}; use fewer filters or a smaller batch", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:  # before or after the training, which has its own way to stop
-        return 130
-    except BrokenPipeError:  # the reader of our output has left: `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    command = {"run": _run, "plan": _plan, "ui": _ui}[options.command]
+    return exit_status(lambda: command(options))
 
 
 def _whole(name: str, text: str) -> int:
