@@ -43,7 +43,7 @@ data: _runtime ## fetch CIFAR-10 into data/ (163 MB, a minute or two)
 	@$(python) -m core.cifar10 $(ARGS)
 
 test: _dev ## run the tests: no GPU, network or data set needed
-	@echo "Running the tests: one to two minutes." >&2
+	@echo "Running the tests: about four minutes." >&2
 	@$(python) -m pytest $(ARGS)
 
 check: _dev ## ruff and mypy

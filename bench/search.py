@@ -62,7 +62,7 @@ def search(sampler: str, trials: int, at_once: int, seed: int) -> tuple[float, i
             close += sum(any(math.dist(p, q) < 0.01 for q in places[:n]) for n, p in enumerate(places))
             for number, (trial, setting) in enumerate(asked, start=start):
                 value = accuracy(setting)
-                study.describe(trial, "", [str(number)], {})
+                study.describe(trial, "", [str(number)], {}, is_proposal=True)
                 study.tell(trial, str(number), Outcome("finished", str(number), value, 0.0, 1, 1))
                 best = max(best, value)
     return best, close

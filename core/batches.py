@@ -42,7 +42,15 @@ class Images:
 def shuffled_batches(count: int, batch_size: int, seed: int, epoch: int) -> Iterator[np.ndarray]:
     """The images of each step of an epoch (from 0), a new order each epoch; the last, short batch counts.
 
+    A last batch of a single image, which batch normalisation could not normalise, joins the one before.
+
     The order depends on the data's seed and the epoch alone: all trials of a group see the same batches.
     """
     order = permutation(seed, Purpose.ORDER, epoch, count)
-    return (order[start : start + batch_size] for start in range(0, count, batch_size))
+    steps = steps_in_epoch(count, batch_size)
+    return iter(np.split(order, [batch_size * step for step in range(1, steps)]))
+
+
+def steps_in_epoch(count: int, batch_size: int) -> int:
+    """How many batches so many images make."""
+    return max(1, -(-(count - 1) // batch_size))

@@ -37,6 +37,7 @@ class Layer:
     source    channels of its block's input
     shortcut  what it adds before its ReLU: "" nothing, "identity" its block's input, "projection" that after a 1x1
               convolution with the array p<number>
+    ends_block  whether it is the last one of its block
     """
 
     number: int
@@ -193,7 +194,7 @@ class Settings:
             check_setting(field.name, getattr(self, field.name))
 
     def effective(self) -> dict[str, Any]:
-        """The settings that this trial's result depends on: without the betas of an optimiser it does not use."""
+        """The settings that the result depends on: without those of a schedule or an optimiser that is not used."""
         return {
             name: value
             for name, value in vars(self).items()

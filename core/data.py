@@ -55,15 +55,10 @@ class Dataset:
     sha256: str
     note: str = ""
 
-    @property
-    def training_images(self) -> int:
-        """How many of x the split gives to training."""
-        return int(len(self.x) * TRAINING_SHARE)
-
     def split(self, seed: int) -> Split:
         """Shuffle by seed; the first 80 % are for training, the rest for validation."""
         order = permutation(seed, Purpose.SPLIT, 0, len(self.x))
-        train, validation = np.split(order, [self.training_images])
+        train, validation = np.split(order, [int(len(order) * TRAINING_SHARE)])
         return Split(self.x[train], self.y[train], self.x[validation], self.y[validation])
 
 

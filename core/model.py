@@ -124,6 +124,7 @@ def loss_and_gradients(
             dsource = dshortcut
         elif dsource is not None and dx is not None:
             dx += dsource
+            dsource = None
     return loss, correct, gradients, statistics
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ import numpy as np
 
 from core import model as network
 from core import optim
-from core.batches import Images, shuffled_batches
+from core.batches import Images, shuffled_batches, steps_in_epoch
 from core.config import Architecture, Hyperparameters, Settings
 from core.ops import Ops
 from core.random import Array
@@ -30,8 +29,8 @@ METRICS = (
 class TrialResult:
     """What became of one trial.
 
-    status         "finished", "failed" or "pruned"
-    reason         why it failed, was pruned or was told to end
+    status         "finished", "failed", or what a judge said
+    reason         why it failed, or what the judge gave
     history        each epoch's metrics, from epoch 1
     best_epoch     of the highest validation accuracy; 0 if no epoch was finite
     best_accuracy  that accuracy; None if no epoch was finite
@@ -148,7 +147,7 @@ def _train_epoch(
 ) -> dict[str, np.ndarray]:
     """Take the steps of one epoch over so many images; each trial's metrics of it, (T,) on the host."""
     batch_size = trials[0].batch_size
-    steps = math.ceil(images / batch_size)
+    steps = steps_in_epoch(images, batch_size)
     rates = learning_rates(trials, epoch, steps)
     sums = ops.xp.zeros((3, len(trials)))
     for number, chosen in enumerate(shuffled_batches(images, batch_size, data_seed, epoch)):

@@ -148,13 +148,15 @@ def _show(sweep: Sweep, result: StageResult, quiet: bool) -> None:
     from sweep import display, ranking
 
     total = len(result.rows)
+    replicated = any(len(row.cells) > 1 for row in result.rows)
+    kind = f"settings ({sum(len(row.cells) for row in result.rows)} trials)" if replicated else "trials"
     if result.trained == 0:
-        sweep.display.note(f"{result.stage}: nothing to train, all {total} trials were done before")
+        sweep.display.note(f"{result.stage}: nothing to train, all {total} {kind} were done before")
     if not quiet:
         rows = ranking.short(result.rows) if sys.stdout.isatty() else ranking.table(result.rows)
-        display.print_table(
-            f"{result.stage}: {total} trials, best first", rows, spare=("loss", "epoch", "status", "run")
-        )
+        searched = ranking.searched([row.cell for row in result.rows])
+        spare = ("loss", "epoch", "status", "run", *reversed(searched))
+        display.print_table(f"{result.stage}: {total} {kind}, best first", rows, spare)
     best = ranking.winner(result.rows)
     if best is None:
         sweep.display.warn(f"{result.stage}: all {total} trials failed; their runs in MLflow say why")
@@ -180,7 +182,7 @@ def _accuracy(row: Row) -> str:
 def _plan(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from sweep import display, plan
+    from sweep import display, plan, ranking
     from sweep.estimate import group_cost
 
     sweep, stages = _open(options, options.json)
@@ -198,7 +200,11 @@ def _plan(options: argparse.Namespace) -> int:
         todo, remaining = sweep.open(stage, cells)
         expected = todo + sweep.examples(stage, remaining)
         costs = [group_cost(sweep.ops, sweep.data, group, sweep.experiment.seed) for group in plan.groups(expected)]
-        rows = [{"trial": cell.label, **cell.searched, "done": cell.key in done} for cell in cells]
+        keys = ranking.searched(cells)
+        rows = [
+            {"trial": cell.label, **{key: cell.searched.get(key) for key in keys}, "done": cell.key in done}
+            for cell in cells
+        ]
         result.append(
             {"stage": name, "cells": rows, "proposals": remaining, "groups": [asdict(cost) for cost in costs]}
         )

@@ -21,7 +21,7 @@ from rich.text import Text
 
 from core.train import EpochReport
 from sweep.estimate import GroupCost
-from sweep.plan import Cell, network
+from sweep.plan import Cell, group_name
 
 
 class Display:
@@ -48,7 +48,7 @@ class Display:
 
 
 def _heading(number: int, groups: int | None, cells: Sequence[Cell]) -> str:
-    return f"group {number}{f'/{groups}' if groups else ''} {network(cells[0].settings)}"
+    return f"group {number}{f'/{groups}' if groups else ''} {group_name(cells[0].settings)}"
 
 
 class _Best:

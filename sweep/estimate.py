@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.batches import Images
+from core.batches import Images, steps_in_epoch
 from core.config import Architecture, Hyperparameters
 from core.data import Dataset
 from core.model import initial_model, parameter_shapes
@@ -58,10 +58,10 @@ def group_cost(ops: Ops, data: Dataset, group: Sequence[Cell], data_seed: int) -
     def validation() -> None:
         evaluate(ops, shape, model, images, batch_size)
 
-    steps, batches = (math.ceil(len(part) / batch_size) for part in (split.x_train, split.x_validation))
+    steps, batches = steps_in_epoch(len(split.x_train), batch_size), math.ceil(len(split.x_validation) / batch_size)
     seconds = epochs * (steps * _seconds(training) + batches * _seconds(validation))
     memory = group_memory(shape, len(group), batch_size, ops.concurrency)
-    return GroupCost(plan.network(trials[0]), len(group), steps, memory, seconds)
+    return GroupCost(plan.group_name(trials[0]), len(group), steps, memory, seconds)
 
 
 def _seconds(action: Callable[[], None]) -> float:

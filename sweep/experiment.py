@@ -76,6 +76,10 @@ class Stage:
         """Whether the sampler learns from what came out."""
         return self.sampler in ADAPTIVE
 
+    def reopens(self, status: str) -> bool:
+        """Whether a trial that ended so is to be trained again: the budget, or the pruner, is not what ended it now."""
+        return status == "cut" or (status == "pruned" and self.pruner is None)
+
     @property
     def longest_training(self) -> int:
         """The most epochs that a trial of the stage may have."""
@@ -161,12 +165,13 @@ def _stage(
         raise InputError(f"{where}: a pruner must know the epochs, which inherit names: put them into settings")
     fixed = {key: value for key, value in (shared | own).items() if key not in inherit} | overrides
     searched = space.without(overrides)
+    free = fixed.keys() - (space.dimensions.keys() - space.conditions.keys() - overrides.keys())
     trials, at_once = _trials(where, table, sampler)
     return Stage(
         name=name,
         sampler=sampler,
         space=searched,
-        settings={key: value for key, value in fixed.items() if key in overrides or key not in space.dimensions},
+        settings={key: value for key, value in fixed.items() if key in free},
         after=after,
         inherit=inherit,
         trials=trials,
@@ -179,8 +184,11 @@ def _stage(
 
 
 def _most_epochs(space: Space, fixed: Mapping[str, Value]) -> int:
-    epochs = space.dimensions.get("epochs", (fixed.get("epochs", Settings.epochs),))
-    return int(epochs.high if isinstance(epochs, Range) else max(int(value) for value in epochs))
+    searched = space.dimensions.get("epochs", ())
+    epochs = [*(searched.ends if isinstance(searched, Range) else searched)]
+    if not epochs or "epochs" in space.conditions:
+        epochs.append(fixed.get("epochs", Settings.epochs))
+    return max(int(value) for value in epochs)
 
 
 def _pruner(where: str, table: Any, epochs: int, overrides: Mapping[str, Value]) -> Pruner | None:
@@ -251,5 +259,6 @@ def _points(
             if not space.contains(point):
                 raise InputError(f"{place}: {point} lies outside the stage's space")
         checked = [settings(place, point) for point in points]
-        found[name] = tuple({k: v for k, v in point.items() if k not in overrides} for point in checked)
+        stripped = [{key: value for key, value in point.items() if key not in overrides} for point in checked]
+        found[name] = tuple(point for point in stripped if space.without(overrides).contains(point))
     return found

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from core.augment import check_fits
@@ -18,8 +17,6 @@ from sweep.parsing import Value
 from sweep.study import draw
 
 GROUPING = ("filters", "pool", "residual", "global_pool", "batch_size", "optimiser")  # equal in all trials of a group
-
-_CORNERS = 1000  # combinations of a space that are checked beforehand
 
 
 @dataclass(frozen=True)
@@ -84,17 +81,11 @@ def cells(
         index = len(found) // stage.seeds + 1
         for number in range(stage.seeds):
             trial = Settings(**values, seed=experiment.seed + number)
-            check(trial, data)
+            check_fits(trial, architecture(trial, data).input_shape)
             key = cell_key(trial, data, experiment.seed)
             replicate = number + 1 if stage.seeds > 1 else 0
             found.setdefault(key, Cell(stage.name, index, setting, trial, key, replicate))
     return list(found.values())
-
-
-def check_space(experiment: Experiment, stage: Stage, inherited: Mapping[str, Value], data: Dataset) -> None:
-    """Raise InputError if a sampler could propose what cannot be trained: better now than after hours."""
-    corners = list(itertools.islice(stage.space.combinations(), _CORNERS))
-    cells(experiment, replace(stage, seeds=1), inherited, data, corners)
 
 
 def cell_key(settings: Settings, data: Dataset, data_seed: int) -> str:
@@ -111,19 +102,6 @@ def by_setting(cells: Sequence[Cell]) -> list[list[Cell]]:
     return list(found.values())
 
 
-def check(settings: Settings, data: Dataset) -> None:
-    """Raise InputError unless these settings can be trained on this data."""
-    network = architecture(settings, data)
-    _, channels, height, width = data.x.shape
-    check_fits(settings, (channels, height, width))
-    last = data.training_images % settings.batch_size
-    if last == 1 and any(shape[1:] == (1, 1) for shape in network.conv_shapes):
-        raise InputError(
-            f"batch_size is {settings.batch_size}: of {data.training_images} training images it leaves a batch of one, "
-            "whose single pixel in the last block cannot be normalised: use another batch size or fewer blocks"
-        )
-
-
 def architecture(settings: Settings, data: Dataset) -> Architecture:
     """The network these settings ask for on these images."""
     _, channels, height, width = data.x.shape
@@ -137,12 +115,13 @@ def architecture(settings: Settings, data: Dataset) -> Architecture:
     )
 
 
-def network(settings: Settings) -> str:
+def group_name(settings: Settings) -> str:
     """What a group is called: "32x64", with whatever else sets it apart from the report's."""
     parts = [settings.filters]
     parts += [name.replace("_", " ") for name in ("residual", "global_pool") if getattr(settings, name)]
     parts += [f"pool {settings.pool}"] if settings.pool != Settings.pool else []
     parts += [settings.optimiser] if settings.optimiser != Settings.optimiser else []
+    parts += [f"batch {settings.batch_size}"] if settings.batch_size != Settings.batch_size else []
     return ", ".join(parts)
 
 

@@ -15,7 +15,8 @@ from sweep import plan
 from sweep.plan import Cell
 from sweep.study import Outcome
 
-_WORST_FIRST = ("failed", "pruned", "finished")
+_WORST_FIRST = ("failed", "pruned", "cut", "finished")
+_MERIT = {"finished": 0, "cut": 0, "pruned": 1, "failed": 2}
 
 
 @dataclass(frozen=True)
@@ -82,14 +83,14 @@ def ranked(cells: Sequence[Cell], outcomes: Mapping[str, Outcome]) -> list[Row]:
             rows.append(Row(tuple(ended), tuple(outcomes[cell.key] for cell in ended)))
 
     def merit(row: Row) -> tuple[int, float, float, int]:
-        return -_WORST_FIRST.index(row.status), -(row.accuracy or 0.0), row.loss or 0.0, row.cell.index
+        return _MERIT[row.status], -(row.accuracy or 0.0), row.loss or 0.0, row.cell.index
 
     return sorted(rows, key=merit)
 
 
 def winner(rows: Sequence[Row]) -> Row | None:
-    """The first of the ranked rows, if its trials finished."""
-    return rows[0] if rows and rows[0].status == "finished" else None
+    """The first of the ranked rows, if its trials finished, or the budget cut them."""
+    return rows[0] if rows and not _MERIT[rows[0].status] else None
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def lead(rows: Sequence[Row]) -> Lead | None:
 
     The two were chosen from many, so the interval is narrower than it should be.
     """
-    if len(rows) < 2 or any(row.status != "finished" for row in rows[:2]):
+    if len(rows) < 2 or any(_MERIT[row.status] for row in rows[:2]):
         return None
     ours, theirs = rows[0].accuracies, rows[1].accuracies
     differences = [ours[seed] - theirs[seed] for seed in ours.keys() & theirs.keys()]
@@ -132,14 +133,14 @@ def _replicated(rows: Sequence[Row]) -> bool:
     return any(cell.replicate for row in rows for cell in row.cells)
 
 
-def _searched(rows: Sequence[Row]) -> list[str]:
-    """What any of the rows searched, in order; a conditional setting has no value in some."""
-    return list(dict.fromkeys(key for row in rows for key in row.cell.searched))
+def searched(cells: Sequence[Cell]) -> list[str]:
+    """What any of the cells searched, in order; a conditional setting has no value in some."""
+    return list(dict.fromkeys(key for cell in cells for key in cell.searched))
 
 
 def table(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """The ranked rows' columns. Of several seeds, accuracy and loss are means, epochs and run those of the best."""
-    keys, replicated = _searched(rows), _replicated(rows)
+    keys, replicated = searched([row.cell for row in rows]), _replicated(rows)
     return [
         {
             "rank": rank,
@@ -159,7 +160,7 @@ def table(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 def short(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """The ranked rows for a terminal of 80 columns; eight digits of a run's id are enough to name it."""
-    keys, replicated = _searched(rows), _replicated(rows)
+    keys, replicated = searched([row.cell for row in rows]), _replicated(rows)
     return [
         {
             "#": rank,

@@ -59,18 +59,16 @@ class Records:
         """
         fixed = stage.settings | inherited
         fingerprint = json.dumps(fixed | {"seed": self._experiment.seed}, sort_keys=True)
-        found = self.runs(kind="stage", stage=stage.name, fingerprint=fingerprint)
-        if found:
-            run = next(iter(found.values()))
-            if reopen:
-                self.tracker.update(run.run_id, status="RUNNING")
+        run = next(iter(self.runs(kind="stage", stage=stage.name, fingerprint=fingerprint).values()), None)
+        if run and not reopen:
             return run.run_id, run.status in ("FINISHED", "FAILED") and run.tags.get("plan") == _plan_hash(cells)
-        space = {f"space.{key}": value for key, value in stage.space.dimensions.items()}
-        tags = self._tags("stage", stage.name) | {"fingerprint": fingerprint}
-        params = {"sampler": stage.sampler, "seeds": stage.seeds} | fixed | space
-        if stage.pruner:
-            params |= {"pruner": stage.pruner.kind}
-        run_id = self.tracker.start(self._id, f"{stage.name} stage", params=params, tags=tags)
+        if run:
+            run_id = run.run_id
+            self.tracker.update(run_id, status="RUNNING")
+        else:
+            tags = self._tags("stage", stage.name) | {"fingerprint": fingerprint}
+            run_id = self.tracker.start(self._id, f"{stage.name} stage", params=fixed, tags=tags)
+        self.tracker.set_tags(run_id, _search(stage))  # tags, because the file may change and params cannot
         self.tracker.log_text(run_id, self._experiment.text, self._experiment.path.name)
         return run_id, False
 
@@ -100,8 +98,8 @@ class Records:
             title = f"{cell.name}: best validation accuracy {best_accuracy}"
             figures.save(figures.curves(result.history, result.best_epoch, title), folder / "curves.png")
             self.tracker.log_files(run_id, folder)
-        tags = {"outcome": outcome.status} | ({"reason": result.reason} if result.reason else {})
-        self.tracker.set_tags(run_id, tags)
+        if result.reason:
+            self.tracker.set_tags(run_id, {"reason": result.reason})
 
     def _config(self, cell: Cell, result: TrialResult, outcome: Outcome) -> dict[str, Any]:
         return {
@@ -116,6 +114,7 @@ class Records:
 
     def close(self, run_id: str, outcome: Outcome) -> None:
         """Give the run the status that its trial ended with; MLflow has none for pruned, the tag outcome tells."""
+        self.tracker.set_tags(run_id, {"outcome": outcome.status})
         self.tracker.finish(run_id, "FAILED" if outcome.status == "failed" else "FINISHED")
 
     def break_off(self, run_id: str, status: str, reason: str) -> None:
@@ -130,7 +129,7 @@ class Records:
         best = ranking.winner(rows)
         trials = self._tend(run_id, rows, best)
         ended = Counter(outcome.status for row in rows for outcome in row.outcomes)
-        metrics = {f"trials_{status}": float(ended[status]) for status in ("finished", "pruned", "failed")}
+        metrics = {f"trials_{status}": float(ended[status]) for status in ("finished", "cut", "pruned", "failed")}
         tags = {"mlflow.note.content": _description(rows), "plan": _plan_hash(cells)}
         if best and best.accuracy is not None:
             metrics["best_val_accuracy"] = best.accuracy
@@ -182,6 +181,18 @@ class Records:
 def _description(rows: Sequence[ranking.Row]) -> str:
     lead = ranking.lead(rows)
     return (f"The winner is {lead}.\n\n" if lead else "") + ranking.to_markdown(rows[:_SHOWN])
+
+
+def _search(stage: Stage) -> dict[str, str]:
+    """How a stage searches, as tags."""
+    told: dict[str, Any] = {"sampler": stage.sampler, "seeds": stage.seeds}
+    told |= {"trials": stage.trials} if stage.trials else {}
+    told |= {"at_once": stage.at_once} if stage.adaptive else {}
+    told |= {f"space.{key}": values for key, values in stage.space.dimensions.items()}
+    told |= {f"when.{key}": condition for key, condition in stage.space.conditions.items()}
+    told |= {f"pruner.{key}": value for key, value in asdict(stage.pruner).items()} if stage.pruner else {}
+    told |= {f"budget.{key}": value for key, value in asdict(stage.budget).items() if value is not None}
+    return {key: str(value) for key, value in told.items()}
 
 
 def _plan_hash(cells: Sequence[Cell]) -> str:

@@ -22,7 +22,7 @@ from sweep.parsing import Value
 from sweep.plan import Cell
 from sweep.records import Records, experiment_name
 from sweep.samples import augmented_samples
-from sweep.study import Outcome, Study, close_abandoned, draw, outcomes, proposed
+from sweep.study import Outcome, Study, close_abandoned, draw, outcomes, proposals
 from sweep.training import Training
 
 
@@ -56,8 +56,8 @@ class Sweep:
         """
         inherited = self.inherited(stage)
         if stage.adaptive:
-            plan.check_space(self.experiment, stage, inherited, self.data)
-        tried = self._tried(stage, inherited)
+            self._plan(replace(stage, seeds=1), inherited, list(stage.space.corners()))  # better refused now than later
+        tried, _ = self._tried(stage, inherited)
         every = self._plan(stage, inherited, tried + plan.settings(self.experiment, stage, tuple(stage.points)))
         asked_for = plan.settings(self.experiment, stage, points)
         wanted = {cell.key for cell in self._plan(stage, inherited, tried + asked_for)}
@@ -68,11 +68,14 @@ class Sweep:
         return [cell for setting in settings for cell in setting]
 
     def _plan(self, stage: Stage, inherited: Mapping[str, Value], settings: Sequence[dict[str, Value]]) -> list[Cell]:
-        return plan.cells(self.experiment, stage, inherited, self.data, settings)
+        try:
+            return plan.cells(self.experiment, stage, inherited, self.data, settings)
+        except InputError as error:
+            raise InputError(f"{self.experiment.path}: stages.{stage.name}: {error}") from None
 
-    def _tried(self, stage: Stage, inherited: Mapping[str, Value]) -> list[dict[str, Value]]:
-        """What an adaptive sampler has proposed so far."""
-        return proposed(self._journal, stage, self._identity(stage, inherited)) if stage.adaptive else []
+    def _tried(self, stage: Stage, inherited: Mapping[str, Value]) -> tuple[list[dict[str, Value]], int]:
+        """The settings that an adaptive stage has tried so far, and how many its sampler has proposed."""
+        return proposals(self._journal, stage, self._identity(stage, inherited)) if stage.adaptive else ([], 0)
 
     def _identity(self, stage: Stage, inherited: Mapping[str, Value], cells: Sequence[Cell] = ()) -> str:
         """What a stage's Optuna study is for: a plan of cells; or, if a sampler proposes them, all it goes by."""
@@ -90,10 +93,10 @@ class Sweep:
         ended = [done[cell.key] for cell in cells if cell.key in done]
         if stage.budget.spent(sum(o.seconds for o in ended), sum(o.epochs for o in ended)):
             return [], 0
-        named = [point for points in stage.points.values() for point in points]
-        tried = [setting for setting in self._tried(stage, self.inherited(stage)) if setting not in named]
-        remaining = max(0, stage.trials - len(tried)) if stage.adaptive else 0
-        return [cell for cell in cells if cell.key not in done], remaining
+        _, proposed = self._tried(stage, self.inherited(stage))
+        remaining = max(0, stage.trials - proposed) if stage.adaptive else 0
+        todo = [cell for cell in cells if cell.key not in done or stage.reopens(done[cell.key].status)]
+        return todo, remaining
 
     def outcomes(self, stage: Stage) -> dict[str, Outcome]:
         """How the stage's cells that have been trained ended, by key. Once a tracker is known, its runs alone count."""

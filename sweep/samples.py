@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -38,4 +39,5 @@ def augmented_samples(ops: Ops, data: Dataset, data_seed: int, rows: Sequence[Ro
 
 
 def _name(settings: Settings) -> str:
-    return "\n".join(f"{name} {getattr(settings, name):.3g}" for name in AUGMENTATIONS if getattr(settings, name))
+    parts = [f"{name} {getattr(settings, name):.3g}" for name in AUGMENTATIONS if getattr(settings, name)]
+    return textwrap.fill(", ".join(parts), 30)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,20 +73,38 @@ class Space:
     def active(self, chosen: Mapping[str, Any]) -> Iterator[tuple[str, Values]]:
         """The dimensions to choose from, in order; chosen is filled by the caller as it goes."""
         for key, values in self.dimensions.items():
-            if all(chosen.get(parent) in allowed for parent, allowed in self.conditions.get(key, {}).items()):
+            if self._met(key, chosen):
                 yield key, values
 
     def combinations(self) -> Iterator[dict[str, Value]]:
         """Every combination of choices, each once; a range stands with its two ends."""
-        seen = set()
-        for values in itertools.product(*(v.ends if isinstance(v, Range) else v for v in self.dimensions.values())):
-            every = dict(zip(self.dimensions, values, strict=True))
-            point: dict[str, Value] = {}
-            for key, _ in self.active(point):
-                point[key] = every[key]
-            if (signature := tuple(point.items())) not in seen:
-                seen.add(signature)
+
+        def extended(keys: Sequence[str], chosen: dict[str, Value]) -> Iterator[dict[str, Value]]:
+            if not keys:
+                yield chosen
+            elif not self._met(keys[0], chosen):
+                yield from extended(keys[1:], chosen)
+            else:
+                for value in _ends(self.dimensions[keys[0]]):
+                    yield from extended(keys[1:], chosen | {keys[0]: value})
+
+        return extended(list(self.dimensions), {})
+
+    def corners(self) -> Iterator[dict[str, Value]]:
+        """Combinations in which every choice, and both ends of every range, come up: as many as there may be checked.
+
+        First each value with the others at their first, then all combinations, up to a thousand.
+        """
+        for varied, values in self.dimensions.items():
+            for value in _ends(values):
+                point: dict[str, Value] = {}
+                for key, others in self.active(point):
+                    point[key] = value if key == varied else _ends(others)[0]
                 yield point
+        yield from itertools.islice(self.combinations(), 1000)
+
+    def _met(self, key: str, chosen: Mapping[str, Any]) -> bool:
+        return all(chosen.get(parent) in allowed for parent, allowed in self.conditions.get(key, {}).items())
 
     def contains(self, point: Mapping[str, Any]) -> bool:
         """Whether the point sets exactly the settings that are active with it, each to a value it may have."""
@@ -105,6 +123,10 @@ class Space:
                 if rest := {parent: allowed for parent, allowed in when.items() if parent not in keys}:
                     conditions[key] = rest
         return Space(dimensions, conditions)
+
+
+def _ends(values: Values) -> tuple[Value, ...]:
+    return values.ends if isinstance(values, Range) else values
 
 
 def parse(where: str, table: Any, sampler: str) -> Space:

@@ -30,12 +30,13 @@ from sweep.space import Range, Space
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
+_PROPOSED = "proposed"
 _OUTCOME = "outcome:"  # before a cell's key: the attribute of a trial that holds how that cell ended
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a cell's trial ended: "finished", "pruned", or "failed" because it diverged.
+    """How a cell's trial ended: "finished", "cut" when the budget was spent, "pruned", or "failed": it diverged.
 
     Figures are those of its best epoch; None if no epoch was finite. seconds is its share of the group's training.
     """
@@ -105,18 +106,29 @@ class Study:
     def propose(self, count: int) -> list[tuple[optuna.Trial, dict[str, Value]]]:
         """Trials and their settings, which the sampler proposes all at once.
 
-        The draws depend on the experiment's seed and on the trials that have ended, so a sweep that was stopped goes
-        on as if it had not been.
+        The draws depend on the experiment's seed and on how many proposals there were, so that those of a stage that
+        was stopped go on as they would have.
         """
-        ended = len(self._study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED]))
-        self._study.sampler = _sampler(self._stage, self._seed + ended)
+        made = sum(_PROPOSED in trial.user_attrs for trial in self._study.get_trials(deepcopy=False))
+        self._study.sampler = _sampler(self._stage, self._seed + made)
         trials = [self._study.ask() for _ in range(count)]
         return [(trial, _suggest(trial, self._stage.space)) for trial in trials]
 
-    def describe(self, trial: optuna.Trial, name: str, cells: Sequence[str], known: Mapping[str, Outcome]) -> None:
-        """Note the trial's name, the keys of its cells, and how those of them ended that were trained before."""
+    def describe(
+        self,
+        trial: optuna.Trial,
+        name: str,
+        cells: Sequence[str],
+        known: Mapping[str, Outcome],
+        is_proposal: bool = False,
+    ) -> None:
+        """Note the trial's name, the keys of its cells (none: it cannot be trained), how those of them ended that were
+        trained before, and whether the sampler proposed it.
+        """
         trial.set_user_attr("name", name)
         trial.set_user_attr("cells", list(cells))
+        if is_proposal:
+            trial.set_user_attr(_PROPOSED, True)
         for key, outcome in known.items():
             trial.set_user_attr(_OUTCOME + key, asdict(outcome))
 
@@ -137,8 +149,11 @@ class Study:
         self.end(trial)
 
     def end(self, trial: optuna.Trial) -> None:
-        """End the trial if all its cells have ended."""
-        _tell(self._study, trial.number, trial.user_attrs)
+        """End the trial if all its cells have ended; as failed, if it has none."""
+        if trial.user_attrs["cells"]:
+            _tell(self._study, trial.number, trial.user_attrs)
+        else:
+            self._study.tell(trial.number, state=TrialState.FAIL)
 
 
 def study_name(stage: Stage, identity: str) -> str:
@@ -174,28 +189,35 @@ def outcomes(journal: Path, stage: str, runs: Container[str] | None = None) -> d
     runs  only those whose run id is among these; None: all
     """
     found: dict[str, Outcome] = {}
-    for _, trial in _ended(journal, stage):
-        found |= {key: o for key, o in _outcomes(trial.user_attrs).items() if runs is None or o.run_id in runs}
+    for _, trial in _trials(journal, stage):
+        if trial.state.is_finished():
+            found |= {key: o for key, o in _outcomes(trial.user_attrs).items() if runs is None or o.run_id in runs}
     return found
 
 
-def proposed(journal: Path, stage: Stage, identity: str) -> list[dict[str, Value]]:
-    """The settings tried so far in the study of this identity, in their order. Read only."""
+def proposals(journal: Path, stage: Stage, identity: str) -> tuple[list[dict[str, Value]], int]:
+    """The settings tried in the study of this identity, in their order, whether their trials have ended or not; and
+    how many the sampler has proposed. Read only.
+    """
     name = study_name(stage, identity)
-    tried = [trial.params for study, trial in _ended(journal, stage.name) if study == name]
-    return [{key: params[key] for key in stage.space.dimensions if key in params} for params in tried]
+    tried = [trial for study, trial in _trials(journal, stage.name) if study == name and "cells" in trial.user_attrs]
+    settings: list[dict[str, Value]] = []
+    for trial in tried:
+        setting = {key: trial.params[key] for key in stage.space.dimensions if key in trial.params}
+        if trial.user_attrs["cells"] and setting not in settings:
+            settings.append(setting)
+    return settings, sum(_PROPOSED in trial.user_attrs for trial in tried)
 
 
-def _ended(journal: Path, stage: str) -> Iterator[tuple[str, FrozenTrial]]:
-    """The stage's trials that ended with at least one cell's outcome, with the name of their study."""
+def _trials(journal: Path, stage: str) -> Iterator[tuple[str, FrozenTrial]]:
+    """All trials of the stage, with the name of their study."""
     if not journal.exists():
         return
     storage = _storage(journal)
     for study in storage.get_all_studies():
         if study.user_attrs.get("stage") == stage:
             for trial in storage.get_all_trials(study._study_id, deepcopy=False):
-                if trial.state.is_finished() and _outcomes(trial.user_attrs):
-                    yield study.study_name, trial
+                yield study.study_name, trial
 
 
 def _outcomes(attributes: Mapping[str, Any]) -> dict[str, Outcome]:
@@ -236,7 +258,7 @@ def _sampler(stage: Stage, seed: int) -> BaseSampler:
             case "cmaes":
                 return CmaEsSampler(seed=seed % 2**32, warn_independent_sampling=False)
             case "qmc":
-                others = RandomSampler(seed=seed % 2**32)  # draws what is no number
+                others = RandomSampler(seed=seed % 2**32)  # draws the settings given as lists
                 return QMCSampler(
                     scramble=True, seed=seed % 2**32, independent_sampler=others, warn_independent_sampling=False
                 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from core.batches import Images
+from core.errors import InputError
 from core.train import EpochReport, TrialResult, Verdict, train_group
 from sweep import plan
 from sweep.experiment import Stage
@@ -60,11 +61,13 @@ class Training:
         self._experiment, self._data, self._ops = sweep.experiment, sweep.data, sweep.ops
         self._display, self._signals = sweep.display, sweep.signals
         self._stage, self._inherited, self._study = stage, inherited, study
-        self._records, self._parent, self._outcomes = records, parent, dict(outcomes)
+        self._records, self._parent = records, parent
+        self._outcomes = {key: outcome for key, outcome in outcomes.items() if not stage.reopens(outcome.status)}
         before = [outcomes[cell.key] for cell in cells if cell.key in outcomes]
         self._epochs, self._seconds = sum(o.epochs for o in before), sum(o.seconds for o in before)
         self._running: list[_Running] = []
-        self._groups, self._before = 0, len(outcomes)
+        self._failed: set[int] = set()
+        self._groups, self._before = 0, len(self._outcomes)
         split, scale = sweep.data.split(sweep.experiment.seed), sweep.data.scale
         self._images = Images.on_device(sweep.ops, split.x_train, split.y_train, scale)
         self._validation = Images.on_device(sweep.ops, split.x_validation, split.y_validation, scale)
@@ -90,7 +93,7 @@ class Training:
                 trials = self._study.enqueue([same[0].searched for same in settings])
                 owners = {same[0].index: trial for same, trial in zip(settings, trials, strict=True)}
                 for same in settings:
-                    self._describe(owners[same[0].index], same[0])
+                    self._describe(owners[same[0].index], self._cells([same[0].searched]))
             self._run(group, owners, len(groups))
 
     def proposed(self, tried: list[dict[str, Value]], remaining: int) -> None:
@@ -98,42 +101,50 @@ class Training:
         while remaining and not self.spent:
             count = min(self._stage.at_once, remaining)
             remaining -= count
-            owners: dict[int, Trial] = {}
-            repeats: list[tuple[Trial, Cell]] = []
             with self._signals.held():
-                for trial, searched in self._study.propose(count):
-                    tried.append(searched)
-                    cell = self._cells(tried, searched)[0]
-                    if cell.index in owners or self._ended(cell):
-                        repeats.append((trial, cell))
-                    else:
-                        owners[cell.index] = trial
-                        self._describe(trial, cell)
-            new = [cell for cell in self._cells(tried) if cell.index in owners and cell.key not in self._outcomes]
+                wave = self._ask(count)
+            tried += [cells[0].searched for _, cells in wave]
+            numbered = {cell.key: cell for cell in self._cells(tried)}
+            owners: dict[int, Trial] = {}
+            repeats: list[tuple[Trial, list[Cell]]] = []
+            for trial, cells in wave:
+                index = numbered[cells[0].key].index
+                if index in owners or all(cell.key in self._outcomes for cell in cells):
+                    repeats.append((trial, cells))
+                else:
+                    owners[index] = trial
+            new = [cell for cell in numbered.values() if cell.index in owners and cell.key not in self._outcomes]
             for group in plan.groups(new):
                 if not self.spent:
                     self._run(group, owners, None)
             with self._signals.held():
-                for trial, cell in repeats:  # a choice among few may come up again: the outcome is known
-                    self._describe(trial, cell)
+                for trial, cells in repeats:  # a choice among few may come up again: the outcome is known
+                    self._describe(trial, cells)
                     self._study.end(trial)
 
-    def _cells(self, settings: Sequence[dict[str, Value]], only: dict[str, Value] | None = None) -> list[Cell]:
-        """The cells of these settings; only: those of one of them, under the numbers they have among all."""
-        cells = plan.cells(self._experiment, self._stage, self._inherited, self._data, settings)
-        if only is None:
-            return cells
-        keys = {cell.key for cell in plan.cells(self._experiment, self._stage, self._inherited, self._data, [only])}
-        return [cell for cell in cells if cell.key in keys]
+    def _ask(self, count: int) -> list[tuple[Trial, list[Cell]]]:
+        """Proposals of the sampler with their cells, but for those that cannot be trained."""
+        wave = []
+        for trial, searched in self._study.propose(count):
+            try:
+                cells = self._cells([searched])
+            except InputError as error:
+                self._display.warn(f"{self._stage.name}: left out what {self._stage.sampler} proposed: {error}")
+                self._study.describe(trial, "", [], {}, is_proposal=True)
+                self._study.end(trial)
+            else:
+                self._describe(trial, cells, is_proposal=True)
+                wave.append((trial, cells))
+        return wave
 
-    def _ended(self, cell: Cell) -> bool:
-        """Whether the setting has been trained with all its seeds."""
-        return all(same.key in self._outcomes for same in self._cells([cell.searched]))
+    def _cells(self, settings: Sequence[dict[str, Value]]) -> list[Cell]:
+        return plan.cells(self._experiment, self._stage, self._inherited, self._data, settings)
 
-    def _describe(self, trial: Trial, cell: Cell) -> None:
-        keys = [same.key for same in self._cells([cell.searched])]
-        known = {key: self._outcomes[key] for key in keys if key in self._outcomes}
-        self._study.describe(trial, cell.name, keys, known)
+    def _describe(self, trial: Trial, cells: Sequence[Cell], is_proposal: bool = False) -> None:
+        """Tell Optuna of all cells of a setting."""
+        known = {cell.key: self._outcomes[cell.key] for cell in cells if cell.key in self._outcomes}
+        self._failed |= {trial.number for outcome in known.values() if outcome.status == "failed"}
+        self._study.describe(trial, cells[0].name, [cell.key for cell in cells], known, is_proposal)
 
     def _run(self, group: Sequence[Cell], owners: Mapping[int, Trial], groups: int | None) -> None:
         """Train a group to its end. owners: the Optuna trial of each setting, by the cells' index."""
@@ -169,16 +180,17 @@ class Training:
                 self._study.report(same[0].trial, report.epoch, sum(r.accuracy for r in same) / len(same))
             pruned = self._pruned(report)
         if self.spent:
-            return dict.fromkeys(report.metrics.keys() - report.ended, ("finished", self.spent))
+            return dict.fromkeys(report.metrics.keys() - report.ended, ("cut", self.spent))
         return pruned
 
     def _pruned(self, report: EpochReport) -> dict[int, Verdict]:
         if self._stage.pruner is None:
             return {}
         running = {place: self._running[place].trial.number for place in report.metrics.keys() - report.ended}
-        failed = {self._running[place].trial.number for place, r in report.ended.items() if r.status == "failed"}
-        curves = {number: curve for number, curve in self._study.curves().items() if number not in failed}
-        stopped = to_prune(self._stage.pruner, curves, set(running.values()) - failed)
+        # A setting of which one seed has diverged will rank as failed: it must not take the place of another.
+        self._failed |= {self._running[place].trial.number for place, r in report.ended.items() if r.status == "failed"}
+        curves = {number: curve for number, curve in self._study.curves().items() if number not in self._failed}
+        stopped = to_prune(self._stage.pruner, curves, set(running.values()) - self._failed)
         reason = f"pruned by {self._stage.pruner.kind} after epoch {report.epoch}"
         return {place: ("pruned", reason) for place, number in running.items() if number in stopped}
 

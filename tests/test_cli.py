@@ -95,8 +95,8 @@ def test_plan_trains_nothing_and_shows_what_is_done(project: Path, capsys: pytes
     groups = captured.out.splitlines()[5:]
     assert [line.split("\t")[:3] for line in groups] == [
         ["network", "trials", "steps an epoch"],
-        ["3x4", "2", "3"],
-        ["2", "2", "3"],
+        ["3x4, batch 16", "2", "3"],
+        ["2, batch 16", "2", "3"],
     ]
     assert "stage dropout builds on stage grid" in captured.err
     assert not (project / "mlruns").exists()

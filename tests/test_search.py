@@ -15,6 +15,7 @@ import pytest
 from core import data, ops
 from core.config import Settings
 from core.tracking import RunInfo, Tracker
+from core.train import TrialResult
 from sweep.__main__ import main
 from sweep.plan import Cell
 from sweep.ranking import Row
@@ -99,8 +100,11 @@ main(["run", "adaptive", "--quiet"])
 """
 
 
-def test_a_killed_adaptive_stage_ends_as_if_it_had_not_been(project: Path, capsys, empty_store: Path) -> None:
-    write(project, TPE.replace("at_once = 2", "at_once = 1"))
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_a_killed_adaptive_stage_ends_as_if_it_had_not_been(
+    project: Path, capsys, empty_store: Path, at_once: int
+) -> None:
+    write(project, TPE.replace("at_once = 2", f"at_once = {at_once}"))
     (undisturbed,) = sweep(capsys)
     for path in (project / "mlruns").iterdir():
         path.rename(project / f"old-{path.name}")
@@ -109,7 +113,8 @@ def test_a_killed_adaptive_stage_ends_as_if_it_had_not_been(project: Path, capsy
     (stage,) = sweep(capsys)
     assert without_runs(stage) == without_runs(undisturbed)
     assert stage["trained"] == 5
-    assert Counter(run.status for run in runs()) == {"FINISHED": 10, "KILLED": 1}
+    killed = Counter(run.status for run in runs())["KILLED"]
+    assert killed == len(runs()) - 10 > 0
 
 
 def test_more_trials_and_more_seeds_keep_what_is_done(project: Path, capsys) -> None:
@@ -137,6 +142,51 @@ def test_a_setting_that_comes_up_again_is_not_trained_again(project: Path, capsy
     assert sweep(capsys)[0]["trained"] == 0
 
 
+def test_a_setting_with_a_diverged_seed_takes_no_others_place(project: Path, capsys, monkeypatch) -> None:
+    grid = GRID.partition("lr =")[0].replace(
+        '"grid"', '"grid"\nseeds = 2\npruner = { kind = "halving", min_epochs = 2 }'
+    )
+    write(project, grid + "lr = [0.01, 0.05, 0.3]\n")
+    record = TrialResult.record
+
+    def diverging(self: TrialResult, settings: Settings, metrics: dict, weights: dict) -> bool:
+        if settings.lr == 0.3:
+            metrics["val_accuracy"] = 1.0
+            if settings.seed == 2:
+                metrics["val_loss"] = float("nan")
+        return record(self, settings, metrics, weights)
+
+    monkeypatch.setattr(TrialResult, "record", diverging)
+    (stage,) = sweep(capsys, status=3)
+    assert [row["status"] for row in stage["trials"]] == ["finished", "pruned", "failed"]
+    assert stage["winner"]["lr"] != 0.3
+
+
+def test_a_point_that_is_proposed_too_does_not_keep_the_stage_open(project: Path, capsys) -> None:
+    stage = TPE.partition("optimiser =")[0].replace("seeds = 2", "") + "lr = [0.1]\n"
+    points = "[stages.search.points]\np = [{ lr = 0.1 }]\n"
+    following = '[stages.next]\nsampler = "grid"\nafter = "search"\ninherit = ["lr"]\nspace = { reg = [0.0] }\n'
+    write(project, stage + points + following)
+    assert [stage["trained"] for stage in sweep(capsys)] == [1, 1]
+
+
+def test_where_a_condition_does_not_hold_the_files_own_setting_does(project: Path, capsys) -> None:
+    text = GRID.partition("lr =")[0] + "lr = [0.01, 0.1]\nmomentum = { choices = [0.5], when = { lr = 0.1 } }\n"
+    (project / "experiments" / "adaptive.toml").write_text(HEAD + "momentum = 0.9\n" + text)
+    sweep(capsys)
+    assert {run.params["lr"]: run.params["momentum"] for run in runs()} == {"0.01": "0.9", "0.1": "0.5"}
+    assert main(["plan", "adaptive"]) == 0
+    assert "grid-" not in capsys.readouterr().out.splitlines()[0]
+
+
+def test_overrides_and_points_on_conditions(project: Path, capsys) -> None:
+    text = GRID.partition("lr =")[0] + "epochs = [2, 3]\ncrop = { choices = [1, 2], when = { epochs = 2 } }\n"
+    points = "[stages.search.points]\np = [{ epochs = 2, crop = 1 }]\nq = [{ epochs = 3 }]\n"
+    write(project, text + points)
+    for epochs, trained in (("1", 1), ("2", 2)):
+        assert sweep(capsys, "--epochs", epochs, "--points", "p", "--points", "q")[0]["trained"] == trained
+
+
 def test_what_a_sampler_could_propose_is_checked_before_training(project: Path, capsys) -> None:
     write(project, TPE + "crop = { low = 0, high = 7 }\n")
     assert main(["run", "adaptive", "--quiet"]) == 2
@@ -162,24 +212,25 @@ def test_what_was_trained_for_another_search_is_not_trained_again(project: Path,
     assert sweep(capsys)[0]["trained"] < 10  # another space, in which the same settings come up
 
 
-def test_a_budget_of_epochs_ends_the_stage_and_a_larger_one_goes_on(project: Path, capsys) -> None:
-    write(project, GRID.replace("lr =", 'filters = ["2", "3"]\nlr =') + "[stages.search.budget]\nepochs = 50\n")
+def test_a_budget_of_epochs_cuts_and_a_larger_one_trains_again_what_was_cut(project: Path, capsys) -> None:
+    grid = GRID.replace("lr =", 'filters = ["2", "3"]\nlr =') + "[stages.search.budget]\nepochs = 50\n"
+    write(project, grid)
     (stage,) = sweep(capsys)
-    epochs = [row["epochs"] for row in stage["trials"]]
-    assert sum(epochs) == 56  # 8 trials of 4 epochs, then 3 epochs of the next 8
-    assert {row["status"] for row in stage["trials"]} == {"finished"}
-    assert {run.tags["reason"] for run in runs() if len(run.tags.get("reason", "")) > 0} == {
-        "the stage's 50 epochs are spent"
-    }
+    assert Counter((row["status"], row["epochs"]) for row in stage["trials"]) == {("finished", 4): 8, ("cut", 3): 8}
+    assert {run.tags["reason"] for run in runs(outcome="cut")} == {"the stage's 50 epochs are spent"}
     assert sweep(capsys)[0]["trained"] == 0
-    write(project, GRID.replace("[0.0001,", "[0.3001, 0.0001,") + "[stages.search.budget]\nepochs = 60\n")
-    assert sweep(capsys)[0]["trained"] == 1
+    write(project, grid.replace("epochs = 50", "epochs = 500"))
+    (stage,) = sweep(capsys)
+    assert stage["trained"] == 8
+    assert Counter((row["status"], row["epochs"]) for row in stage["trials"]) == {("finished", 4): 16}
+    assert sweep(capsys)[0]["trained"] == 0
 
 
 def test_a_budget_of_time_ends_the_stage_after_the_epoch(project: Path, capsys) -> None:
     write(project, GRID + "[stages.search.budget]\nminutes = 0.00001\n")
     (stage,) = sweep(capsys)
-    assert [row["epochs"] for row in stage["trials"]] == [1] * 8
+    assert [(row["status"], row["epochs"]) for row in stage["trials"]] == [("cut", 1)] * 8
+    assert stage["winner"] == stage["trials"][0]
     assert sweep(capsys)[0]["trained"] == 0
 
 
@@ -216,6 +267,10 @@ def test_pruned_trials_leave_the_group_and_close_with_what_they_had(project: Pat
         assert Tracker().artifact(run, "model.npz").exists()
     assert len(runs(outcome="pruned")) == len(pruned)
     assert sweep(capsys)[0]["trained"] == 0
+    write(project, GRID)
+    (stage,) = sweep(capsys)
+    assert stage["trained"] == len(pruned)
+    assert {row["status"] for row in stage["trials"]} == {"finished"}
 
 
 def test_a_stage_that_augments_has_a_picture_of_it(project: Path, capsys) -> None:

@@ -15,7 +15,7 @@ from core import data
 from sweep import experiment, plan
 from sweep.plan import Cell
 from sweep.space import Range, Space
-from sweep.study import Outcome, Study, close_abandoned, draw, outcomes, proposed
+from sweep.study import Outcome, Study, close_abandoned, draw, outcomes, proposals
 
 
 def outcome(run_id: str, accuracy: float | None = 0.5) -> Outcome:
@@ -139,7 +139,7 @@ def test_draws_stay_within_their_ranges_whose_upper_end_is_left_out(stage_and_ce
         while len(draws) < 60:
             for trial, searched in study.propose(20):
                 draws.append(searched)
-                study.describe(trial, "", [str(len(draws))], {})
+                study.describe(trial, "", [str(len(draws))], {}, is_proposal=True)
                 study.tell(trial, str(len(draws)), outcome("run", searched["dropout"]))
     else:
         draws = draw(stage, seed=3)
@@ -201,21 +201,43 @@ def test_one_seed_that_was_stopped_decides_for_all(stage_and_cells, journal, sta
 def test_an_adaptive_sampler_goes_on_where_it_was_stopped(stage_and_cells, journal) -> None:
     stage = replace(stage_and_cells[0], sampler="tpe", space=Space({"lr": Range(0.0, 1.0), "reg": Range(0.0, 1.0)}))
 
-    def batch(study: Study, ended: int) -> list[dict]:
-        proposals = study.propose(4)
-        for number, (trial, searched) in enumerate(proposals[:ended]):
-            study.describe(trial, "", [str(searched)], {})
-            study.tell(trial, str(searched), outcome(str(number), searched["lr"]))
-        return [searched for _, searched in proposals]
+    def batch(study: Study, described: int, ended: int) -> list[dict]:
+        asked = study.propose(4)
+        for trial, searched in asked[:described]:
+            study.describe(trial, "", [str(searched)], {}, is_proposal=True)
+        for trial, searched in asked[:ended]:
+            study.tell(trial, str(searched), outcome("run", searched["lr"]))
+        return [searched for _, searched in asked]
 
     study = Study(journal, stage, "same", seed=5)
-    first = [batch(study, 4) for _ in range(4)]
-    lost = batch(study, 0)  # killed before any had ended
+    first = [searched for _ in range(4) for searched in batch(study, 4, 4)]
+    lost = batch(study, 0, 0)  # killed before they were noted: proposed once more
     close_abandoned(journal)
-    assert proposed(journal, stage, "same") == [searched for part in first for searched in part]
-    assert proposed(journal, stage, "other") == []
-    assert batch(Study(journal, stage, "same", seed=5), 4) == lost
-    assert batch(Study(journal, stage, "other seed", seed=6), 4) != first[0]
+    assert proposals(journal, stage, "same") == (first, 16)
+    assert proposals(journal, stage, "other") == ([], 0)
+    study = Study(journal, stage, "same", seed=5)
+    assert batch(study, 4, 1) == lost  # killed when one of them had ended: the others are to be trained
+    close_abandoned(journal)
+    assert proposals(journal, stage, "same") == (first + lost, 20)
+    assert batch(Study(journal, stage, "other seed", seed=6), 4, 4) != first[:4]
+
+
+def test_what_failed_is_not_proposed_again(stage_and_cells, journal) -> None:
+    stage = replace(stage_and_cells[0], sampler="tpe", space=Space({"lr": Range(0.0, 1.0)}))
+    study = Study(journal, stage, "fails")
+    draws = set()
+    for number in range(8):
+        ((trial, searched),) = study.propose(1)
+        draws.add(searched["lr"])
+        study.describe(trial, "", [str(number)] if number % 2 else [], {}, is_proposal=True)
+        if number % 2:
+            study.tell(trial, str(number), outcome("run", None))
+        else:
+            study.end(trial)  # it cannot be trained at all
+    assert len(draws) == 8
+    assert [trial.state.name for trial in study._study.trials] == ["FAIL"] * 8
+    settings, count = proposals(journal, stage, "fails")
+    assert (len(settings), count) == (4, 8)
 
 
 def test_reading_makes_no_file(journal: Path) -> None:

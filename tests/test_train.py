@@ -417,7 +417,9 @@ def test_a_batch_is_scaled_shared_and_leaves_the_images_alone() -> None:
     assert data.batch(slice(None))[0].dtype == np.float32
 
 
-@pytest.mark.parametrize(("count", "sizes"), [(60, [16, 16, 16, 12]), (32, [16, 16]), (5, [5])])
+@pytest.mark.parametrize(
+    ("count", "sizes"), [(60, [16, 16, 16, 12]), (32, [16, 16]), (5, [5]), (49, [16, 16, 17]), (17, [17])]
+)
 def test_an_epoch_sees_every_image_once_in_an_order_of_its_own(count: int, sizes: list[int]) -> None:
     epochs = [list(shuffled_batches(count, 16, seed, epoch)) for seed, epoch in ((0, 0), (0, 1), (1, 0))]
     for batches in epochs:
