@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -128,7 +129,8 @@ class Live(Display):
 
     def group(self, number: int, groups: int | None, cells: Sequence[Cell]) -> None:
         if self._progress:
-            self._progress.update(self._epochs, description=f"{_heading(number, groups, cells)}: epochs")
+            heading = textwrap.shorten(_heading(number, groups, cells), 30, placeholder="…")  # both bars fit 80 columns
+            self._progress.update(self._epochs, description=f"{heading}: epochs")
 
     def epoch(self, cells: Sequence[Cell], report: EpochReport) -> None:
         if self._progress:
