@@ -45,7 +45,12 @@ class Cell:
     @property
     def name(self) -> str:
         """Like "grid-07 lr=0.01 reg=0.005 32x64"."""
-        return " ".join([self.label, *(_readable(*item) for item in self.searched.items())])
+        return f"{self.label} {self.setting}"
+
+    @property
+    def setting(self) -> str:
+        """Like "lr=0.01 reg=0.005 32x64"."""
+        return " ".join(_readable(*item) for item in self.searched.items())
 
 
 def _readable(key: str, value: Value) -> str:

@@ -122,7 +122,7 @@ class Study:
         known: Mapping[str, Outcome],
         is_proposal: bool = False,
     ) -> None:
-        """Note the trial's name, the keys of its cells (none: it cannot be trained), how those of them ended that were
+        """Note a trial's name, the keys of its cells (none: it cannot be trained), how those of them ended that were
         trained before, and whether the sampler proposed it.
         """
         trial.set_user_attr("name", name)

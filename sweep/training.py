@@ -144,7 +144,7 @@ class Training:
         """Tell Optuna of all cells of a setting."""
         known = {cell.key: self._outcomes[cell.key] for cell in cells if cell.key in self._outcomes}
         self._failed |= {trial.number for outcome in known.values() if outcome.status == "failed"}
-        self._study.describe(trial, cells[0].name, [cell.key for cell in cells], known, is_proposal)
+        self._study.describe(trial, cells[0].setting, [cell.key for cell in cells], known, is_proposal)
 
     def _run(self, group: Sequence[Cell], owners: Mapping[int, Trial], groups: int | None) -> None:
         """Train a group to its end. owners: the Optuna trial of each setting, by the cells' index."""

@@ -212,6 +212,27 @@ def test_what_was_trained_for_another_search_is_not_trained_again(project: Path,
     assert sweep(capsys)[0]["trained"] < 10  # another space, in which the same settings come up
 
 
+def test_a_proposal_that_cannot_be_trained_is_left_out(project: Path, capsys) -> None:
+    """A combination far behind the thousand that are checked beforehand."""
+    space = 'filters = ["2", "2x2"]\npool = ["auto", "yes"]\n'  # "yes" speaks of one block
+    pairs = {"lr": "0.01, 0.1", "reg": "0.0, 0.1", "dropout": "0.0, 0.1", "flip": "0.0, 0.1", "noise": "0.0, 0.1"}
+    pairs |= {"crop": "0, 1", "cutout": "0, 1", "rotate": "0.0, 1.0", "contrast": "0.0, 0.1", "brightness": "0.0, 0.1"}
+    space += "".join(f"{key} = [{values}]\n" for key, values in pairs.items())
+    write(
+        project, TPE.partition("optimiser =")[0].replace("seeds = 2", "").replace("trials = 5", "trials = 12") + space
+    )
+    assert main(["run", "adaptive", "--json", "--quiet", "--epochs", "1"]) == 0
+    shown = capsys.readouterr()
+    (stage,) = json.loads(shown.out)["stages"]
+    left_out = shown.err.count("left out what tpe proposed: pool speaks of 1 blocks")
+    assert left_out == 12 - len(stage["trials"]) > 0
+    assert {(row["filters"], row["pool"]) for row in stage["trials"]} <= {("2", "auto"), ("2", "yes"), ("2x2", "auto")}
+    assert sweep(capsys, "--epochs", "1")[0]["trained"] == 0
+    journal = next(project.glob("mlruns/*/optuna.journal")).read_text()
+    names = [run.name.partition(" ")[2] for run in runs()]  # without the number, which Optuna's record has itself
+    assert all(f'"{name}"' in journal for name in names)
+
+
 def test_a_budget_of_epochs_cuts_and_a_larger_one_trains_again_what_was_cut(project: Path, capsys) -> None:
     grid = GRID.replace("lr =", 'filters = ["2", "3"]\nlr =') + "[stages.search.budget]\nepochs = 50\n"
     write(project, grid)
