@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -88,7 +89,9 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--model", type=Path, metavar="FILE.npz", help="a model's file, also one of the published code")
     top.add_argument("--data", help="cifar10, digits or a file.npz (default: what the run was trained on)")
     top.add_argument("--data-dir", metavar="DIR", help="where cifar-10-batches-py is (else $CIFAR10_DIR, data/)")
-    top.add_argument("--backend", default="auto", help="auto, reference or gpu")
+    top.add_argument("--backend", default="auto", help="auto, reference, cpu or gpu")
+    threads = os.environ.get("SWEEP_THREADS") or None
+    top.add_argument("--threads", default=threads, metavar="N", help="to compute on (default: every core there is)")
     top.add_argument("--tracking-uri", metavar="URI", help="MLflow server or database (default: mlflow.db here)")
     top.add_argument("--json", action="store_true", help="the result as JSON on standard output")
     top.add_argument("--quiet", action="store_true", help="no notes")
@@ -100,6 +103,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
 
     def command() -> int:
+        from core import threads
+
+        threads.use(options.threads)
         if options.model:
             _show(_test_file(options), options.json)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -176,6 +177,8 @@ def parser() -> argparse.ArgumentParser:
     study = commands.add_parser("init-study", help="spread of activations, layer by layer, under each initialisation")
     study.add_argument("--data", help="cifar10, digits, a file.npz, or auto (CIFAR-10 if found, else digits)")
     study.add_argument("--data-dir", metavar="DIR", help="where cifar-10-batches-py is (else $CIFAR10_DIR, data/)")
+    threads = os.environ.get("SWEEP_THREADS") or None
+    study.add_argument("--threads", default=threads, metavar="N", help="to compute on (default: every core there is)")
     study.add_argument("--depth", type=int, default=8, help="convolutions (default: %(default)s)")
     study.add_argument("--width", type=int, default=32, help="filters of each (default: 32)")
     study.add_argument("--images", type=int, default=128, help="pushed through, if there are so many (default: 128)")
@@ -198,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _init_study(options: argparse.Namespace) -> None:
-    from core import data, ops
+    from core import data, ops, threads
     from core import init_study as numbers
     from core.batches import Images, shuffled_batches
     from core.config import check_setting
@@ -208,6 +211,7 @@ def _init_study(options: argparse.Namespace) -> None:
         if not 1 <= (value := getattr(options, name)) <= LARGEST:
             raise InputError(f"--{name} is {value}: it must be a whole number from 1 to {LARGEST}")
     check_setting("seed", options.seed)
+    threads.use(options.threads)
     path = expand(options.out)
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"--out is {path}: it must end in {' or '.join(SUFFIXES)}")

@@ -160,8 +160,8 @@ def logits(ops: Ops, architecture: Architecture, model: Model, x: Array) -> Arra
         source = x if layer.ends_block else source
     if architecture.global_pool:
         x, _ = ops.mean_pool(x)
-    flat = x.reshape(*x.shape[:2], -1)
-    return ops.linear(flat, *_arrays(model, len(architecture.layers) + 1, "w", "b"))[0]
+    outputs: Array = ops.head_inference(x, *_arrays(model, len(architecture.layers) + 1, "w", "b"))
+    return outputs
 
 
 def predict(

@@ -1,10 +1,12 @@
-"""Where the project lives on disk, and which version of its code is running."""
+"""Where the project lives on disk, which version of its code is running, and what of the machine it may use."""
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -41,7 +43,7 @@ def code_version() -> str:
 
 def environment(backend: str, device: str) -> dict[str, str]:
     """What a result was computed with: code, backend, device, system and package versions, as plain text."""
-    packages = ("numpy", "optuna", "mlflow", "matplotlib", "scikit-learn", "cupy-cuda12x", "cupy-cuda13x")
+    packages = ("numpy", "numba", "optuna", "mlflow", "matplotlib", "scikit-learn", "cupy-cuda12x", "cupy-cuda13x")
     return {
         "code": code_version(),
         "backend": backend,
@@ -59,20 +61,79 @@ def _version(package: str) -> str | None:
         return None
 
 
-def available_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def available_cores(system: Path = Path("/")) -> int:
+    """Cores that this process may use: those it may run on, but no more than its control groups give it time for.
+
+    system  the folder that holds proc and sys
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for folder in _control_groups("cpu", system):
+        quota, period = (_words(folder / "cpu.max") + ["", ""])[:2]  # version 2: both in one file
+        quota = quota or "".join(_words(folder / "cpu.cfs_quota_us"))
+        period = period or "".join(_words(folder / "cpu.cfs_period_us"))
+        if quota.isdecimal() and period.isdecimal():  # else "max" or -1: no limit
+            cores = min(cores, max(1, math.ceil(int(quota) / int(period))))
+    return cores
+
+
+def available_memory(system: Path = Path("/")) -> int:
+    """Bytes that this process can still get: what the machine has free, but no more than its control groups allow.
+
+    What the system keeps of files that were read, and would give up, counts as free.
+    """
+    free = [_free_memory(system)]
+    for folder in _control_groups("memory", system):
+        for limit, usage, files in (
+            ("memory.max", "memory.current", "inactive_file"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ):
+            allowed, used = _words(folder / limit), _words(folder / usage)
+            if used and allowed and allowed[0].isdecimal():
+                given_up = _named(folder / "memory.stat").get(files, 0)
+                free.append(int(allowed[0]) - int(used[0]) + given_up)
+    return max(0, min(free))
+
+
+def _free_memory(system: Path) -> int:
+    known = _named(system / "proc/meminfo").get("MemAvailable:")
+    if known is not None:
+        return known * 1024
+    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
+    return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _control_groups(controller: str, system: Path) -> Iterator[Path]:
+    """The folders that limit this process on Linux: its control group's and those above it, of both versions."""
+    base = system / "sys/fs/cgroup"
+    for line in _lines(system / "proc/self/cgroup"):
+        _, controllers, path = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        top = base / controller if controllers else base
+        own = top / os.path.normpath(f"/{path}").lstrip("/")  # may begin with /.., or be as the host sees it
+        yield from (folder for folder in (own, *own.parents) if folder == top or top in folder.parents)
+
+
+def _lines(path: Path) -> list[str]:
+    """A file's lines; none where it cannot be read."""
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
+
+
+def _words(path: Path) -> list[str]:
+    return " ".join(_lines(path)).split()
+
+
+def _named(path: Path) -> dict[str, int]:
+    """The numbers of a file whose lines are a name and a number."""
+    pairs = (line.split()[:2] for line in _lines(path))
+    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdecimal()}
 
 
 def processor() -> str:
     """The CPU's name and how many of its cores this process may use."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    model = next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine()
-    )
+    named = (line.partition(":")[2].strip() for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name"))
+    model = next(named, platform.machine())
     return f"{model}, {available_cores()} cores"

@@ -1,4 +1,4 @@
-"""The trials of a group on the cores of a CPU."""
+"""How many threads compute, and the trials of a group on them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,40 @@ from typing import Any
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from core.errors import InputError
 from core.project import available_cores
+
+_count = available_cores()
+
+
+def use(asked_for: int | str | None) -> None:
+    """Compute on so many threads; None: on all cores that this process may use.
+
+    To be called before a backend is loaded, which may start threads of its own. The linear algebra library keeps to
+    it too. Raises InputError unless it is a whole number from 1 to the cores there are.
+    """
+    global _count
+    cores = available_cores()
+    try:
+        number = cores if asked_for is None else int(asked_for)
+    except ValueError:
+        number = 0
+    if not 1 <= number <= cores:
+        raise InputError(
+            f"threads is {asked_for}: it must be a whole number from 1 to {cores}, the cores this process may use"
+        )
+    _count = number
+    _blas().limit(limits=number, user_api="blas")
+
+
+def count() -> int:
+    """The threads to compute on: as many as were asked for, else all cores that this process may use."""
+    return _count
 
 
 @cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(available_cores())
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads)
 
 
 @cache
@@ -24,7 +52,7 @@ def _blas() -> ThreadpoolController:
 
 
 def map_trials(function: Callable[[slice], Any], trials: int) -> list[Any]:
-    """function(slice of the trial axis) for slices that together cover it, one trial each, on the cores there are.
+    """function(slice of the trial axis) for slices that together cover it, one trial each, on count() threads.
 
     Trials never meet, so cutting their axis changes no result, and a single trial's arrays stay in cache. The linear
     algebra library gets one thread: more are slow on a convolution's long thin products, and could change rounding.
@@ -35,4 +63,4 @@ def map_trials(function: Callable[[slice], Any], trials: int) -> list[Any]:
             return function(part)
 
     with _blas().limit(limits=1):
-        return list(_threads().map(quietly, [slice(t, t + 1) for t in range(trials)]))
+        return list(_pool(count()).map(quietly, [slice(t, t + 1) for t in range(trials)]))

@@ -24,6 +24,7 @@ ENVIRONMENT = {
     "backend": "SWEEP_BACKEND",
     "seed": "SWEEP_SEED",
     "epochs": "SWEEP_EPOCHS",
+    "threads": "SWEEP_THREADS",
     "tracking_uri": "MLFLOW_TRACKING_URI",
 }
 
@@ -47,7 +48,8 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--data-dir", metavar="DIR", help="where cifar-10-batches-py is (else $CIFAR10_DIR, data/)"
         )
-        command.add_argument("--backend", help="auto, reference or gpu")
+        command.add_argument("--backend", help="auto, reference, cpu or gpu")
+        command.add_argument("--threads", metavar="N", help="to compute on (default: every core there is)")
         command.add_argument("--seed", help="of data split, order, draws and trials")
         command.add_argument("--epochs", help="at most so many epochs a trial, in every stage")
         command.add_argument("--json", action="store_true", help="the result as JSON on standard output")
@@ -77,10 +79,11 @@ def _whole(name: str, text: str) -> int:
 
 def _open(options: argparse.Namespace, quiet: bool) -> tuple[Sweep, list[str]]:
     """The sweep that the options ask for, and the names of its stages to handle."""
-    from core import data, ops
+    from core import data, ops, threads
     from sweep import display, experiment
     from sweep.run import Sweep
 
+    threads.use(options.threads)
     overrides = {
         name: _whole(name, value) for name in ("seed", "epochs") if (value := getattr(options, name)) is not None
     }

@@ -205,6 +205,16 @@ def head(seeds: tuple[int, ...] = (11, 2**40, 11)) -> Case:
     return Case("head", inputs, ("loss", "correct"), ("x", "w", "b"))
 
 
+def head_inference() -> Case:
+    rng = np.random.default_rng(15)
+    w = rng.standard_normal((T, C * H * W, L)) / 8
+    return Case(
+        "head_inference",
+        {"x": rng.standard_normal((T, N, C, H, W)), "w": w, "b": rng.standard_normal((T, L))},
+        ("logits",),
+    )
+
+
 def augment() -> Case:
     """A trial that does nothing to the images, one that does everything, one that does half of it."""
     everything = {"flip": 0.5, "crop": 2, "rotate": 30, "brightness": 0.4, "contrast": 0.4, "saturation": 0.4}
@@ -248,6 +258,7 @@ CASES = [
     block_inference(x_trials=1, shortcut_trials=1, pad=1),
     head(),
     head(seeds=(5, 5, 5)),
+    head_inference(),
     augment(),
 ]
 

@@ -7,6 +7,7 @@ whole, and is held to the reference by the same tests. Logical shapes start with
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -16,7 +17,7 @@ from typing import Any
 from core.errors import InputError
 
 Operation = Callable[..., Any]
-BACKENDS = ("auto", "reference", "gpu")
+BACKENDS = ("auto", "reference", "cpu", "gpu")
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Ops:
     device: str  # what computes, for the records
     xp: ModuleType  # numpy or cupy: makes and holds the arrays
     to_host: Operation  # array -> numpy.ndarray
-    concurrency: int | None  # trials that compute at the same time; None: all of a group
+    concurrency: int | None  # most trials that compute at the same time, a thread each; None: all of a group
 
     conv2d: Operation
     conv2d_grad: Operation
@@ -52,6 +53,7 @@ class Ops:
     block_inference: Operation
     head: Operation
     head_grad: Operation
+    head_inference: Operation
 
     augment: Operation  # see core.augment
 
@@ -62,11 +64,19 @@ class Ops:
 def load(name: str = "auto") -> Ops:
     """The backend called name. "auto" is the fastest that has been proven on the hardware present.
 
-    The GPU backend has not run on a GPU yet, so "auto" means "reference" until it has.
-    Raises InputError for an unknown name, or "gpu" without a usable GPU.
+    That is "cpu", since the GPU backend has not run on a GPU yet. Where Numba cannot be imported (it is often the last
+    to support a new Python), "auto" is "reference", and a note on stderr says so.
+    Raises InputError for an unknown name, "cpu" without Numba, or "gpu" without a usable GPU.
     """
     if name not in BACKENDS:
         raise InputError(f'backend is "{name}": it must be one of {", ".join(BACKENDS)}')
-    module = import_module(f"core.ops.{'reference' if name == 'auto' else name}")
-    ops: Ops = module.OPS
+    try:
+        ops: Ops = import_module(f"core.ops.{'cpu' if name == 'auto' else name}").OPS
+    except ImportError as error:
+        if (error.name or "").startswith("core"):
+            raise  # our own mistake
+        if name != "auto":
+            raise InputError(f'backend is "{name}", but it cannot be loaded ({error}): use reference') from error
+        print(f"the fast backend cannot be loaded ({error}): using reference, which is slow", file=sys.stderr)
+        ops = import_module("core.ops.reference").OPS
     return ops

@@ -382,6 +382,11 @@ def head_grad(dloss: Array, saved: Any) -> tuple[Array, Array, Array]:
     return dropout_grad(dkept, dropout_saved).reshape(shape), dw, db
 
 
+def head_inference(x: Array, w: Array, b: Array) -> Array:
+    """The linear layer's outputs (T, N, L), with no dropout; nothing is saved."""
+    return linear(x.reshape(*x.shape[:2], -1), w, b)[0]
+
+
 OPS = Ops(
     name="reference",
     device=processor(),
@@ -410,6 +415,7 @@ OPS = Ops(
     block_inference=block_inference,
     head=head,
     head_grad=head_grad,
+    head_inference=head_inference,
     augment=augment,
     map_trials=map_trials,
     make_step=make_step,

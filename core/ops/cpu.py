@@ -1,0 +1,259 @@
+"""The fast operations for a CPU: what reference.py means, by Numba's kernels. float64 and rare shapes go to reference.
+
+Images lie in memory as (T, N, H, W, C), C rounded up to whole vectors; what callers see are views (T, N, C, H, W).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numba
+import numpy as np
+
+from core import threads
+from core.config import EPSILON, PAD, POOL
+from core.ops import reference
+from core.ops.kernels.jit import LANES, compiling
+from core.random import Array, Purpose, uniform
+
+with compiling():
+    from core.ops.kernels import direct, normal, pointwise, winograd
+    from core.ops.kernels import head as linear
+    from core.ops.kernels.gemm import rounded
+
+
+def all_at_once(function: Callable[[slice], Any], trials: int) -> list[Any]:
+    """function(all trials): the kernels themselves use the cores there are."""
+    with np.errstate(all="ignore"):  # a trial that overflows is found at the epoch's end, by its loss
+        return [function(slice(0, trials))]
+
+
+numba.set_num_threads(min(threads.count(), numba.config.NUMBA_NUM_THREADS))
+FEW_CHANNELS = 4  # up to so many, images are convolved as they are
+
+
+def _whole(values: Array, dtype: Any = None) -> Array:
+    """values as kernels want them: contiguous and writable; no copy where they are."""
+    return np.require(values, dtype, ("C", "W"))
+
+
+def _padded(values: Array, axis: int) -> Array:
+    """values with zeros appended to an axis up to whole vectors, contiguous."""
+    size = values.shape[axis]
+    missing = rounded(size, LANES) - size
+    if not missing:
+        return _whole(values)
+    shape = list(values.shape)
+    shape[axis] += missing
+    result = np.zeros(shape, values.dtype)
+    result[tuple(slice(0, size) if i == axis % values.ndim else slice(None) for i in range(values.ndim))] = values
+    return result
+
+
+def _pixels_first(x: Array) -> Array:
+    """(T, N, C, H, W) -> (T, N, H, W, padded C); no copy where memory is in that order already."""
+    return _padded(x.transpose(0, 1, 3, 4, 2), -1)
+
+
+def _channels_first(x: Array, channels: int) -> Array:
+    """The view (T, N, C, H, W) of (T, N, H, W, padded C)."""
+    return x[..., :channels].transpose(0, 1, 4, 2, 3)
+
+
+def _of_input(dx: Array, x: Array, channels: int) -> Array:
+    """The gradient dx (T, N, H, W, C) of x: summed where the trials share x."""
+    return _channels_first(dx if len(x) == len(dx) else dx.sum(axis=0, keepdims=True), channels)
+
+
+def _patch_filters(w: Array) -> Array:
+    """(T, F, C, 3, 3) -> (T, 9 * C, padded F)."""
+    return _padded(w.reshape(*w.shape[:2], -1).swapaxes(1, 2), 2)
+
+
+def _filters(w: Array) -> Array:
+    """(T, F, C, 3, 3) -> (T, 3, 3, padded C, padded F)."""
+    return _padded(_padded(w.transpose(0, 3, 4, 2, 1), 3), 4)
+
+
+def _fits(x: Array, w: Array, pad: int, pool: int) -> bool:
+    """Whether the kernels are made for this block: 3x3 filters in float32, and more than one value to normalise."""
+    values = x.shape[1] * (x.shape[3] + 2 * pad - 2) * (x.shape[4] + 2 * pad - 2)
+    return x.dtype == np.float32 == w.dtype and w.shape[-1] == 3 and 0 < pad < 3 and pool < 4 and values > 1
+
+
+def block(
+    x: Array,
+    w: Array,
+    b: Array,
+    gamma: Array,
+    beta: Array,
+    shortcut: Array | None = None,
+    *,
+    pad: int = PAD,
+    pool: int = POOL,
+    eps: float = EPSILON,
+) -> tuple[Array, Array, Array, Any]:
+    if not _fits(x, w, pad, pool):
+        y, mean, variance, saved = reference.block(x, w, b, gamma, beta, shortcut, pad=pad, pool=pool, eps=eps)
+        return y, mean, variance, (None, saved)
+    if x.shape[2] <= FEW_CHANNELS and shortcut is None:
+        return _first_block(x, w, b, gamma, beta, pad, pool, eps)
+    pixels, filters = _pixels_first(x), _filters(w)
+    z, sums = winograd.convolve(pixels, filters, pad)
+    mean, variance, table = normal.statistics(sums, z.shape[1], z.shape[2] * z.shape[3], gamma, beta, eps)
+    added = None if shortcut is None else _pixels_first(shortcut)
+    y, raw, place = normal.normalise(z, added, table, pool)
+    inverse = 1 / np.sqrt(variance + eps)
+    saved = (pixels, filters, pad, pool, z, y, raw, place, table, mean, inverse, gamma, added is not None, w.shape)
+    return (
+        _channels_first(y, w.shape[1]),
+        (mean + b).astype(np.float32),
+        variance.astype(np.float32),
+        (saved,),
+    )
+
+
+def _first_block(
+    x: Array, w: Array, b: Array, gamma: Array, beta: Array, pad: int, pool: int, eps: float
+) -> tuple[Array, Array, Array, Any]:
+    images = _whole(x)
+    filters = _patch_filters(w)
+    gram = direct.products(images, direct.geometry(*x.shape[2:], pad, pool), pad)
+    mean, variance, table = direct.statistics(gram, filters, gamma, beta, eps)
+    y, place = direct.forward(images, filters, table, pad, pool)
+    inverse = 1 / np.sqrt(variance + eps)
+    saved = ("direct", (x, w, b, gamma, beta, pad, pool, eps), images, filters, gram, y, place, mean, inverse)
+    return _channels_first(y, w.shape[1]), (mean + b).astype(np.float32), variance.astype(np.float32), saved
+
+
+def _first_block_grad(dy: Array, saved: Any, need_dx: bool) -> tuple[Array | None, Array, Array, Array, Array, None]:
+    _, (x, w, b, gamma, beta, pad, pool, eps), images, filters, gram, y, place, mean, inverse = saved
+    if need_dx:
+        *_, again = reference.block(x, w, b, gamma, beta, pad=pad, pool=pool, eps=eps)
+        return reference.block_grad(dy, again)
+    products = direct.gradient_products(images, _pixels_first(dy), y, place, pad, pool)
+    dw, dgamma, dbeta = (v.astype(np.float32) for v in direct.gradient(gram, products, filters, mean, inverse, gamma))
+    return None, np.ascontiguousarray(dw.swapaxes(1, 2)).reshape(w.shape), np.zeros_like(b), dgamma, dbeta, None
+
+
+def block_grad(
+    dy: Array, saved: Any, *, need_dx: bool = True
+) -> tuple[Array | None, Array, Array, Array, Array, Array | None]:
+    if saved[0] is None:
+        return reference.block_grad(dy, saved[1], need_dx=need_dx)
+    if saved[0] == "direct":
+        return _first_block_grad(dy, saved, need_dx)
+    pixels, filters, pad, pool, z, y, raw, place, table, mean, inverse, gamma, has_shortcut, shape = saved[0]
+    trials, f, c = shape[:3]
+    gradient = _pixels_first(dy)
+    _, images, height, width, _ = z.shape
+    dgamma, dbeta, constants = normal.gradient_constants(
+        gradient, y, raw, table, mean, inverse, gamma, images * height * width
+    )
+    dx, dw = winograd.convolve_gradient(pixels, gradient, y, place, z, constants, pool, filters, pad, need_dx)
+    dw = np.ascontiguousarray(dw[..., :c, :f].transpose(0, 4, 3, 1, 2))
+    seen = _of_input(dx, pixels, c) if need_dx else None
+    dshortcut = None
+    if has_shortcut:
+        dshortcut = _channels_first(normal.shortcut_gradient(gradient, y, place, pool, height, width), f)
+    return seen, dw, np.zeros((trials, f), np.float32), dgamma, dbeta, dshortcut
+
+
+def head(
+    x: Array, w: Array, b: Array, labels: Array, rate: Array, seed: np.ndarray, step: int
+) -> tuple[Array, Array, Any]:
+    if x.dtype != np.float32:
+        loss, correct, saved = reference.head(x, w, b, labels, rate, seed, step)
+        return loss, correct, (None, saved)
+    rates = rate.astype(np.float32)
+    u, which = linear.NO_DROPOUT, np.zeros(len(x), np.int64)
+    if np.any(rates):
+        seeds, which = np.unique(seed, return_inverse=True)
+        u = uniform(seeds, Purpose.DROPOUT, step, x[0].size)
+    pixels = _pixels_first(x)
+    outputs, features = linear.logits(pixels, u, which, rates, _padded(w, 2), x.shape[2])
+    loss, correct = linear.cross_entropy(outputs, _whole(b), _whole(labels, np.int64))
+    return loss, correct, (outputs, _whole(labels, np.int64), features, w, u, which, rates, x.shape[2:])
+
+
+def head_grad(dloss: Array, saved: Any) -> tuple[Array, Array, Array]:
+    if saved[0] is None:
+        return reference.head_grad(dloss, saved[1])
+    dx, dw, db = linear.gradient(_whole(dloss), *saved)
+    return _channels_first(dx, saved[-1][0]), dw, db
+
+
+def block_inference(
+    x: Array,
+    w: Array,
+    b: Array,
+    gamma: Array,
+    beta: Array,
+    mean: Array,
+    variance: Array,
+    shortcut: Array | None = None,
+    *,
+    pad: int = PAD,
+    pool: int = POOL,
+    eps: float = EPSILON,
+) -> Array:
+    if not _fits(x, w, pad, pool):
+        return reference.block_inference(x, w, b, gamma, beta, mean, variance, shortcut, pad=pad, pool=pool, eps=eps)
+    table = _padded(np.stack([mean - b, gamma / np.sqrt(variance + eps), beta], axis=1), 2)
+    if x.shape[2] <= FEW_CHANNELS and shortcut is None:
+        y, _ = direct.forward(_whole(x), _patch_filters(w), table, pad, pool)
+    else:
+        z, _ = winograd.convolve(_pixels_first(x), _filters(w), pad)
+        y, _, _ = normal.normalise(z, None if shortcut is None else _pixels_first(shortcut), table, pool)
+    return _channels_first(y, w.shape[1])
+
+
+def conv2d(x: Array, w: Array, b: Array, *, stride: int = 1, pad: int = PAD) -> tuple[Array, Any]:
+    if x.dtype != np.float32 or w.shape[-1] > 1 or stride > 1:
+        y, saved = reference.conv2d(x, w, b, stride=stride, pad=pad)
+        return y, (None, saved)
+    pixels, filters = _pixels_first(x), _padded(_padded(w[..., 0, 0].swapaxes(1, 2), 1), 2)
+    y = _channels_first(pointwise.convolve(pixels, filters), w.shape[1])
+    if b.any():
+        y += b[:, None, :, None, None]
+    return y, (pixels, filters, w.shape)
+
+
+def conv2d_grad(dy: Array, saved: Any, *, need_dx: bool = True) -> tuple[Array | None, Array, Array]:
+    if saved[0] is None:
+        return reference.conv2d_grad(dy, saved[1], need_dx=need_dx)
+    pixels, filters, shape = saved
+    f, c = shape[1:3]
+    gradient = _pixels_first(dy)
+    dw, db = pointwise.weight_gradient(pixels, gradient)
+    dx = None
+    if need_dx:
+        dx = _of_input(pointwise.convolve(gradient, _whole(filters.swapaxes(1, 2))), pixels, c)
+    return dx, dw[:, :c, :f].swapaxes(1, 2).reshape(shape), db[:, :f]
+
+
+def head_inference(x: Array, w: Array, b: Array) -> Array:
+    if x.dtype != np.float32:
+        return reference.head_inference(x, w, b)
+    trials, images, channels = x.shape[:3]
+    none = np.zeros(trials, np.int64), np.zeros(trials, np.float32)
+    outputs, _ = linear.logits(_pixels_first(x), linear.NO_DROPOUT, *none, _padded(w, 2), channels)
+    return outputs[:, :images, : w.shape[2]] + b[:, None]
+
+
+OPS = replace(
+    reference.OPS,
+    name="cpu",
+    concurrency=None,
+    conv2d=conv2d,
+    conv2d_grad=conv2d_grad,
+    block=block,
+    block_grad=block_grad,
+    block_inference=block_inference,
+    head=head,
+    head_grad=head_grad,
+    head_inference=head_inference,
+    map_trials=all_at_once,
+)
