@@ -68,11 +68,11 @@ def available_cores(system: Path = Path("/")) -> int:
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for folder in _control_groups("cpu", system):
-        quota, period = (_words(folder / "cpu.max") + ["", ""])[:2]  # version 2: both in one file
-        quota = quota or "".join(_words(folder / "cpu.cfs_quota_us"))
-        period = period or "".join(_words(folder / "cpu.cfs_period_us"))
-        if quota.isdecimal() and period.isdecimal():  # else "max" or -1: no limit
-            cores = min(cores, max(1, math.ceil(int(quota) / int(period))))
+        limits = _words(folder / "cpu.max")  # version 2; version 1 has a file for each
+        limits = limits or _words(folder / "cpu.cfs_quota_us") + _words(folder / "cpu.cfs_period_us")
+        if len(limits) == 2 and limits[0].isdecimal():  # else "max" or -1: there is none
+            quota, period = map(int, limits)
+            cores = min(cores, max(1, math.ceil(quota / period)))
     return cores
 
 

@@ -185,7 +185,7 @@ def _accuracy(row: Row) -> str:
 def _plan(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from sweep import display, plan, ranking
+    from sweep import display, ranking
     from sweep.estimate import group_cost
 
     sweep, stages = _open(options, options.json)
@@ -202,7 +202,7 @@ def _plan(options: argparse.Namespace) -> int:
         done = sweep.outcomes(stage)
         todo, remaining = sweep.open(stage, cells)
         expected = todo + sweep.examples(stage, remaining)
-        costs = [group_cost(sweep.ops, sweep.data, group, sweep.experiment.seed) for group in plan.groups(expected)]
+        costs = [group_cost(sweep.ops, sweep.data, group, sweep.experiment.seed) for group in sweep.groups(expected)]
         keys = ranking.searched(cells)
         rows = [
             {"trial": cell.label, **{key: cell.searched.get(key) for key in keys}, "done": cell.key in done}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from core import threads
 from core.batches import Images, steps_in_epoch
 from core.config import Architecture, Hyperparameters
 from core.data import Dataset
@@ -16,11 +18,13 @@ from core.model import initial_model, parameter_shapes
 from core.ops import Ops
 from core.ops.reference import SLAB_BYTES
 from core.optim import initial_state
+from core.project import available_memory
 from core.train import evaluate
 from sweep import plan
 from sweep.plan import Cell
 
 _FLOAT = 4  # bytes of a float32
+_RESERVE = 0.2  # share of the free memory that is left to others, and for what an estimate leaves out
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ def group_cost(ops: Ops, data: Dataset, group: Sequence[Cell], data_seed: int) -
 
     steps, batches = steps_in_epoch(len(split.x_train), batch_size), math.ceil(len(split.x_validation) / batch_size)
     seconds = epochs * (steps * _seconds(training) + batches * _seconds(validation))
-    memory = group_memory(shape, len(group), batch_size, ops.concurrency)
+    memory = group_memory(ops, shape, len(group), batch_size)
     return GroupCost(plan.group_name(trials[0]), len(group), steps, memory, seconds)
 
 
@@ -71,17 +75,59 @@ def _seconds(action: Callable[[], None]) -> float:
     return time.perf_counter() - started
 
 
-def group_memory(architecture: Architecture, trials: int, batch_size: int, concurrency: int | None) -> int:
-    """Bytes at the peak of a step: weights (current, best, gradient, an optimiser's two) of all trials, activations of
-    those at work.
-
-    concurrency  trials computed at the same time; None: all
+def group_memory(ops: Ops, architecture: Architecture, trials: int, batch_size: int) -> int:
+    """Bytes at the peak of a step: weights (current, best, gradient, an optimiser's two) of all trials, and what those
+    at work compute.
     """
-    weights = sum(math.prod(shape) for shape in parameter_shapes(architecture).values())
-    conv = [math.prod(shape) for shape in architecture.conv_shapes]
-    pooled = [math.prod(shape) for shape in architecture.shapes[1:]]
-    # Saved for the gradient: each block's centred output and its pooled one. On top, the largest block's output
-    # three times over while it is normalised, or its gradient is.
-    activations = batch_size * (sum(conv) + 2 * sum(pooled) + 3 * max(conv))
-    at_work = trials if concurrency is None else min(trials, concurrency)
-    return _FLOAT * (5 * trials * weights + at_work * activations) + at_work * SLAB_BYTES
+    weights = 5 * trials * sum(math.prod(shape) for shape in parameter_shapes(architecture).values())
+    if ops.name == "cpu":
+        return _FLOAT * math.ceil(weights + trials * batch_size * _values_of_kernels(architecture))
+    at_work = trials if ops.concurrency is None else min(trials, ops.concurrency, threads.count())
+    return _FLOAT * (weights + at_work * batch_size * _values(architecture)) + at_work * SLAB_BYTES
+
+
+def _values(architecture: Architecture) -> int:
+    """Numbers for each image of a trial at work: each block's centred output and its pooled one, saved for the
+    gradient; on top, the largest block's output three times over while it is normalised, or its gradient is.
+    """
+    conv, pooled = _sizes(architecture)
+    return sum(conv) + 2 * sum(pooled) + 3 * max(conv)
+
+
+def _values_of_kernels(architecture: Architecture) -> float:
+    """Numbers for each image of a trial in the kernels for a CPU: what each convolution but the first gives; each
+    block's pooled output, the same as it was convolved, its gradient, and a byte for its place; and dropout's draws
+    while they are made.
+    """
+    conv, pooled = _sizes(architecture)
+    return sum(conv[1:]) + 3.25 * sum(pooled) + 6 * architecture.features
+
+
+def _sizes(architecture: Architecture) -> tuple[list[int], list[int]]:
+    """How many numbers each convolution gives for an image, and how many of them pooling leaves."""
+    return [math.prod(s) for s in architecture.conv_shapes], [math.prod(s) for s in architecture.shapes[1:]]
+
+
+def usable_memory(data: Dataset) -> int:
+    """Bytes that a group may take: what this process can still get, less a reserve and a copy of the data."""
+    return max(0, int((1 - _RESERVE) * available_memory()) - data.x.nbytes)
+
+
+def fitting(ops: Ops, data: Dataset, group: Sequence[Cell], memory: int) -> tuple[list[list[Cell]], str]:
+    """The group in as few equal parts as take at most so many bytes each, and a note on it; "" if it need not be cut.
+
+    A setting's seeds stay together, since pruning goes by their mean: that is the least a part may be.
+    """
+    settings, trial = plan.by_setting(group), group[0].settings
+    largest, shape = max(map(len, settings)), plan.architecture(trial, data)
+
+    def needed(count: int) -> int:
+        return group_memory(ops, shape, count * largest, trial.batch_size)
+
+    most = bisect_right(range(1, len(settings) + 1), memory, key=needed)
+    if most == len(settings):
+        return [list(group)], ""
+    parts = plan.parts(group, math.ceil(len(settings) / max(1, most)))
+    total, free = (f"{size / 2**20:.0f} MiB" for size in (needed(len(settings)), memory))
+    note = f"{plan.group_name(trial)}: {len(group)} together would take {total} of memory, of which {free} are free: "
+    return parts, note + f"in {len(parts)} parts" + ("" if most else ", and even so it may run out")

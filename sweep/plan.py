@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from typing import Any
 
 from core.augment import check_fits
@@ -136,3 +137,10 @@ def groups(cells: Sequence[Cell]) -> list[list[Cell]]:
     for cell in cells:
         found.setdefault(tuple(getattr(cell.settings, name) for name in GROUPING), []).append(cell)
     return list(found.values())
+
+
+def parts(group: Sequence[Cell], count: int) -> list[list[Cell]]:
+    """The group cut into so many parts of equally many settings, give or take one."""
+    settings = by_setting(group)
+    cuts = [len(settings) * number // count for number in range(count + 1)]
+    return [list(chain(*settings[start:stop])) for start, stop in pairwise(cuts)]

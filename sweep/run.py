@@ -16,6 +16,7 @@ from core.project import root
 from core.tracking import Tracker
 from sweep import plan, ranking
 from sweep.display import Display
+from sweep.estimate import fitting, usable_memory
 from sweep.experiment import Experiment, Stage
 from sweep.interrupt import Interrupted, Signals
 from sweep.parsing import Value
@@ -47,6 +48,7 @@ class Sweep:
         self._journal = self._folder / "optuna.journal"
         self._runs: Container[str] | None = None
         self._inherited: dict[str, dict[str, Value]] = {}
+        self._memory, self._noted = usable_memory(data), set[str]()  # before any training: it is free again after each
 
     def cells(self, stage: Stage, points: Sequence[str] = ()) -> list[Cell]:
         """The stage's plan: its grid or draws, what an adaptive sampler has tried, the named points asked for, and
@@ -108,6 +110,17 @@ class Sweep:
             return []
         drawn = draw(replace(stage, sampler="random", trials=count), self.experiment.seed)
         return self._plan(stage, self.inherited(stage), drawn)
+
+    def groups(self, cells: Sequence[Cell]) -> list[list[Cell]]:
+        """The cells that train together. A group that memory is too small for comes in parts, and a note says so."""
+        found = []
+        for group in plan.groups(cells):
+            parts, note = fitting(self.ops, self.data, group, self._memory)
+            found += parts
+            if note and note not in self._noted:
+                self._noted.add(note)
+                self.display.note(note)
+        return found
 
     def inherited(self, stage: Stage) -> dict[str, Value]:
         """What the winner of the stage before hands on.

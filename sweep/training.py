@@ -59,7 +59,7 @@ class Training:
         outcomes  of all cells that were trained before in a stage of this name, by key
         """
         self._experiment, self._data, self._ops = sweep.experiment, sweep.data, sweep.ops
-        self._display, self._signals = sweep.display, sweep.signals
+        self._display, self._signals, self._grouped = sweep.display, sweep.signals, sweep.groups
         self._stage, self._inherited, self._study = stage, inherited, study
         self._records, self._parent = records, parent
         self._outcomes = {key: outcome for key, outcome in outcomes.items() if not stage.reopens(outcome.status)}
@@ -84,7 +84,7 @@ class Training:
 
     def planned(self, cells: Sequence[Cell]) -> None:
         """Train these cells: group after group is enqueued and asked for."""
-        groups = plan.groups(cells)
+        groups = self._grouped(cells)
         for group in groups:
             if self.spent:
                 return
@@ -114,7 +114,7 @@ class Training:
                 else:
                     owners[index] = trial
             new = [cell for cell in numbered.values() if cell.index in owners and cell.key not in self._outcomes]
-            for group in plan.groups(new):
+            for group in self._grouped(new):
                 if not self.spent:
                     self._run(group, owners, None)
             with self._signals.held():

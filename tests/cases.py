@@ -14,8 +14,11 @@ import numpy as np
 
 from core.config import AUGMENTATIONS, Architecture
 from core.ops import Ops
+from core.ops.reference import OPS as REFERENCE
 
 T, N, C, H, W, F, K, L = 3, 5, 2, 7, 6, 4, 3, 8
+EPSILON = np.finfo(np.float32).eps
+FACTOR = 8  # how much more than the reference another backend may err in float32
 Inputs = Mapping[str, Any]
 Arrays = dict[str, np.ndarray]
 WHOLE = {"labels", "step"}  # inputs without a trial axis
@@ -60,13 +63,16 @@ class Case:
         *values, saved = parts if self.wanted else (*parts, None)
         return _named(ops, self.outputs, values), saved
 
-    def run(self, ops: Ops, inputs: Inputs, dtype: type = np.float64) -> Arrays:
-        """Outputs, and the gradients of sum(y * cotangent) as "d" + name, computed in dtype, on the host."""
+    def run(self, ops: Ops, inputs: Inputs, dtype: type = np.float64, **options: bool) -> Arrays:
+        """Outputs, and the gradients of sum(y * cotangent) as "d" + name, computed in dtype, on the host.
+
+        options  of operation_grad
+        """
         outputs, saved = self.forward(ops, on_device(ops, inputs, dtype))
         if not self.wanted:
             return outputs
         dy = ops.xp.asarray(cotangent(outputs[self.outputs[0]]), dtype=dtype)
-        return outputs | self.gradients(ops, dy, saved)
+        return outputs | self.gradients(ops, dy, saved, **options)
 
     def gradients(self, ops: Ops, dy: Any, saved: Any, **options: bool) -> Arrays:
         """What operation_grad returns, by "d" + name, on the host, but for what it leaves out: None."""
@@ -85,6 +91,23 @@ class Case:
     def arranged(self, trials: list[int]) -> Inputs:
         """The inputs of a group of these trials, in this order."""
         return {name: value[trials] if name in self.own else value for name, value in self.inputs.items()}
+
+
+def float32_errors(case: Case, ops: Ops, **options: bool) -> dict[str, float]:
+    """Largest error of float32 results, in units of the largest exact value or of 1."""
+    exact = case.run(REFERENCE, case.inputs)
+    results = case.run(ops, case.inputs, np.float32, **options)
+    assert all(values.dtype in (np.float32, np.bool_) for values in results.values())
+    return {
+        name: np.abs(values - 1.0 * exact[name]).max(initial=0) / max(1, np.abs(exact[name]).max(initial=0))
+        for name, values in results.items()
+    }
+
+
+def worst_excess(case: Case, ops: Ops, **options: bool) -> float:
+    """The largest error of float32 results over what is allowed: FACTOR times what the reference errs."""
+    reference, errors = (float32_errors(case, backend, **options) for backend in (REFERENCE, ops))
+    return max(error / (FACTOR * max(reference[name], EPSILON)) for name, error in errors.items())
 
 
 def cotangent(y: np.ndarray) -> np.ndarray:

@@ -13,6 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core import threads
+from core.project import available_cores
+from sweep import estimate
 from sweep.__main__ import main
 
 
@@ -56,6 +59,8 @@ def test_bad_input_gets_one_clear_line(project: Path, capsys: pytest.CaptureFixt
     assert "there is no file" in refused(capsys, "run", "small", "--data", "none.npz")
     assert 'no points called "nmaed"' in refused(capsys, "run", "small", "--points", "nmaed")
     assert 'no points called "named" in grid' in refused(capsys, "run", "small", "--stage", "grid", "--points", "named")
+    assert "threads is 0: it must be a whole number from 1 to" in refused(capsys, "run", "small", "--threads", "0")
+    assert "threads is x" in refused(capsys, "plan", "small", "--threads", "x")
     assert "no MLflow server answers" in refused(capsys, "run", "small", "--tracking-uri", "http://127.0.0.1:9")
     assert "0 of 4 trials" in refused(capsys, "plan", "small", "--stage", "dropout")
     assert not list(project.glob("mlruns/*/optuna.journal"))
@@ -78,6 +83,13 @@ def test_a_flag_beats_the_environment_beats_the_file(
     assert seconds() > 10 * seconds("--epochs", "2")
     monkeypatch.delenv("SWEEP_EPOCHS")
     assert seconds("--epochs", "300") > 10 * seconds()
+    monkeypatch.setenv("SWEEP_THREADS", "0")
+    assert "threads is 0" in refused(capsys, "plan", "small")
+    plan("--threads", "1")
+    assert threads.count() == 1
+    monkeypatch.delenv("SWEEP_THREADS")
+    plan()
+    assert threads.count() == available_cores()
     monkeypatch.setenv("SWEEP_BACKEND", "tpu")
     assert 'backend is "tpu"' in refused(capsys, "plan", "small")
     plan("--backend", "reference")
@@ -110,6 +122,19 @@ def test_plan_trains_nothing_and_shows_what_is_done(project: Path, capsys: pytes
     assert group["trials"] == 3
     assert group["memory"] > 0
     assert group["seconds"] > 0
+
+
+def test_the_plan_shows_groups_as_memory_allows_them(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate, "available_memory", lambda: 0)
+    assert main(["plan", "small", "--stage", "grid"]) == 0
+    captured = capsys.readouterr()
+    assert [line.split("\t")[:2] for line in captured.out.splitlines()[6:]] == [
+        ["3x4, batch 16", "1"], ["3x4, batch 16", "1"], ["2, batch 16", "1"], ["2, batch 16", "1"],
+    ]  # fmt: skip
+    notes = [line for line in captured.err.splitlines() if "together would take" in line]
+    assert [note.partition(":")[0] for note in notes] == ["3x4, batch 16", "2, batch 16"]
 
 
 def test_progress_goes_to_stderr_and_the_table_to_stdout(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core import checkpoint, data, ops
+from core import checkpoint, data, ops, threads
 from core.evaluate import evaluate_model, main
+from core.project import available_cores
 from core.tracking import RunInfo, Tracker
 from sweep.__main__ import main as sweep_main
 
@@ -128,6 +129,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 def test_bad_input_gets_one_clear_line(winner: RunInfo, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "no run id begins" in refused(capsys, "--run-id", "0" * 32)
+    assert "threads is 0: it must be" in refused(capsys, "--run-id", winner.run_id, "--threads", "0")
+    assert "threads is x: it must be" in refused(capsys, "--model", "small.npz", "--threads", "x")
     assert "hexadecimal" in refused(capsys, "--run-id", "winner")
     stage = winner.tags["mlflow.parentRunId"]
     assert f"its winner is --run-id {winner.run_id}" in refused(capsys, "--run-id", stage)
@@ -150,6 +153,16 @@ def test_bad_input_gets_one_clear_line(winner: RunInfo, project: Path, capsys: p
     with pytest.raises(SystemExit) as caught:
         main([])
     assert caught.value.code == 2
+
+
+def test_it_computes_on_as_many_threads_as_asked_for(ten_classes: list[str], capsys, monkeypatch) -> None:
+    monkeypatch.setenv("SWEEP_THREADS", "0")
+    assert "threads is 0" in refused(capsys, *ten_classes)
+    assert main([*ten_classes, "--threads", "1"]) == 0
+    assert threads.count() == 1
+    monkeypatch.delenv("SWEEP_THREADS")
+    assert main(ten_classes) == 0
+    assert threads.count() == available_cores()
 
 
 def test_a_class_that_is_never_predicted(project: Path) -> None:

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from conftest import small_images
 
-from core import figures, ops
+from core import figures, ops, threads
 from core.errors import InputError
 from core.init_study import BINS, InitStudy, init_study
+from core.project import available_cores
 from core.random import Purpose, normal
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -177,6 +178,16 @@ def test_the_options_are_heeded(folder: Path, capsys: pytest.CaptureFixture[str]
     assert "<svg" in picture
 
 
+def test_it_computes_on_as_many_threads_as_asked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWEEP_THREADS", "1")
+    assert figures.main(SMALL) == 0
+    assert threads.count() == 1
+    monkeypatch.setenv("SWEEP_THREADS", "0")
+    assert figures.main(SMALL) == 2
+    assert figures.main([*SMALL, "--threads", str(available_cores())]) == 0
+    assert threads.count() == available_cores()
+
+
 def test_without_cifar10_it_is_digits(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert figures.main(["init-study", "--depth", "1", "--width", "2"]) == 0
     (line,) = capsys.readouterr().err.splitlines()
@@ -194,6 +205,8 @@ def test_without_cifar10_it_is_digits(folder: Path, capsys: pytest.CaptureFixtur
         ((*SMALL, "--width", "-1"), "--width is -1"),
         ((*SMALL, "--images", "10001"), "--images is 10001: it must be a whole number from 1 to 10000"),
         ((*SMALL, "--seed", "-1"), "seed is -1"),
+        ((*SMALL, "--threads", "0"), "threads is 0: it must be"),
+        ((*SMALL, "--threads", "one"), "threads is one: it must be"),
         ((*SMALL, "--data", "imagenet"), 'data is "imagenet"'),
         ((*SMALL, "--data", "none.npz"), "no file none.npz"),
         (("init-study", "--data", "cifar10"), "CIFAR-10 is not here"),

@@ -7,7 +7,7 @@ from inspect import signature
 
 import numpy as np
 import pytest
-from cases import CASES, Arrays, Case, Inputs, T, cotangent, on_device
+from cases import CASES, EPSILON, Arrays, Case, Inputs, T, cotangent, float32_errors, on_device, worst_excess
 from gradcheck import random_direction, slope
 
 from core.errors import InputError
@@ -15,9 +15,7 @@ from core.ops import BACKENDS, Ops, load
 from core.ops.reference import OPS as REFERENCE
 
 GPU = pytest.param("gpu", marks=pytest.mark.gpu)
-EPSILON = np.finfo(np.float32).eps
 REFERENCE_ERROR = 12 * EPSILON  # what the reference may err in float32
-FACTOR = 8  # how much more than the reference another backend may err
 
 each_case = pytest.mark.parametrize("case", CASES, ids=str)
 
@@ -102,20 +100,15 @@ def test_gradient_is_the_slope_of_the_loss(case: Case, name: str) -> None:
         assert (gradient * direction).sum() == pytest.approx(slope(loss, x, direction), rel=1e-6, abs=1e-7)
 
 
-def errors(case: Case, ops: Ops) -> dict[str, float]:
-    """Largest error of float32 results, in units of the largest exact value or of 1."""
-    exact = case.run(REFERENCE, case.inputs)
-    results = case.run(ops, case.inputs, np.float32)
-    assert all(values.dtype in (np.float32, np.bool_) for values in results.values())
-    return {name: np.abs(results[name] - 1.0 * e).max() / max(1, np.abs(e).max()) for name, e in exact.items()}
+@each_case
+def test_the_reference_errs_little_in_float32(case: Case) -> None:
+    for name, error in float32_errors(case, REFERENCE).items():
+        assert error <= REFERENCE_ERROR, name
 
 
 @each_case
-def test_float32_errs_little(ops: Ops, case: Case) -> None:
-    reference = errors(case, REFERENCE)
-    for name, error in errors(case, ops).items():
-        allowed = REFERENCE_ERROR if ops is REFERENCE else FACTOR * max(reference[name], EPSILON)
-        assert error <= allowed, name
+def test_a_backend_errs_little_in_float32(ops: Ops, case: Case) -> None:
+    assert worst_excess(case, ops) <= 1
 
 
 @each_case

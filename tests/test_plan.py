@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from core import data
+from core import data, ops, threads
+from core.config import Settings
 from core.data import Dataset
 from core.errors import InputError
-from sweep import experiment, plan
+from core.model import parameter_shapes
+from sweep import estimate, experiment, plan
 from sweep.experiment import Experiment, Stage
 from sweep.plan import Cell
 from sweep.space import Space
@@ -129,3 +133,81 @@ def test_what_the_images_do_not_allow_is_refused(small: Dataset, settings: dict[
     space = Space({"filters": (settings.pop("filters", "2x2"),)})
     with pytest.raises(InputError, match=message):
         cells_of(loaded, replace(stage, space=space, settings=stage.settings | settings), {}, small)
+
+
+def test_a_group_is_cut_between_settings_into_equal_parts(small: Dataset) -> None:
+    loaded = experiment.load("small")
+    stage = replace(loaded.stages["grid"], seeds=2, space=Space({"lr": (0.1, 0.2, 0.3, 0.4, 0.5), "filters": ("2",)}))
+    (group,) = plan.groups(cells_of(loaded, stage, {}, small))
+    assert plan.parts(group, 1) == [group]
+    assert [[cell.index for cell in part] for part in plan.parts(group, 2)] == [[1, 1, 2, 2], [3, 3, 4, 4, 5, 5]]
+    assert [len(part) for part in plan.parts(group, 5)] == [2] * 5
+    assert [cell for part in plan.parts(group, 3) for cell in part] == group
+
+
+def group_of(small: Dataset, settings: int, seeds: int = 1) -> list[Cell]:
+    loaded = experiment.load("small")
+    space = Space({"lr": tuple(0.01 * n for n in range(1, settings + 1)), "filters": ("3x4",)})
+    (group,) = plan.groups(cells_of(loaded, replace(loaded.stages["grid"], seeds=seeds, space=space), {}, small))
+    return group
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_a_group_that_memory_is_too_small_for_comes_in_the_fewest_parts_that_fit(small: Dataset, backend: str) -> None:
+    chosen, group = ops.load(backend), group_of(small, 9)
+    shape = plan.architecture(group[0].settings, small)
+
+    def needed(trials: int) -> int:
+        return estimate.group_memory(chosen, shape, trials, group[0].settings.batch_size)
+
+    assert estimate.fitting(chosen, small, group, needed(9)) == ([group], "")
+    for memory, sizes in (
+        (needed(9) - 1, [4, 5]),
+        (needed(5), [4, 5]),
+        (needed(4), [3, 3, 3]),
+        (needed(3) - 1, [1, 2, 2, 2, 2]),
+        (needed(1), [1] * 9),
+    ):
+        parts, note = estimate.fitting(chosen, small, group, memory)
+        assert [len(part) for part in parts] == sizes
+        assert [cell for part in parts for cell in part] == group
+        assert max(needed(len(part)) for part in parts) <= memory
+        assert note.startswith("3x4, batch 16: 9 together would take ")
+        assert note.endswith(f" MiB are free: in {len(sizes)} parts")
+    parts, note = estimate.fitting(chosen, small, group, needed(1) - 1)
+    assert [len(part) for part in parts] == [1] * 9
+    assert note.endswith("in 9 parts, and even so it may run out")
+
+
+def test_the_seeds_of_a_setting_stay_together_even_if_memory_is_too_small(small: Dataset) -> None:
+    group = group_of(small, 3, seeds=4)
+    parts, _ = estimate.fitting(ops.load("reference"), small, group, 0)
+    assert [[cell.index for cell in part] for part in parts] == [[1] * 4, [2] * 4, [3] * 4]
+    parts, note = estimate.fitting(ops.load("reference"), small, parts[0], 0)
+    assert [len(part) for part in parts] == [4]
+    assert "even so it may run out" in note
+
+
+def test_memory_grows_with_what_computes_at_once(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = plan.architecture(Settings(filters="32x64"), replace(small, x=np.zeros((1, 3, 32, 32), np.uint8)))
+    reference = replace(ops.load("reference"), concurrency=8)
+
+    def needed(backend: ops.Ops, trials: int, batch_size: int = 128) -> int:
+        return estimate.group_memory(backend, shape, trials, batch_size)
+
+    weights = 20 * sum(math.prod(values) for values in parameter_shapes(shape).values())
+    monkeypatch.setattr(threads, "_count", 2)
+    assert needed(reference, 9) == needed(reference, 2) + 7 * weights
+    monkeypatch.setattr(threads, "_count", 4)
+    assert needed(reference, 9) == needed(reference, 4) + 5 * weights > 2 * needed(reference, 2) - 4 * weights
+    fast = ops.load("cpu")
+    assert needed(fast, 9) == pytest.approx(9 * needed(fast, 1))
+    assert needed(fast, 1) < needed(reference, 1)
+    assert needed(fast, 1, 256) == pytest.approx(2 * needed(fast, 1) - weights)
+
+
+def test_a_reserve_and_the_data_are_left_out_of_the_memory(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "available_memory", lambda: 10**9)
+    assert estimate.usable_memory(small) == 8 * 10**8 - small.x.nbytes
+    monkeypatch.setattr(estimate, "available_memory", lambda: 0)
+    assert estimate.usable_memory(small) == 0

@@ -15,6 +15,7 @@ import pytest
 from core import data
 from core.checkpoint import load_model
 from core.tracking import RunInfo, Tracker
+from sweep import estimate
 from sweep.__main__ import main
 
 
@@ -171,6 +172,29 @@ def test_a_diverging_trial_fails_alone(project: Path, capsys: pytest.CaptureFixt
     path.write_text(text.replace("[0.01, 0.1, 1e30]", "[1e30]"))
     assert result(capsys, "--stage", "grid", status=1)["stages"][0]["winner"] is None
     assert alone["winner"] is not None
+
+
+def test_parts_of_a_group_train_one_after_another_and_come_out_as_the_whole(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def grid(experiment: str) -> tuple[list[dict], list[str]]:
+        command = ["run", experiment, "--stage", "grid", "--json", "--backend", "reference"]
+        assert main(command) == 0
+        captured = capsys.readouterr()
+        rows = json.loads(captured.out)["stages"][0]["trials"]
+        return [{k: v for k, v in row.items() if k != "run_id"} for row in rows], captured.err.splitlines()
+
+    path = project / "experiments" / "small.toml"
+    path.write_text(path.read_text().replace('"grid"', '"grid"\nseeds = 2', 1))
+    path.with_name("again.toml").write_text(path.read_text())
+    whole, lines = grid("small")
+    assert sum("4 trials" in line for line in lines) == 6
+    monkeypatch.setattr(estimate, "available_memory", lambda: 0)
+    in_parts, lines = grid("again")
+    assert in_parts == whole
+    assert sum("together would take" in line and "in 2 parts" in line for line in lines) == 2
+    assert sum("2 trials" in line for line in lines) == 12
+    assert sum("group 4/4" in line for line in lines) == 3
 
 
 def test_a_missing_run_is_trained_again(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

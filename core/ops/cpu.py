@@ -77,10 +77,20 @@ def _filters(w: Array) -> Array:
     return _padded(_padded(w.transpose(0, 3, 4, 2, 1), 3), 4)
 
 
-def _fits(x: Array, w: Array, pad: int, pool: int) -> bool:
-    """Whether the kernels are made for this block: 3x3 filters in float32, and more than one value to normalise."""
+def _reads_pictures(x: Array, shortcut: Array | None) -> bool:
+    """Whether the block is of the kind that kernels.direct is for."""
+    return x.shape[2] <= FEW_CHANNELS and shortcut is None
+
+
+def _fits(x: Array, w: Array, shortcut: Array | None, pad: int, pool: int) -> bool:
+    """Whether the kernels are made for this block.
+
+    They are for 3x3 filters in float32, and more than one value to normalise. Where few numbers are summed, a plain
+    sum rounds much less than Winograd's, and is cheap.
+    """
     values = x.shape[1] * (x.shape[3] + 2 * pad - 2) * (x.shape[4] + 2 * pad - 2)
-    return x.dtype == np.float32 == w.dtype and w.shape[-1] == 3 and 0 < pad < 3 and pool < 4 and values > 1
+    kind = x.dtype == np.float32 == w.dtype and w.shape[-1] == 3 and 0 < pad < 3 and pool < 4 and values > 1
+    return kind and (min(w.shape[1:3]) > FEW_CHANNELS or _reads_pictures(x, shortcut))
 
 
 def block(
@@ -95,10 +105,10 @@ def block(
     pool: int = POOL,
     eps: float = EPSILON,
 ) -> tuple[Array, Array, Array, Any]:
-    if not _fits(x, w, pad, pool):
+    if not _fits(x, w, shortcut, pad, pool):
         y, mean, variance, saved = reference.block(x, w, b, gamma, beta, shortcut, pad=pad, pool=pool, eps=eps)
         return y, mean, variance, (None, saved)
-    if x.shape[2] <= FEW_CHANNELS and shortcut is None:
+    if _reads_pictures(x, shortcut):
         return _first_block(x, w, b, gamma, beta, pad, pool, eps)
     pixels, filters = _pixels_first(x), _filters(w)
     z, sums = winograd.convolve(pixels, filters, pad)
@@ -199,10 +209,10 @@ def block_inference(
     pool: int = POOL,
     eps: float = EPSILON,
 ) -> Array:
-    if not _fits(x, w, pad, pool):
+    if not _fits(x, w, shortcut, pad, pool):
         return reference.block_inference(x, w, b, gamma, beta, mean, variance, shortcut, pad=pad, pool=pool, eps=eps)
     table = _padded(np.stack([mean - b, gamma / np.sqrt(variance + eps), beta], axis=1), 2)
-    if x.shape[2] <= FEW_CHANNELS and shortcut is None:
+    if _reads_pictures(x, shortcut):
         y, _ = direct.forward(_whole(x), _patch_filters(w), table, pad, pool)
     else:
         z, _ = winograd.convolve(_pixels_first(x), _filters(w), pad)

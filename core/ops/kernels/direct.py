@@ -105,6 +105,7 @@ class Geometry:
         self.mask[:length] = np.arange(length) % row < self.out_width
         self.floats = rounded((channels + 1) * plane + len(self.mask), LANES)
         self.complete = pad == 2
+        self.masked = not self.complete or length <= BLOCK
         self.pairs, self.index = self._pairs(places)
 
     def _pairs(self, places: list[tuple[int, int, int]]) -> tuple[Array, Array]:
@@ -128,7 +129,7 @@ geometry = lru_cache(maxsize=64)(Geometry)
 @parallel(
     "void(float32[:,:,:,:,::1], int64, int64[:,::1], float32[::1], boolean, float64[:,:,::1], float32[:,::1], int64)"
 )
-def _products(x, pad, pairs, mask, complete, sums, scratch, floats):  # type: ignore[no-untyped-def]
+def _products(x, pad, pairs, mask, masks, sums, scratch, floats):  # type: ignore[no-untyped-def]
     _, images, channels, height, width = x.shape
     vectors = len(mask) // LANES
     for item in prange(len(x) * PARTS):
@@ -143,7 +144,7 @@ def _products(x, pad, pairs, mask, complete, sums, scratch, floats):  # type: ig
             _fill(x, t, n, pad, own)
             for p in range(len(pairs)):
                 first = planes + 4 * pairs[p, 0]
-                if not complete:
+                if masks:
                     if p == 0 or pairs[p, 0] != pairs[p - 1, 0]:
                         _multiply(vectors, first, address(mask), masked)
                     first = masked
@@ -155,7 +156,7 @@ def products(x: Array, place: Geometry, pad: int) -> Array:
     """X'X of each trial's batch: (T or 1, 9 * C + 1, 9 * C + 1) float64."""
     sums = np.zeros((len(x), PARTS, len(place.pairs)))
     memory = scratch(place.floats + len(place.mask) + LANES)
-    _products(x, pad, place.pairs, place.mask, place.complete, sums, memory, place.floats)
+    _products(x, pad, place.pairs, place.mask, place.masked, sums, memory, place.floats)
     gram = sums.sum(axis=1)[:, place.index]
     gram[:, -1, -1] = x.shape[1] * place.out_height * place.out_width
     return gram

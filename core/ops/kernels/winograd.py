@@ -254,8 +254,10 @@ def _convolve_part(x, t, part, u, pad, z, sums, scratch, together, rows, depths)
             _from_middle(grid, 4 * OUT * across * filters, out_height, out_width, filters, 0, image)
             if n + i == first:
                 copy(filters // LANES, image, pivot)
-            for f in range(0, 4 * filters, VECTOR_BYTES):
-                moments(out_height * out_width, image + f, 4 * filters, pivot + f, pivot + 4 * filters + f, 4 * filters)
+            step = 4 * filters
+            for i_row in range(out_height):  # short sums round less
+                for f in range(0, step, VECTOR_BYTES):
+                    moments(out_width, image + i_row * out_width * step + f, step, pivot + f, pivot + step + f, step)
 
 
 @parallel(
