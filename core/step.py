@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from core import model as network
-from core import optim
 from core.batches import Images
 from core.config import Architecture, Hyperparameters
 from core.random import Array
@@ -46,8 +45,6 @@ def make_step(
     """
     xp = ops.xp
     group = replace(trials, **{name: xp.asarray(getattr(trials, name)) for name in _ON_DEVICE})
-    clips_global = bool(np.isfinite(trials.clip_global).any())
-    update = optim.UPDATES[optimiser]
 
     def step(
         model: network.Model, state: network.Model, images: Images, chosen: Array, lr: np.ndarray, number: int
@@ -64,13 +61,7 @@ def make_step(
                 ops, architecture, weights, x, labels, those, number
             )
             network.track_statistics(weights, statistics)
-            if optimiser != "adamw":
-                optim.add_l2(weights, gradients, those.reg)
-            norm = xp.sqrt(sum(optim.squared_norms(ops, gradients).values()))
-            optim.clip_by_tensor(ops, gradients, those.clip)
-            if clips_global:
-                optim.clip_by_global_norm(ops, gradients, those.clip_global)
-            update(ops, weights, gradients, memory, those, rates[part], number)
+            norm = ops.update(weights, gradients, memory, those, rates[part], number, optimiser=optimiser)
             return loss.sum(axis=1), correct.sum(axis=1), norm
 
         parts = ops.map_trials(train, len(lr))

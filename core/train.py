@@ -105,7 +105,7 @@ def train_group(
     results = [TrialResult() for _ in trials]
     batch_size, optimiser = trials[0].batch_size, trials[0].optimiser
     model = network.initial_model(architecture, trials, dtype, ops.xp)
-    state = optim.initial_state(optimiser, model, Hyperparameters.of(trials), ops)
+    state = optim.initial_state(optimiser, model, Hyperparameters.of(trials))
     step: Step | None = None
     for epoch in range(max(trial.epochs for trial in trials)):
         started = time.perf_counter()

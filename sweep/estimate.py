@@ -52,7 +52,7 @@ def group_cost(ops: Ops, data: Dataset, group: Sequence[Cell], data_seed: int) -
     images = Images.on_device(ops, split.x_train[:batch_size], split.y_train[:batch_size], data.scale)
     model = initial_model(shape, trials, xp=ops.xp)
     rules = Hyperparameters.of(trials)
-    state = initial_state(trials[0].optimiser, model, rules, ops)
+    state = initial_state(trials[0].optimiser, model, rules)
     step = ops.make_step(ops, shape, rules, optimiser=trials[0].optimiser, data_seed=data_seed)
     chosen, lr = ops.xp.arange(len(images)), np.array([trial.lr for trial in trials])
 

@@ -174,7 +174,7 @@ def trained(ops: Ops, architecture: Architecture, trials: list[Settings], steps:
     model = initial_model(architecture, trials)
     group = Hyperparameters.of(trials)
     optimiser = trials[0].optimiser
-    state = initial_state(optimiser, model, group, ops)
+    state = initial_state(optimiser, model, group)
     step = ops.make_step(ops, architecture, group, optimiser=optimiser)
     for number in range(steps):
         step(model, state, images, rng.permutation(60)[:19], np.array([trial.lr for trial in trials]), number)
@@ -263,7 +263,7 @@ trials = [Settings(filters="32x64")]
 shape = Architecture((3, 32, 32), (32, 64), 10)
 images = Images(rng.integers(0, 256, (128, 3, 32, 32), dtype=np.uint8), rng.integers(0, 10, 128), 1 / 255)
 model, group = initial_model(shape, trials), Hyperparameters.of(trials)
-state, step = initial_state("sgd", model, group, CPU), CPU.make_step(CPU, shape, group)
+state, step = initial_state("sgd", model, group), CPU.make_step(CPU, shape, group)
 for number in range(3):
     step(model, state, images, np.arange(128), np.array([0.1]), number)
 print(peak() - before)

@@ -13,7 +13,6 @@ import pytest
 from core import optim
 from core.config import Architecture, Hyperparameters, Settings
 from core.model import parameter_shapes
-from core.ops.reference import OPS
 
 SHAPES = parameter_shapes(Architecture((2, 6, 7), (3,), 5, residual=True))
 TRAINED = [name for name in SHAPES if not name.startswith("running")]
@@ -54,7 +53,7 @@ def scaled(norm: float) -> dict[str, np.ndarray]:
 def test_every_tensor_but_the_biases_is_cut_to_its_trials_limit() -> None:
     gradients = scaled(10)
     before = {name: values.copy() for name, values in gradients.items()}
-    optim.clip_by_tensor(OPS, gradients, np.array([5.0, 9.0, math.inf]))
+    optim.clip_by_tensor(gradients, np.array([5.0, 9.0, math.inf]))
     for name, values in gradients.items():
         expected = [10, 10, 10] if name in BIASES else [5, 9, 10]
         np.testing.assert_allclose(norms(gradients)[name], expected, rtol=1e-14)
@@ -65,8 +64,8 @@ def test_every_tensor_but_the_biases_is_cut_to_its_trials_limit() -> None:
 def test_gradients_within_the_limit_are_left_bit_for_bit(norm: float) -> None:
     gradients = scaled(norm)
     before = {name: values.copy() for name, values in gradients.items()}
-    optim.clip_by_tensor(OPS, gradients, np.full(T, 5.0))
-    optim.clip_by_global_norm(OPS, gradients, np.full(T, 5.0 * math.sqrt(len(TRAINED))))
+    optim.clip_by_tensor(gradients, np.full(T, 5.0))
+    optim.clip_by_global_norm(gradients, np.full(T, 5.0 * math.sqrt(len(TRAINED))))
     for name, values in gradients.items():
         np.testing.assert_array_equal(values, before[name])
 
@@ -76,7 +75,7 @@ def test_the_global_norm_is_cut_to_the_limit_keeping_the_direction() -> None:
     before = {name: values.copy() for name, values in gradients.items()}
     whole = np.sqrt(sum(norm**2 for norm in norms(before).values()))
     limit = np.array([1.0, whole[1] * 2, math.inf])
-    optim.clip_by_global_norm(OPS, gradients, limit)
+    optim.clip_by_global_norm(gradients, limit)
     for name, values in gradients.items():
         np.testing.assert_allclose(values[0], before[name][0] / whole[0], rtol=1e-13)
         np.testing.assert_array_equal(values[1:], before[name][1:])
@@ -92,9 +91,9 @@ def updated(optimiser: str, trials: Hyperparameters, lr: Sequence[float], steps:
     """The parameters before and after steps with the gradients arrays(0), arrays(1), ..., and the state."""
     model = arrays(100, list(SHAPES))
     before = {name: values.copy() for name, values in model.items()}
-    state = optim.initial_state(optimiser, model, trials, OPS)
+    state = optim.initial_state(optimiser, model, trials)
     for number in range(steps):
-        optim.UPDATES[optimiser](OPS, model, arrays(number), state, trials, np.array(lr), number)
+        optim.UPDATES[optimiser](model, arrays(number), state, trials, np.array(lr), number)
     return before, model, state
 
 
@@ -163,14 +162,12 @@ def test_running_statistics_are_not_the_optimisers(optimiser: str, momentum: flo
 @pytest.mark.parametrize("optimiser", optim.UPDATES)
 def test_the_state_is_zeros_of_the_parameters_type_that_share_no_memory(optimiser: str, dtype: type) -> None:
     model = {name: values.astype(dtype) for name, values in arrays(0).items()}
-    state = optim.initial_state(optimiser, model, group(momentum=[0.5] * T), OPS)
+    state = optim.initial_state(optimiser, model, group(momentum=[0.5] * T))
     for name, values in state.items():
         parameter = model[name.partition(".")[2]]
         assert (values.shape, values.dtype, values.any()) == (parameter.shape, dtype, False)
     trials = group(momentum=[0.5] * T)
-    optim.UPDATES[optimiser](
-        OPS, model, {n: v.astype(dtype) for n, v in arrays(1).items()}, state, trials, np.ones(T), 0
-    )
+    optim.UPDATES[optimiser](model, {n: v.astype(dtype) for n, v in arrays(1).items()}, state, trials, np.ones(T), 0)
     everything = [*model.values(), *state.values()]
     assert all(values.dtype == dtype for values in everything)
     assert not any(np.shares_memory(one, other) for k, one in enumerate(everything) for other in everything[:k])
@@ -182,10 +179,10 @@ def test_an_optimiser_changes_no_gradient_and_works_in_place(optimiser: str) -> 
     trials, gradients = group(momentum=[0.5, 0.0, 0.9], nesterov=[True, False, True]), arrays(1)
     kept = {name: values.copy() for name, values in gradients.items()}
     model = arrays(0)
-    state = optim.initial_state(optimiser, model, trials, OPS)
+    state = optim.initial_state(optimiser, model, trials)
     views = {name: values[1:2] for name, values in model.items()}, {name: values[1:2] for name, values in state.items()}
     alone = Hyperparameters(**{f.name: getattr(trials, f.name)[1:2] for f in fields(trials)})
-    optim.UPDATES[optimiser](OPS, views[0], {n: v[1:2] for n, v in gradients.items()}, views[1], alone, np.ones(1), 0)
+    optim.UPDATES[optimiser](views[0], {n: v[1:2] for n, v in gradients.items()}, views[1], alone, np.ones(1), 0)
     for name, values in gradients.items():
         np.testing.assert_array_equal(values, kept[name])
         np.testing.assert_array_equal(model[name][[0, 2]], arrays(0)[name][[0, 2]])

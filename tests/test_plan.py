@@ -180,10 +180,14 @@ def test_a_group_that_memory_is_too_small_for_comes_in_the_fewest_parts_that_fit
 
 
 def test_the_seeds_of_a_setting_stay_together_even_if_memory_is_too_small(small: Dataset) -> None:
-    group = group_of(small, 3, seeds=4)
-    parts, _ = estimate.fitting(ops.load("reference"), small, group, 0)
+    group, fast = group_of(small, 3, seeds=4), ops.load("cpu")
+    eight = estimate.group_memory(fast, plan.architecture(group[0].settings, small), 8, group[0].settings.batch_size)
+    parts, _ = estimate.fitting(fast, small, group, eight)
+    assert [len(part) for part in parts] == [4, 8]
+    parts, _ = estimate.fitting(fast, small, group, eight - 1)
     assert [[cell.index for cell in part] for part in parts] == [[1] * 4, [2] * 4, [3] * 4]
-    parts, note = estimate.fitting(ops.load("reference"), small, parts[0], 0)
+    assert estimate.fitting(fast, small, group, 0)[0] == parts
+    parts, note = estimate.fitting(fast, small, parts[0], 0)
     assert [len(part) for part in parts] == [4]
     assert "even so it may run out" in note
 

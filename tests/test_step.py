@@ -98,7 +98,7 @@ def test_networks_and_batches_of_odd_sizes_are_trained(architecture: Architectur
     trials = Hyperparameters.of([replace(trial, lr=0.01, momentum=0.5, optimiser=optimiser) for trial in TRIALS])
     model = network.initial_model(architecture, TRIALS)
     before = {name: values.copy() for name, values in model.items()}
-    state = optim.initial_state(optimiser, model, trials, OPS)
+    state = optim.initial_state(optimiser, model, trials)
     step = OPS.make_step(OPS, architecture, trials, optimiser=optimiser)
     for number in range(2):
         for values in step(model, state, data, np.arange(batch), np.full(2, 0.1), number):
@@ -119,7 +119,7 @@ def take_step(
     lr: tuple[float, ...] = (0.5, 0.1),
 ) -> tuple[np.ndarray, ...]:
     """One step in place, from no memory: what it says of each trial."""
-    state = optim.initial_state(optimiser, model, trials, OPS)
+    state = optim.initial_state(optimiser, model, trials)
     step = OPS.make_step(OPS, REPORT, trials, optimiser=optimiser, dtype=np.float64)
     return step(model, state, images, np.arange(6), np.array(lr), NUMBER)
 
@@ -190,13 +190,13 @@ def test_a_trial_of_a_step_alone_equals_it_in_the_group(images: Images, optimise
     architecture = NETWORKS[network_name]
     momentum = [replace(TRIALS[0], momentum=0.9, nesterov=True), TRIALS[1]]
     together, alone = start(architecture), start(architecture)
-    state = optim.initial_state(optimiser, together, Hyperparameters.of(momentum), OPS)
+    state = optim.initial_state(optimiser, together, Hyperparameters.of(momentum))
     lr = np.array([0.01, 0.02])
     step = OPS.make_step(OPS, architecture, Hyperparameters.of(momentum), optimiser=optimiser, dtype=np.float64)
     sums = [step(together, state, images, np.arange(6)[number:], lr, number) for number in range(3)]
     for t, trial in enumerate(momentum):
         model, group = network.take(alone, [t]), Hyperparameters.of([trial])
-        memory = optim.initial_state(optimiser, model, group, OPS)
+        memory = optim.initial_state(optimiser, model, group)
         step = OPS.make_step(OPS, architecture, group, optimiser=optimiser, dtype=np.float64)
         for number in range(3):
             single = step(model, memory, images, np.arange(6)[number:], lr[[t]], number)

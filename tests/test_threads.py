@@ -82,10 +82,13 @@ def test_trials_compute_on_so_many_threads(cores: int) -> None:
 
 
 def test_the_linear_algebra_library_keeps_to_it() -> None:
+    def on() -> set[int]:
+        return {blas["num_threads"] for blas in threadpool_info() if "numpy" in blas["filepath"]}
+
     threads.use(1)
-    assert {blas["num_threads"] for blas in threadpool_info() if blas["user_api"] == "blas"} == {1}
+    assert on() <= {1}
     threads.map_trials(lambda _: None, 2)
-    assert {blas["num_threads"] for blas in threadpool_info() if blas["user_api"] == "blas"} == {1}
+    assert on() <= {1}
 
 
 NO_LIMIT = "9223372036854771712"  # what version 1 says
@@ -111,7 +114,15 @@ NO_LIMIT = "9223372036854771712"  # what version 1 says
             id="v2-parent",
         ),
         pytest.param({"proc/self/cgroup": "0::/a", "sys/fs/cgroup/b/cpu.max": "100000 100000"}, 8, id="v2-another's"),
-        pytest.param({"proc/self/cgroup": "0::/../../a", "sys/fs/cgroup/cpu.max": "400000 100000"}, 4, id="v2-above"),
+        pytest.param(
+            {
+                "proc/self/cgroup": "0::/../a",
+                "sys/fs/cgroup/cpu.max": "400000 100000",
+                "sys/fs/cpu.max": "100000 100000",
+            },
+            4,
+            id="v2-beside-what-is-seen",
+        ),
         pytest.param(
             {
                 "proc/self/cgroup": "4:memory:/a\n3:cpu,cpuacct:/a\n0::/",
@@ -132,11 +143,11 @@ NO_LIMIT = "9223372036854771712"  # what version 1 says
         ),
         pytest.param(
             {
-                "proc/self/cgroup": "3:cpuset:/\n2:cpu:/",
+                "proc/self/cgroup": "3:cpuset:/a\n2:cpu:/",
                 "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1",
                 "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000",
-                "sys/fs/cgroup/cpuset/cpu.cfs_quota_us": "100000",
-                "sys/fs/cgroup/cpuset/cpu.cfs_period_us": "100000",
+                "sys/fs/cgroup/cpu/a/cpu.cfs_quota_us": "100000",
+                "sys/fs/cgroup/cpu/a/cpu.cfs_period_us": "100000",
             },
             8,
             id="v1-unlimited",

@@ -84,7 +84,7 @@ def assert_twenty_steps_are_equal(
 
     group = Hyperparameters.of(trials)
     model = network.initial_model(architecture, trials, dtype)
-    state = optim.initial_state(optimiser, model, group, OPS)
+    state = optim.initial_state(optimiser, model, group)
     start = {key: values.copy() for key, values in model.items()}
     step = make_step(OPS, architecture, group, optimiser=optimiser, dtype=dtype)
     totals = np.array([step(model, state, data, chosen, lr, number) for number, (chosen, lr) in enumerate(plan)])

@@ -56,6 +56,7 @@ class Ops:
     head_inference: Operation
 
     augment: Operation  # see core.augment
+    update: Operation  # see core.optim
 
     map_trials: Operation  # cuts the trial axis for the parts below; one slice where the backend wants all at once
     make_step: Operation  # the whole training step, for a backend that fuses across blocks: see core.step

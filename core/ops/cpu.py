@@ -16,10 +16,10 @@ from core import threads
 from core.config import EPSILON, PAD, POOL
 from core.ops import reference
 from core.ops.kernels.jit import LANES, compiling
-from core.random import Array, Purpose, uniform
+from core.random import Array, Purpose
 
 with compiling():
-    from core.ops.kernels import direct, normal, pointwise, winograd
+    from core.ops.kernels import direct, normal, philox, pointwise, update, winograd
     from core.ops.kernels import head as linear
     from core.ops.kernels.gemm import rounded
 
@@ -181,7 +181,7 @@ def head(
     u, which = linear.NO_DROPOUT, np.zeros(len(x), np.int64)
     if np.any(rates):
         seeds, which = np.unique(seed, return_inverse=True)
-        u = uniform(seeds, Purpose.DROPOUT, step, x[0].size)
+        u = philox.uniform(seeds, Purpose.DROPOUT, step, x[0].size)
     pixels = _pixels_first(x)
     outputs, features = linear.logits(pixels, u, which, rates, _padded(w, 2), x.shape[2])
     loss, correct = linear.cross_entropy(outputs, _whole(b), _whole(labels, np.int64))
@@ -265,5 +265,6 @@ OPS = replace(
     head=head,
     head_grad=head_grad,
     head_inference=head_inference,
+    update=update.update,
     map_trials=all_at_once,
 )

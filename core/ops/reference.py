@@ -15,10 +15,11 @@ import numpy as np
 from core.augment import augment
 from core.config import EPSILON, PAD, POOL
 from core.ops import Ops
-from core.project import available_cores, processor
+from core.optim import update
+from core.project import processor
 from core.random import Array, Purpose, module_of, uniform
 from core.step import make_step
-from core.threads import map_trials
+from core.threads import count, map_trials
 
 SLAB_BYTES = 16 * 2**20  # patches made at once: they stay in cache, and a group's memory stays small
 
@@ -392,7 +393,7 @@ OPS = Ops(
     device=processor(),
     xp=np,
     to_host=np.asarray,
-    concurrency=available_cores(),
+    concurrency=count(),
     conv2d=conv2d,
     conv2d_grad=conv2d_grad,
     batch_norm=batch_norm,
@@ -417,6 +418,7 @@ OPS = Ops(
     head_grad=head_grad,
     head_inference=head_inference,
     augment=augment,
+    update=update,
     map_trials=map_trials,
     make_step=make_step,
 )

@@ -17,6 +17,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+# How often a thread of GNU's OpenMP looks for new work before it sleeps. The default, a few milliseconds' worth, makes
+# everything many times slower as soon as another program wants the cores; not at all, and small kernels wait to wake.
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+
 import numba
 from filelock import FileLock
 from numba.core import config

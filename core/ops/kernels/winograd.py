@@ -193,20 +193,29 @@ def transformed_filters(w: np.ndarray) -> np.ndarray:
     """w (T, 3, 3, rows, columns), columns a multiple of LANES -> (T, 36, rows * columns), packed as gemm likes it."""
     trials, _, _, rows, columns = w.shape
     u = empty((trials, POINTS, rows * columns))
-    _transform_filters(w, u)
+    if u.size < _CACHED:
+        _transform_rows(w, u, 0, trials * rows)
+    else:
+        _transform_filters(w, u)
     return u
 
 
-@parallel("void(float32[:,:,:,:,::1], float32[:,:,::1])")
-def _transform_filters(w, u):  # type: ignore[no-untyped-def]
-    trials, _, _, rows, columns = w.shape
+@kernel("void(float32[:,:,:,:,::1], float32[:,:,::1], int64, int64)")
+def _transform_rows(w, u, first, last):  # type: ignore[no-untyped-def]
+    _, _, _, rows, columns = w.shape
     step = 4 * rows * columns
-    for item in prange(trials * rows):
-        t, r = item // rows, item % rows
+    for row in range(first, last):
+        t, r = row // rows, row % rows
         for j in range(0, columns, LANES):
             source = address(w) + 9 * step * t + 4 * (r * columns + j)
             target = address(u) + POINTS * step * t + 4 * packed(r, j, rows, columns)
             _transform_filter(source, 3 * step, step, target, TILE * step, step)
+
+
+@parallel("void(float32[:,:,:,:,::1], float32[:,:,::1])")
+def _transform_filters(w, u):  # type: ignore[no-untyped-def]
+    for row in prange(w.shape[0] * w.shape[3]):
+        _transform_rows(w, u, row, row + 1)
 
 
 @kernel(
