@@ -288,7 +288,7 @@ def test_memory_is_lent_to_one_at_a_time_and_used_again() -> None:
     np.testing.assert_array_equal(view, 1.0)
     where = view.base.ctypes.data
     del view
-    third = pool.empty((90, 1000))
+    third = pool.empty((1000, 100))
     assert third.ctypes.data == where
     assert second.ctypes.data != where
 

@@ -10,22 +10,27 @@ import numba
 import numpy as np
 
 _SMALL = 2**16  # bytes; the allocator keeps what is smaller by itself
-_FORGOTTEN = 4096  # requests after which a block that nobody wanted is given back
+_FORGOTTEN = 2**14  # requests after which a block that nobody wanted is given back
 
 
-def _references(blocks: list[np.ndarray]) -> list[int]:
-    return [sys.getrefcount(block) for block in blocks]
+def _first_free(blocks: list[np.ndarray], references: int) -> np.ndarray | None:
+    """The first block that has so many references."""
+    for block in blocks:
+        if sys.getrefcount(block) == references:
+            return block
+    return None
 
 
-_UNUSED = _references([np.empty(0)])[0]  # of a block that no array uses
+# How many references a block has that no array uses.
+_UNUSED = next(count for count in range(9) if _first_free([np.empty(0)], count) is not None)
 
 
 class Pool:
     """Blocks of memory, each lent to one array and its views for as long as any of them lives."""
 
     def __init__(self) -> None:
-        self._blocks: list[np.ndarray] = []
-        self._wanted: dict[int, int] = {}  # by the block's id, the number of its last request
+        self._blocks: dict[int, list[np.ndarray]] = {}  # by size
+        self._wanted: dict[int, int] = {}  # by size, the number of the last request
         self._requests = 0
 
     def empty(self, shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
@@ -34,23 +39,19 @@ class Pool:
         if size < _SMALL:
             return np.empty(shape, dtype)
         self._requests += 1
-        used = _references(self._blocks)
-        free = [block for block, references in zip(self._blocks, used, strict=True) if references == _UNUSED]
-        fitting = [block for block in free if size <= block.size <= 2 * size]
-        if fitting:
-            block = min(fitting, key=len)
-        else:
-            self._forget(free)
+        self._wanted[size] = self._requests
+        blocks = self._blocks.setdefault(size, [])
+        block = _first_free(blocks, _UNUSED)
+        if block is None or self._requests % _FORGOTTEN == 0:
+            self._forget()
+        if block is None:
             block = np.empty(size, np.uint8)
-            self._blocks.append(block)
-        self._wanted[id(block)] = self._requests
-        return block[:size].view(dtype).reshape(shape)
+            blocks.append(block)
+        return block.view(dtype).reshape(shape)
 
-    def _forget(self, free: list[np.ndarray]) -> None:
-        old = {id(block) for block in free if self._requests - self._wanted[id(block)] > _FORGOTTEN}
-        self._blocks = [block for block in self._blocks if id(block) not in old]
-        for key in old:
-            del self._wanted[key]
+    def _forget(self) -> None:
+        for size in [size for size, last in self._wanted.items() if self._requests - last > _FORGOTTEN]:
+            del self._blocks[size], self._wanted[size]
 
 
 empty = Pool().empty

@@ -45,8 +45,8 @@ def uniform(seeds: np.ndarray, purpose: int, step: int, count: int) -> np.ndarra
     blocks = -(-count // 4)
     out = empty((len(seeds), blocks, 4))
     for seed, numbers in zip(seeds.astype(np.uint64), out, strict=True):
-        if blocks < _PIECE:
-            _draw(seed, purpose, step, 0, np.empty((4, blocks), np.uint32), numbers)
+        if blocks < 8 * _PIECE:  # too little to share
+            _draw(seed, int(purpose), step, 0, np.empty((4, blocks), np.uint32), numbers)
         else:
-            _draw_all(seed, purpose, step, numbers)
+            _draw_all(seed, int(purpose), step, numbers)
     return np.ascontiguousarray(out.reshape(len(seeds), -1)[:, :count])
