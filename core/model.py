@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -40,11 +41,13 @@ def parameter_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+@cache
 def is_weight(name: str) -> bool:
     """True for the conv, projection and linear weights: the tensors with L2 regularisation."""
     return re.fullmatch(r"[wp]\d+", name) is not None
 
 
+@cache
 def is_bias(name: str) -> bool:
     """True for the conv and linear biases: the tensors that are not clipped."""
     return re.fullmatch(r"b\d+", name) is not None

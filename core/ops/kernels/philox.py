@@ -45,7 +45,7 @@ def uniform(seeds: np.ndarray, purpose: int, step: int, count: int) -> np.ndarra
     blocks = -(-count // 4)
     out = empty((len(seeds), blocks, 4))
     for seed, numbers in zip(seeds.astype(np.uint64), out, strict=True):
-        if blocks < 8 * _PIECE:  # too little to share
+        if blocks < 2 * _PIECE:  # too little to share
             _draw(seed, int(purpose), step, 0, np.empty((4, blocks), np.uint32), numbers)
         else:
             _draw_all(seed, int(purpose), step, numbers)

@@ -74,7 +74,7 @@ def update(
     if next(iter(gradients.values())).dtype != np.float32:
         return optim.update(model, gradients, state, trials, lr, number, optimiser=optimiser)
     names = list(gradients)
-    tensors = [(_flat(model[name]), np.require(_flat(gradients[name]), None, ("C", "W"))) for name in names]
+    tensors = [(_flat(model[name]), np.ascontiguousarray(_flat(gradients[name]))) for name in names]
     reg = trials.reg.astype(np.float32)
     none = np.zeros_like(reg)
     squares = np.empty((len(names), len(lr)))
