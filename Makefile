@@ -13,7 +13,7 @@ export DO_NOT_TRACK := true
 python := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep-grid sweep-dropout plan ui data test check constraints clean _runtime _dev
+.PHONY: help setup sweep-grid sweep-dropout plan ui data bench bench-quick test check constraints clean _runtime _dev
 
 help: ## list the targets
 	@echo "usage: make TARGET [EXPERIMENT=report] [ARGS=\"...\"] [PORT=5000] [PYTHON=python3.12]"
@@ -42,8 +42,14 @@ ui: _runtime ## MLflow's page of all runs, at PORT of this machine; Ctrl-C ends 
 data: _runtime ## fetch CIFAR-10 into data/ (163 MB, a minute or two)
 	@$(python) -m core.cifar10 $(ARGS)
 
+bench: _runtime ## the CPU against PyTorch, where that is installed (seven minutes); writes bench/results/cpu.json, cpu.png
+	@$(python) -m bench.cpu $(ARGS)
+
+bench-quick: _runtime ## its three essential rows, in less than a minute; the last line is JSON
+	@$(python) -m bench.cpu --quick $(ARGS)
+
 test: _dev ## run the tests: no GPU, network or data set needed
-	@echo "Running the tests: about four minutes." >&2
+	@echo "Running the tests: about five minutes." >&2
 	@$(python) -m pytest $(ARGS)
 
 check: _dev ## ruff and mypy

@@ -355,17 +355,20 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="three rows, in less than a minute")
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--out", type=Path, default=Path("bench/results"), help="folder of cpu.json and cpu.png")
+    parser.add_argument("--threads", help="of both sides; default: the cores this process may use")
     options = parser.parse_args()
+    threads.use(options.threads)
     backend = ops.load(options.backend)
+    compared = _torch_version()
     modes: tuple[str, ...] = peers.MODES[:2] if options.quick else peers.MODES
-    if _torch_version() is None:
+    if compared is None:
         print(
             "PyTorch is missing, so there is nothing to compare with: .venv/bin/python -m pip install torch",
             file=sys.stderr,
         )
         modes = ()
     measured = rows(backend, options.quick, modes)
-    print(f"{backend.name} on {backend.device}, {threads.count()} threads, {'PyTorch ' + str(_torch_version())}")
+    print(f"{backend.name} on {backend.device}, {threads.count()} threads, PyTorch {compared or 'missing'}")
     print(show(measured))
     if options.quick:
         print(json.dumps({row.name: row.ratio and round(row.ratio, 2) for row in measured}))

@@ -89,9 +89,8 @@ def report_step(architecture: Architecture, settings: Settings, pixels: np.ndarr
         chosen = rng.integers(0, len(pixels), settings.batch_size)
         x, saved = pixels[chosen] / 255, []
         for layer in architecture.layers:
-            x, kept = _report_block(
-                x, *(model[f"{name}{layer.number}"] for name in ("w", "b", "gamma", "beta")), layer.pad
-            )
+            w, b, gamma, beta = (model[f"{name}{layer.number}"] for name in ("w", "b", "gamma", "beta"))
+            x, kept = _report_block(x, w, b, gamma, beta, layer.pad)
             saved.append(kept)
         last = len(saved) + 1
         keep = (rng.random((len(x), x[0].size)) >= settings.dropout) / (1 - settings.dropout)

@@ -15,7 +15,7 @@ import numpy as np
 from core import threads
 from core.config import EPSILON, PAD, POOL
 from core.ops import reference
-from core.ops.kernels.jit import LANES, compiling
+from core.ops.kernels.jit import LANES, THREADS, compiling
 from core.random import Array, Purpose
 
 with compiling():
@@ -30,7 +30,7 @@ def all_at_once(function: Callable[[slice], Any], trials: int) -> list[Any]:
         return [function(slice(0, trials))]
 
 
-numba.set_num_threads(min(threads.count(), numba.config.NUMBA_NUM_THREADS))
+numba.set_num_threads(min(threads.count(), THREADS))
 FEW_CHANNELS = 4  # up to so many, images are convolved as they are
 
 

@@ -110,7 +110,7 @@ class Geometry:
 
     def _pairs(self, places: list[tuple[int, int, int]]) -> tuple[Array, Array]:
         known: dict[Any, int] = {}
-        pairs = []
+        pairs: list[tuple[int, int]] = []
         index = np.zeros((len(self.patch), len(self.patch)), np.int64)
         everywhere = [*places, (-1, 0, 0)]
         for k, (c, i, j) in enumerate(everywhere):

@@ -46,6 +46,7 @@ def _has(feature: str) -> bool:
 # Numbers in a vector register, and rows of a matrix product held in registers at a time (beside two vectors a row):
 # 16 registers are too few for eight rows.
 LANES = 16 if _has("avx512f") else 8 if _has("avx") else 4
+THREADS: int = config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # at most; core.threads may ask for fewer
 ROWS = 8 if _has("avx512f") or _has("neon") else 6
 
 
@@ -101,7 +102,7 @@ def _folder() -> Path:
 def compiling() -> Iterator[None]:
     """Around the import of the kernels: one process compiles, others wait for it and load what it made."""
     folder = _folder()
-    config.CACHE_DIR = str(folder)
+    config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
     with FileLock(folder / "lock"):
         if not (folder / _COMPLETE).exists():
             print("Compiling the CPU backend for this machine: about half a minute, once.", file=sys.stderr, flush=True)

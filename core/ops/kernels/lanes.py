@@ -42,9 +42,9 @@ class Lanes:
         return Lanes(self.builder, self.builder.fmul(self.value, self._like(other), flags=_FLAGS))
 
     def add(self, factor: Lanes | float, other: Lanes) -> Lanes:
-        """self + factor * other, rounded once."""
+        """self + factor * other, rounded once where the processor can."""
         function = cgutils.get_or_insert_function(
-            self.builder.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), f"llvm.fma.v{LANES}f32"
+            self.builder.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), f"llvm.fmuladd.v{LANES}f32"
         )
         return Lanes(self.builder, self.builder.call(function, [self._like(factor), other.value, self.value]))
 

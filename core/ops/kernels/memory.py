@@ -6,8 +6,9 @@ import math
 import sys
 from typing import Any
 
-import numba
 import numpy as np
+
+from core.ops.kernels.jit import THREADS
 
 _SMALL = 2**16  # bytes; the allocator keeps what is smaller by itself
 _FORGOTTEN = 2**14  # requests after which a block that nobody wanted is given back
@@ -62,5 +63,5 @@ _scratch = [np.zeros((0, 0), np.float32)]
 def scratch(floats: int) -> np.ndarray:
     """(threads, at least so many floats), for use within one kernel. It holds numbers, but none that mean anything."""
     if _scratch[0].shape[1] < floats:
-        _scratch[0] = np.zeros((numba.config.NUMBA_NUM_THREADS, floats), np.float32)
+        _scratch[0] = np.zeros((THREADS, floats), np.float32)
     return _scratch[0]

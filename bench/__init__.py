@@ -1,0 +1,1 @@
+"""Measurements. Their results, with hardware and versions, are in bench/results/."""
