@@ -204,7 +204,6 @@ def epoch_row(backend: ops.Ops) -> Row:
     import mlflow  # noqa: F401  that no side pays for loading it
     import optuna  # noqa: F401
 
-    import core.tracking
     import sweep.run  # noqa: F401
 
     row = Row("epoch", "an epoch of 40,000 images, 32x32 filters, with validation, tracking and search", 3, 4.5)

@@ -11,7 +11,7 @@ import numpy as np
 from core.ops.kernels.jit import THREADS
 
 _SMALL = 2**16  # bytes; the allocator keeps what is smaller by itself
-_FORGOTTEN = 2**14  # requests after which a block that nobody wanted is given back
+_FORGOTTEN = 2**11  # requests after which a block that nobody wanted is given back
 
 
 def _first_free(blocks: list[np.ndarray], references: int) -> np.ndarray | None:
