@@ -1,6 +1,7 @@
 """The fast operations for a CPU: what reference.py means, by Numba's kernels. float64 and rare shapes go to reference.
 
 Images lie in memory as (T, N, H, W, C), C rounded up to whole vectors; what callers see are views (T, N, C, H, W).
+What an operation saves is its gradient's function and what that needs. Kernels use all threads: one call at a time.
 """
 
 from __future__ import annotations
@@ -24,14 +25,18 @@ with compiling():
     from core.ops.kernels.gemm import rounded
 
 
+FEW_CHANNELS = 4  # up to so many, images are convolved as they are
+
+numba.set_num_threads(min(threads.count(), THREADS))
+
+
 def all_at_once(function: Callable[[slice], Any], trials: int) -> list[Any]:
     """function(all trials): the kernels themselves use the cores there are."""
     with np.errstate(all="ignore"):  # a trial that overflows is found at the epoch's end, by its loss
         return [function(slice(0, trials))]
 
 
-numba.set_num_threads(min(threads.count(), THREADS))
-FEW_CHANNELS = 4  # up to so many, images are convolved as they are
+# ---------------------------------------------------------------------------------------------- order and padding
 
 
 def _whole(values: Array, dtype: Any = None) -> Array:
@@ -79,6 +84,9 @@ def _filters(w: Array) -> Array:
     return _padded(_padded(w.transpose(0, 3, 4, 2, 1), 3), 4)
 
 
+# ---------------------------------------------------------------------------------------------------------- block
+
+
 def _reads_pictures(x: Array, shortcut: Array | None) -> bool:
     """Whether the block is of the kind that kernels.direct is for."""
     return x.shape[2] <= FEW_CHANNELS and shortcut is None
@@ -109,7 +117,7 @@ def block(
 ) -> tuple[Array, Array, Array, Any]:
     if not _fits(x, w, shortcut, pad, pool):
         y, mean, variance, saved = reference.block(x, w, b, gamma, beta, shortcut, pad=pad, pool=pool, eps=eps)
-        return y, mean, variance, (None, saved)
+        return y, mean, variance, (reference.block_grad, saved)
     if _reads_pictures(x, shortcut):
         return _first_block(x, w, b, gamma, beta, pad, pool, eps)
     pixels, filters = _pixels_first(x), _filters(w)
@@ -118,13 +126,13 @@ def block(
     added = None if shortcut is None else _pixels_first(shortcut)
     y, raw, place = normal.normalise(z, added, table, pool)
     inverse = 1 / np.sqrt(variance + eps)
-    saved = (pixels, filters, pad, pool, z, y, raw, place, table, mean, inverse, gamma, added is not None, w.shape)
-    return (
-        _channels_first(y, w.shape[1]),
-        (mean + b).astype(np.float32),
-        variance.astype(np.float32),
-        (saved,),
-    )
+    saved = pixels, filters, pad, pool, z, y, raw, place, table, mean, inverse, gamma, added is not None, w.shape
+    return *_results(y, mean, variance, b), (_later_block_grad, saved)
+
+
+def _results(y: Array, mean: Array, variance: Array, b: Array) -> tuple[Array, Array, Array]:
+    """The block's output, and the mean and variance of what its convolution gives with its bias."""
+    return _channels_first(y, b.shape[1]), (mean + b).astype(np.float32), variance.astype(np.float32)
 
 
 def _first_block(
@@ -136,13 +144,13 @@ def _first_block(
     mean, variance, table = direct.statistics(gram, filters, gamma, beta, eps)
     y, place = direct.forward(images, filters, table, pad, pool)
     inverse = 1 / np.sqrt(variance + eps)
-    saved = ("direct", (x, w, b, gamma, beta, pad, pool, eps), images, filters, gram, y, place, mean, inverse)
-    return _channels_first(y, w.shape[1]), (mean + b).astype(np.float32), variance.astype(np.float32), saved
+    saved = (x, w, b, gamma, beta, pad, pool, eps), images, filters, gram, y, place, mean, inverse
+    return *_results(y, mean, variance, b), (_first_block_grad, saved)
 
 
-def _first_block_grad(dy: Array, saved: Any, need_dx: bool) -> tuple[Array | None, Array, Array, Array, Array, None]:
-    _, (x, w, b, gamma, beta, pad, pool, eps), images, filters, gram, y, place, mean, inverse = saved
-    if need_dx:
+def _first_block_grad(dy: Array, saved: Any, *, need_dx: bool) -> tuple[Array | None, Array, Array, Array, Array, None]:
+    (x, w, b, gamma, beta, pad, pool, eps), images, filters, gram, y, place, mean, inverse = saved
+    if need_dx:  # pictures have no use for it: the textbook's way
         *_, again = reference.block(x, w, b, gamma, beta, pad=pad, pool=pool, eps=eps)
         return reference.block_grad(dy, again)
     products = direct.gradient_products(images, _pixels_first(dy), y, place, pad, pool)
@@ -150,14 +158,10 @@ def _first_block_grad(dy: Array, saved: Any, need_dx: bool) -> tuple[Array | Non
     return None, np.ascontiguousarray(dw.swapaxes(1, 2)).reshape(w.shape), np.zeros_like(b), dgamma, dbeta, None
 
 
-def block_grad(
-    dy: Array, saved: Any, *, need_dx: bool = True
+def _later_block_grad(
+    dy: Array, saved: Any, *, need_dx: bool
 ) -> tuple[Array | None, Array, Array, Array, Array, Array | None]:
-    if saved[0] is None:
-        return reference.block_grad(dy, saved[1], need_dx=need_dx)
-    if saved[0] == "direct":
-        return _first_block_grad(dy, saved, need_dx)
-    pixels, filters, pad, pool, z, y, raw, place, table, mean, inverse, gamma, has_shortcut, shape = saved[0]
+    pixels, filters, pad, pool, z, y, raw, place, table, mean, inverse, gamma, has_shortcut, shape = saved
     trials, f, c = shape[:3]
     gradient = _pixels_first(dy)
     _, images, height, width, _ = z.shape
@@ -173,28 +177,12 @@ def block_grad(
     return seen, dw, np.zeros((trials, f), np.float32), dgamma, dbeta, dshortcut
 
 
-def head(
-    x: Array, w: Array, b: Array, labels: Array, rate: Array, seed: np.ndarray, step: int
-) -> tuple[Array, Array, Any]:
-    if x.dtype != np.float32:
-        loss, correct, saved = reference.head(x, w, b, labels, rate, seed, step)
-        return loss, correct, (None, saved)
-    rates = rate.astype(np.float32)
-    u, which = linear.NO_DROPOUT, np.zeros(len(x), np.int64)
-    if np.any(rates):
-        seeds, which = np.unique(seed, return_inverse=True)
-        u = philox.uniform(seeds, Purpose.DROPOUT, step, x[0].size)
-    pixels = _pixels_first(x)
-    outputs, features = linear.logits(pixels, u, which, rates, _padded(w, 2), x.shape[2])
-    loss, correct = linear.cross_entropy(outputs, _whole(b), _whole(labels, np.int64))
-    return loss, correct, (outputs, _whole(labels, np.int64), features, w, u, which, rates, x.shape[2:])
-
-
-def head_grad(dloss: Array, saved: Any) -> tuple[Array, Array, Array]:
-    if saved[0] is None:
-        return reference.head_grad(dloss, saved[1])
-    dx, dw, db = linear.gradient(_whole(dloss), *saved)
-    return _channels_first(dx, saved[-1][0]), dw, db
+def block_grad(
+    dy: Array, saved: Any, *, need_dx: bool = True
+) -> tuple[Array | None, Array, Array, Array, Array, Array | None]:
+    gradient, kept = saved
+    results: tuple[Array | None, Array, Array, Array, Array, Array | None] = gradient(dy, kept, need_dx=need_dx)
+    return results
 
 
 def block_inference(
@@ -222,20 +210,50 @@ def block_inference(
     return _channels_first(y, w.shape[1])
 
 
+# ----------------------------------------------------------------------------------------- head and 1x1 convolution
+
+
+def head(
+    x: Array, w: Array, b: Array, labels: Array, rate: Array, seed: np.ndarray, step: int
+) -> tuple[Array, Array, Any]:
+    if x.dtype != np.float32:
+        loss, correct, saved = reference.head(x, w, b, labels, rate, seed, step)
+        return loss, correct, (reference.head_grad, saved)
+    rates = rate.astype(np.float32)
+    u, which = linear.NO_DROPOUT, np.zeros(len(x), np.int64)
+    if np.any(rates):
+        seeds, which = np.unique(seed, return_inverse=True)
+        u = philox.uniform(seeds, Purpose.DROPOUT, step, x[0].size)
+    pixels = _pixels_first(x)
+    outputs, features = linear.logits(pixels, u, which, rates, _padded(w, 2), x.shape[2])
+    loss, correct = linear.cross_entropy(outputs, _whole(b), _whole(labels, np.int64))
+    kept = outputs, _whole(labels, np.int64), features, w, u, which, rates, x.shape[2:]
+    return loss, correct, (_head_grad, kept)
+
+
+def _head_grad(dloss: Array, saved: Any) -> tuple[Array, Array, Array]:
+    dx, dw, db = linear.gradient(_whole(dloss), *saved)
+    return _channels_first(dx, saved[-1][0]), dw, db
+
+
+def head_grad(dloss: Array, saved: Any) -> tuple[Array, Array, Array]:
+    gradient, kept = saved
+    results: tuple[Array, Array, Array] = gradient(dloss, kept)
+    return results
+
+
 def conv2d(x: Array, w: Array, b: Array, *, stride: int = 1, pad: int = PAD) -> tuple[Array, Any]:
-    if x.dtype != np.float32 or w.shape[-1] > 1 or stride > 1:
+    if x.dtype != np.float32 or w.shape[-1] > 1 or stride > 1 or pad:
         y, saved = reference.conv2d(x, w, b, stride=stride, pad=pad)
-        return y, (None, saved)
+        return y, (reference.conv2d_grad, saved)
     pixels, filters = _pixels_first(x), _padded(_padded(w[..., 0, 0].swapaxes(1, 2), 1), 2)
     y = _channels_first(pointwise.convolve(pixels, filters), w.shape[1])
     if b.any():
         y += b[:, None, :, None, None]
-    return y, (pixels, filters, w.shape)
+    return y, (_pointwise_grad, (pixels, filters, w.shape))
 
 
-def conv2d_grad(dy: Array, saved: Any, *, need_dx: bool = True) -> tuple[Array | None, Array, Array]:
-    if saved[0] is None:
-        return reference.conv2d_grad(dy, saved[1], need_dx=need_dx)
+def _pointwise_grad(dy: Array, saved: Any, *, need_dx: bool) -> tuple[Array | None, Array, Array]:
     pixels, filters, shape = saved
     f, c = shape[1:3]
     gradient = _pixels_first(dy)
@@ -244,6 +262,12 @@ def conv2d_grad(dy: Array, saved: Any, *, need_dx: bool = True) -> tuple[Array |
     if need_dx:
         dx = _of_input(pointwise.convolve(gradient, _whole(filters.swapaxes(1, 2))), pixels, c)
     return dx, dw[:, :c, :f].swapaxes(1, 2).reshape(shape), db[:, :f]
+
+
+def conv2d_grad(dy: Array, saved: Any, *, need_dx: bool = True) -> tuple[Array | None, Array, Array]:
+    gradient, kept = saved
+    results: tuple[Array | None, Array, Array] = gradient(dy, kept, need_dx=need_dx)
+    return results
 
 
 def head_inference(x: Array, w: Array, b: Array) -> Array:
