@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from core.random import Array, Purpose, module_of, uniform
 LUMA = (0.299, 0.587, 0.114)  # how much red, green and blue count in grey (ITU-R BT.601)
 
 _Draw = Callable[[Purpose, int], Array]
+Shift = Callable[[Array, int, Array, Array, Array], Array]
+Uniform = Callable[[Array, int, int, int], Array]
 
 
 def augment(x: Array, strength: np.ndarray, seed: int, step: int) -> Array:
@@ -41,12 +43,17 @@ def augment(x: Array, strength: np.ndarray, seed: int, step: int) -> Array:
     Returns (T, N, C, H, W) in the type of x; (1, N, C, H, W) if all trials' strengths are equal, and x itself if all
     are 0. A trial's images do not depend on the other trials: all share the same draws, and scale them.
     """
+    return augment_by(x, strength, seed, step, shift=shifted, uniform=partial(uniform, xp=module_of(x)))
+
+
+def augment_by(x: Array, strength: np.ndarray, seed: int, step: int, *, shift: Shift, uniform: Uniform) -> Array:
+    """augment, with a backend's own shifted and core.random.uniform, which must give the same bits."""
     if not strength.any():
         return x
-    draw = _draws(x, seed, step)
+    draw = _draws(x, seed, step, uniform)
     kinds = [tuple(row) for row in strength.tolist()]
     with np.errstate(all="ignore"):  # values that overflow are found at the epoch's end, by the trial's loss
-        images = {kind: _augmented(x[0], kind, draw) for kind in dict.fromkeys(kinds)}
+        images = {kind: _augmented(x[0], kind, draw, shift) for kind in dict.fromkeys(kinds)}
     return images[kinds[0]][None] if len(images) == 1 else module_of(x).stack([images[kind] for kind in kinds])
 
 
@@ -59,16 +66,16 @@ def check_fits(settings: Settings, input_shape: tuple[int, int, int]) -> None:
             raise InputError(f"{name} is {size}: larger than images of {height}x{width} pixels")
 
 
-def _draws(x: Array, seed: int, step: int) -> _Draw:
+def _draws(x: Array, seed: int, step: int, uniform: Uniform) -> _Draw:
     """draw(purpose, each) -> (N, each): normal numbers in the type of x for NOISE, else uniform ones in float64.
 
     They are drawn once for all trials, and only if one asks; an image's do not depend on the number of images.
     """
-    xp, n = module_of(x), x.shape[1]
+    n = x.shape[1]
 
     @cache
     def draw(purpose: Purpose, each: int) -> Array:
-        u = uniform(np.array([seed], np.uint64), purpose, step, n * each, xp).reshape(n, each)
+        u = uniform(np.array([seed], np.uint64), purpose, step, n * each).reshape(n, each)
         return _normal(u.astype(x.dtype)) if purpose is Purpose.NOISE else u.astype(np.float64)
 
     return draw
@@ -88,11 +95,11 @@ def _whole(u: Array, count: int) -> Array:
     return (u * count).astype(np.int64)
 
 
-def _augmented(x: Array, strength: tuple[float, ...], draw: _Draw) -> Array:
+def _augmented(x: Array, strength: tuple[float, ...], draw: _Draw, shift: Shift) -> Array:
     """x (N, C, H, W) as a trial of these strengths sees it."""
     flip, crop, rotate, brightness, contrast, saturation, noise, cutout = strength
     if flip or crop:
-        x = _cropped_and_flipped(x, int(crop), flip, draw)
+        x = _cropped_and_flipped(x, int(crop), flip, draw, shift)
     if rotate:
         x = _rotated(x, rotate * (2 * draw(Purpose.ROTATE, 1)[:, 0] - 1))
     if brightness or contrast or saturation:
@@ -105,23 +112,32 @@ def _augmented(x: Array, strength: tuple[float, ...], draw: _Draw) -> Array:
     return x
 
 
-def _cropped_and_flipped(x: Array, crop: int, flip: float, draw: _Draw) -> Array:
-    """Both in one gather of whole pixels: each output row is read from a row of the padded image, onwards or back."""
-    xp = module_of(x)
-    n, c, height, width = x.shape
-    first = xp.arange(n) * (c * (height + 2 * crop) * (width + 2 * crop))  # where each image begins
-    onwards = xp.ones(n, np.int64)
+def _cropped_and_flipped(x: Array, crop: int, flip: float, draw: _Draw, shift: Shift) -> Array:
+    """Each image shifted by up to crop pixels in each direction, and mirrored with probability flip."""
+    xp, n = module_of(x), len(x)
+    top, left, mirrored = xp.zeros(n, np.int64), xp.zeros(n, np.int64), xp.zeros(n, np.bool_)
     if crop:
-        x = _padded(x, crop)
         top, left = _whole(draw(Purpose.CROP, 2), 2 * crop + 1).T
-        first += top * x.shape[3] + left
     if flip:
         mirrored = draw(Purpose.FLIP, 1)[:, 0] < flip
-        first += mirrored * (width - 1)
-        onwards -= 2 * mirrored
-    columns = first[:, None] + onwards[:, None] * xp.arange(width)
-    rows = xp.arange(c)[:, None] * (x.shape[2] * x.shape[3]) + xp.arange(height) * x.shape[3]
-    return x.reshape(-1).take(columns[:, None, None, :] + rows[:, :, None])
+    return shift(x, crop, top, left, mirrored)
+
+
+def shifted(x: Array, crop: int, top: Array, left: Array, mirrored: Array) -> Array:
+    """Of each image with crop zeros around it, what begins at (top, left) and has the old size; then perhaps mirrored.
+
+    Returns (N, C, H, W) for x (N, C, H, W); top and left (N,) from 0 to 2 * crop; mirrored (N,) bool. One gather of
+    whole pixels: each output row is read from a row of the padded image, onwards or back.
+    """
+    xp = module_of(x)
+    n, c, height, width = x.shape
+    if crop:
+        x = _padded(x, crop)
+    rows, columns = x.shape[2:]
+    first = xp.arange(n) * (c * rows * columns) + top * columns + left + mirrored * (width - 1)
+    across = first[:, None] + (1 - 2 * mirrored)[:, None] * xp.arange(width)
+    down = xp.arange(c)[:, None] * (rows * columns) + xp.arange(height) * columns
+    return x.reshape(-1).take(across[:, None, None, :] + down[:, :, None])
 
 
 def _padded(x: Array, pad: int) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from core import augment as module
-from core.augment import augment, check_fits
+from core.augment import augment, augment_by, check_fits, shifted
 from core.config import AUGMENTATIONS, Settings
 from core.errors import InputError
 from core.random import Purpose, uniform
@@ -235,17 +235,17 @@ def test_nothing_asked_for_returns_the_batch_itself() -> None:
     assert augment(x, rows({}, {}, {}), SEED, STEP) is x
 
 
-def test_numbers_are_drawn_once_and_only_if_a_trial_needs_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numbers_are_drawn_once_and_only_if_a_trial_needs_them() -> None:
     drawn: list[Purpose] = []
 
     def counted(seed: np.ndarray, purpose: Purpose, *rest: Any) -> np.ndarray:
         drawn.append(purpose)
         return uniform(seed, purpose, *rest)
 
-    monkeypatch.setattr(module, "uniform", counted)
     for strength in EACH_ALONE:
         drawn.clear()
-        augment(batch((3, 7, 5)), rows(strength, {}, {name: value / 2 for name, value in strength.items()}), 0, 0)
+        strengths = rows(strength, {}, {name: value / 2 for name, value in strength.items()})
+        augment_by(batch((3, 7, 5)), strengths, 0, 0, shift=shifted, uniform=counted)
         assert drawn == [CHANGES[next(iter(strength))][1]]
 
 

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core import optim, random
-from core.config import Architecture, Hyperparameters, Settings
+from core.augment import augment, shifted
+from core.config import AUGMENTATIONS, Architecture, Hyperparameters, Settings
 from core.model import Model, parameter_shapes
-from core.ops import cpu  # noqa: F401  which compiles the kernels below, one process at a time
-from core.ops.kernels import gemm, philox, update
+from core.ops import cpu
+from core.ops.kernels import crop, gemm, philox, update
 
 SHAPES = {
     name: shape
@@ -85,6 +86,15 @@ def test_a_trial_is_updated_alike_alone_and_beside_a_broken_one(name: str) -> No
         assert np.isnan(together[tensor][0]).all()
 
 
+def test_the_last_bit_of_a_norm_does_not_depend_on_the_group() -> None:
+    squares = np.random.default_rng(0).random((40, 3))
+    names, trials = [f"block{i}.w" for i in range(40)], Hyperparameters.of([Settings(clip_global=1.0)] * 3)
+    together = update._factors(names, squares, trials)
+    for t in range(3):
+        alone = update._factors(names, squares[:, t : t + 1], trials.take([t]))
+        np.testing.assert_array_equal(together[:, t : t + 1], alone)
+
+
 def test_float64_is_left_to_the_reference() -> None:
     trials = group("sgd")
     models = [{name: v.astype(np.float64) for name, v in arrays(0, 3).items()} for _ in range(2)]
@@ -93,6 +103,37 @@ def test_float64_is_left_to_the_reference() -> None:
         step(model, gradients, {}, trials, np.ones(3), 0, optimiser="sgd")
     for name, values in models[0].items():
         np.testing.assert_array_equal(models[1][name], values)
+
+
+@settings(derandomize=True, deadline=None, max_examples=40, database=None)
+@given(
+    n=st.integers(1, 60), c=st.integers(1, 4), height=st.integers(1, 20), width=st.integers(1, 40),
+    part=st.floats(0, 1), dtype=st.sampled_from([np.float32, np.float64]),
+)  # fmt: skip
+def test_images_are_shifted_as_the_reference_does(
+    n: int, c: int, height: int, width: int, part: float, dtype: type
+) -> None:
+    rng = np.random.default_rng(n)
+    x = rng.standard_normal((n, c, height, width)).astype(dtype)
+    x[0, 0, 0] = np.nan
+    x.flags.writeable = False  # what trials share
+    most = round(part * min(height, width))
+    top, left = rng.integers(0, 2 * most + 1, (2, n))
+    mirrored = rng.random(n) < 0.5
+    moved = crop.shifted(x, most, top, left, mirrored)
+    assert moved.dtype == dtype
+    np.testing.assert_array_equal(moved, shifted(x, most, top, left, mirrored))
+
+
+@pytest.mark.parametrize("strength", [{"flip": 0.5}, {"crop": 2}, {"flip": 0.3, "crop": 5, "noise": 0.1, "cutout": 2}])
+@pytest.mark.parametrize("shape", [(1, 5, 8), (3, 32, 32)], ids=str)  # the kernels share out what is large
+def test_a_batch_is_augmented_as_the_reference_does(shape: tuple[int, int, int], strength: dict[str, float]) -> None:
+    x = np.random.default_rng(0).random((1, 70, *shape)).astype(np.float32)
+    rows = np.array([[strength.get(name, 0) for name in AUGMENTATIONS], [0.0] * len(AUGMENTATIONS)])
+    mine = cpu.augment(x, rows, 2**40 + 3, 17)
+    np.testing.assert_array_equal(mine, augment(x, rows, 2**40 + 3, 17))
+    np.testing.assert_array_equal(mine[1], x[0])
+    assert not np.array_equal(mine[0], x[0])
 
 
 @settings(derandomize=True, deadline=None, max_examples=30, database=None)

@@ -14,13 +14,14 @@ import numba
 import numpy as np
 
 from core import threads
+from core.augment import augment_by
 from core.config import EPSILON, PAD, POOL
 from core.ops import reference
 from core.ops.kernels.jit import LANES, THREADS, compiling
 from core.random import Array, Purpose
 
 with compiling():
-    from core.ops.kernels import direct, normal, philox, pointwise, update, winograd
+    from core.ops.kernels import crop, direct, normal, philox, pointwise, update, winograd
     from core.ops.kernels import head as linear
     from core.ops.kernels.gemm import rounded
 
@@ -279,6 +280,10 @@ def head_inference(x: Array, w: Array, b: Array) -> Array:
     return outputs[:, :images, : w.shape[2]] + b[:, None]
 
 
+def augment(x: Array, strength: np.ndarray, seed: int, step: int) -> Array:
+    return augment_by(x, strength, seed, step, shift=crop.shifted, uniform=philox.uniform)
+
+
 OPS = replace(
     reference.OPS,
     name="cpu",
@@ -291,6 +296,7 @@ OPS = replace(
     head=head,
     head_grad=head_grad,
     head_inference=head_inference,
+    augment=augment,
     update=update.update,
     map_trials=all_at_once,
 )

@@ -92,7 +92,12 @@ def update(
             _momentum(parameters, gradient, velocity, factor, rate, trials.momentum.astype(np.float32), trials.nesterov)
         else:
             _descend(parameters, gradient, factor, rate)
-    return np.sqrt(squares.sum(axis=0)).astype(np.float32)
+    return np.sqrt(_total(squares)).astype(np.float32)
+
+
+def _total(squares: Array) -> Array:
+    """The sum (T,) over tensors, one after the other: NumPy's own adds in another order where T is 1."""
+    return sum(squares, np.zeros(squares.shape[1]))
 
 
 def _factors(names: list[str], squares: Array, trials: Hyperparameters) -> Array:
@@ -101,7 +106,7 @@ def _factors(names: list[str], squares: Array, trials: Hyperparameters) -> Array
     too_long = norm > trials.clip
     too_long[[is_bias(name) for name in names]] = False
     factors = np.where(too_long, trials.clip, 1.0) / np.where(too_long, norm, 1.0)
-    whole = np.sqrt((squares * factors * factors).sum(axis=0))
+    whole = np.sqrt(_total(squares * factors * factors))
     too_long = whole > trials.clip_global
     return factors * (np.where(too_long, trials.clip_global, 1.0) / np.where(too_long, whole, 1.0))
 
