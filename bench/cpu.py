@@ -32,8 +32,9 @@ from core.config import Architecture, Hyperparameters, Settings, parse_filters
 from core.model import initial_model
 from core.optim import initial_state
 
-STEPS, ROUNDS, QUICK_ROUNDS = 8, 20, 6
+STEPS, ROUNDS, QUICK_ROUNDS, REPORT_STEPS = 8, 20, 6, 20
 PHOTOS, DIGITS = (3, 32, 32), (1, 8, 8)
+PAUSE = 0.05  # seconds, in which the last contender's threads stop looking for work
 OURS, REPORT = "ours", "the report's algorithm"
 REPORT_SETTINGS = Settings(lr=0.01, reg=0.005, dropout=0.5)
 BEST = Settings(
@@ -111,12 +112,14 @@ def grid(settings: Settings, count: int) -> list[Settings]:
 
 
 def time_in_turn(row: Row, contenders: Mapping[str, Callable[[], None]], rounds: int) -> None:
-    """Fill row.seconds: each contender warms up, then all take turns."""
+    """Fill row.seconds: each contender warms up, then all take turns, each of which begins with an untimed step."""
     for step in contenders.values():
         for _ in range(3):
             step()
     for _ in range(rounds):
         for name, step in contenders.items():
+            time.sleep(PAUSE)
+            step()
             started = time.perf_counter()
             for _ in range(STEPS):
                 step()
@@ -142,12 +145,13 @@ def step_row(
 
 
 def report_row(backend: ops.Ops) -> Row:
-    """One step of the report's algorithm, twice, against ours."""
+    """Steps of the report's algorithm, one at a time, against ours."""
     row = Row("report_32x32", "one trial, 32x32 filters, against the report's algorithm in NumPy", 200, 500)
     settings = replace(REPORT_SETTINGS, filters="32x32")
     time_in_turn(row, {OURS: our_step(backend, PHOTOS, [settings])}, ROUNDS)
     step = peers.report_step(architecture_of(PHOTOS, settings), settings, *random_images(PHOTOS))
-    for _ in range(2):
+    step()
+    for _ in range(REPORT_STEPS):
         started = time.perf_counter()
         step()
         row.seconds.setdefault(REPORT, []).append(time.perf_counter() - started)
@@ -366,8 +370,8 @@ def main() -> int:
     parser.add_argument("--threads", help="of both sides; default: the cores this process may use")
     options = parser.parse_args()
     threads.use(options.threads)
+    compared = _torch_version()  # loaded first, so that its threads wait as is usual for it, not as ours do
     backend = ops.load(options.backend)
-    compared = _torch_version()
     modes: tuple[str, ...] = peers.MODES[:2] if options.quick else peers.MODES
     if compared is None:
         print(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from core.config import Architecture, Settings
+from core.config import EPSILON, Architecture, Settings
 from core.model import initial_model
 
 Step = Callable[[], None]
@@ -81,7 +81,10 @@ def _flipped_and_cropped(x: Any, settings: Settings) -> Any:
 
 
 def report_step(architecture: Architecture, settings: Settings, pixels: np.ndarray, labels: np.ndarray) -> Step:
-    """The algorithm of the report's code: float64, convolution and pooling by a loop over output positions."""
+    """The algorithm of the report's code: float64, convolution and pooling by loops over output positions.
+
+    Like that code it computes the gradient of the pictures as well, which nobody needs.
+    """
     model = {name: values[0].astype(np.float64) for name, values in initial_model(architecture, [settings]).items()}
     rng = np.random.default_rng(0)
 
@@ -123,35 +126,52 @@ def _positions(height: int, width: int) -> Sequence[tuple[int, int]]:
 def _report_block(
     x: np.ndarray, w: np.ndarray, b: np.ndarray, gamma: np.ndarray, beta: np.ndarray, pad: int
 ) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """conv -> batch norm -> ReLU -> max pool."""
+    """conv -> batch norm -> ReLU -> max pool, which writes down where each maximum was."""
     padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
     height, width = padded.shape[2] - 2, padded.shape[3] - 2
-    z = np.empty((len(x), len(w), height, width))
+    z = np.zeros((len(x), len(w), height, width))
     for i, j in _positions(height, width):
         z[:, :, i, j] = np.tensordot(padded[:, :, i : i + 3, j : j + 3], w, axes=([1, 2, 3], [1, 2, 3])) + b
-    inverse = 1 / np.sqrt(z.var(axis=(0, 2, 3)) + 1e-5)
-    normal = (z - z.mean(axis=(0, 2, 3))[:, None, None]) * inverse[:, None, None]
-    active = np.maximum(normal * gamma[:, None, None] + beta[:, None, None], 0)
-    y = np.empty((len(x), len(w), height // 2, width // 2))
+    rows = _as_rows(z)
+    mean, variance = rows.mean(axis=0), rows.var(axis=0)
+    normal = (rows - mean) / np.sqrt(variance + EPSILON)
+    before = _as_images(gamma * normal + beta, z.shape)
+    active = np.maximum(0, before)
+    y, where = np.zeros((*z.shape[:2], height // 2, width // 2)), np.zeros_like(active)
+    every_image, every_filter = np.ogrid[: len(x), : len(w)]
     for i, j in _positions(*y.shape[2:]):
-        y[:, :, i, j] = active[:, :, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].max(axis=(2, 3))
-    return y, (padded, w, gamma, inverse, normal, active, y, pad)
+        window = active[:, :, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2]
+        y[:, :, i, j] = window.max(axis=(2, 3))
+        largest = np.zeros((*y.shape[:2], 4))
+        largest[every_image, every_filter, window.reshape(*y.shape[:2], 4).argmax(axis=2)] = 1
+        where[:, :, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2] = largest.reshape(window.shape)
+    return y, (padded, w, gamma, rows - mean, variance, normal, before, where, pad)
+
+
+def _as_rows(images: np.ndarray) -> np.ndarray:
+    """(N, F, H, W) -> (N * H * W, F)."""
+    return images.transpose(0, 2, 3, 1).reshape(-1, images.shape[1])
+
+
+def _as_images(rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    n, f, height, width = shape
+    return rows.reshape(n, height, width, f).transpose(0, 3, 1, 2)
 
 
 def _report_block_gradient(dy: np.ndarray, *saved: Any) -> tuple[np.ndarray, ...]:
     """dx, dw, db, dgamma, dbeta."""
-    padded, w, gamma, inverse, normal, active, y, pad = saved
-    dz = np.zeros_like(active)
-    for i, j in _positions(*y.shape[2:]):
-        window = active[:, :, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2]
-        dz[:, :, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2] = (window == y[:, :, i, j, None, None]) * dy[
-            :, :, i, j, None, None
-        ]
-    dz *= active > 0
-    dgamma, dbeta = (dz * normal).sum(axis=(0, 2, 3)), dz.sum(axis=(0, 2, 3))
-    count = dz.size // dz.shape[1]
-    means = (dbeta[:, None, None] + normal * dgamma[:, None, None]) / count
-    dz = (gamma * inverse)[:, None, None] * (dz - means)
+    padded, w, gamma, from_mean, variance, normal, before, where, pad = saved
+    dz = np.zeros_like(where)
+    for i, j in _positions(*dy.shape[2:]):
+        window = ..., slice(2 * i, 2 * i + 2), slice(2 * j, 2 * j + 2)
+        dz[window] += dy[:, :, i, j, None, None] * where[window]
+    rows = _as_rows(dz * (before > 0))
+    dgamma, dbeta = (rows * normal).sum(axis=0), rows.sum(axis=0)
+    scaled, spread = rows * gamma, variance + EPSILON
+    dvariance = (scaled * from_mean * -0.5 * spread**-1.5).sum(axis=0)
+    dmean = -(scaled / np.sqrt(spread)).sum(axis=0) - 2 * dvariance * from_mean.mean(axis=0)
+    rows = scaled / np.sqrt(spread) + dvariance * 2 * from_mean / len(rows) + dmean / len(rows)
+    dz = _as_images(rows, dz.shape)
     dx, dw = np.zeros_like(padded), np.zeros_like(w)
     for i, j in _positions(*dz.shape[2:]):
         at = dz[:, :, i, j]

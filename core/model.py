@@ -111,8 +111,9 @@ def loss_and_gradients(
     loss, correct, kept = ops.head(x, *_arrays(model, last, "w", "b"), labels, trials.dropout, trials.seed, step)
 
     weight = xp.asarray(np.where(trials.sums, 1.0, 1.0 / len(labels)), dtype=loss.dtype)
+    dloss = xp.repeat(weight, len(labels)).reshape(loss.shape)
     gradients: Model = {}
-    dx, gradients[f"w{last}"], gradients[f"b{last}"] = ops.head_grad(xp.broadcast_to(weight[:, None], loss.shape), kept)
+    dx, gradients[f"w{last}"], gradients[f"b{last}"] = ops.head_grad(dloss, kept)
     if architecture.global_pool:
         dx = ops.mean_pool_grad(dx, pooled)
     dsource = None  # what reaches the block's input by its shortcut

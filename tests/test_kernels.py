@@ -86,15 +86,6 @@ def test_a_trial_is_updated_alike_alone_and_beside_a_broken_one(name: str) -> No
         assert np.isnan(together[tensor][0]).all()
 
 
-def test_the_last_bit_of_a_norm_does_not_depend_on_the_group() -> None:
-    squares = np.random.default_rng(0).random((40, 3))
-    names, trials = [f"block{i}.w" for i in range(40)], Hyperparameters.of([Settings(clip_global=1.0)] * 3)
-    together = update._factors(names, squares, trials)
-    for t in range(3):
-        alone = update._factors(names, squares[:, t : t + 1], trials.take([t]))
-        np.testing.assert_array_equal(together[:, t : t + 1], alone)
-
-
 def test_float64_is_left_to_the_reference() -> None:
     trials = group("sgd")
     models = [{name: v.astype(np.float64) for name, v in arrays(0, 3).items()} for _ in range(2)]

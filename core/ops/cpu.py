@@ -44,7 +44,7 @@ def _whole(values: Array, dtype: Any = None) -> Array:
     """values as kernels want them: contiguous and writable; no copy where they are."""
     if values.flags.c_contiguous and values.flags.writeable and dtype in (None, values.dtype):
         return values
-    return np.require(values, dtype, ("C", "W"))  # which asks the same, in ten times as long
+    return np.array(values, dtype, order="C")
 
 
 def _padded(values: Array, axis: int) -> Array:
@@ -155,8 +155,8 @@ def _first_block_grad(dy: Array, saved: Any, *, need_dx: bool) -> tuple[Array | 
         *_, again = reference.block(x, w, b, gamma, beta, pad=pad, pool=pool, eps=eps)
         return reference.block_grad(dy, again)
     products = direct.gradient_products(images, _pixels_first(dy), y, place, pad, pool)
-    dw, dgamma, dbeta = (v.astype(np.float32) for v in direct.gradient(gram, products, filters, mean, inverse, gamma))
-    return None, np.ascontiguousarray(dw.swapaxes(1, 2)).reshape(w.shape), np.zeros_like(b), dgamma, dbeta, None
+    dw, dgamma, dbeta = direct.gradient(gram, products, filters, mean, inverse, gamma)
+    return None, dw.reshape(w.shape), np.zeros_like(b), dgamma, dbeta, None
 
 
 def _later_block_grad(
@@ -221,9 +221,10 @@ def head(
         loss, correct, saved = reference.head(x, w, b, labels, rate, seed, step)
         return loss, correct, (reference.head_grad, saved)
     rates = rate.astype(np.float32)
-    u, which = linear.NO_DROPOUT, np.zeros(len(x), np.int64)
+    u, seeds, which = linear.NO_DROPOUT, seed, np.zeros(len(x), np.int64)
     if np.any(rates):
-        seeds, which = np.unique(seed, return_inverse=True)
+        if len(seed) > 1:
+            seeds, which = np.unique(seed, return_inverse=True)
         u = philox.uniform(seeds, Purpose.DROPOUT, step, x[0].size)
     pixels = _pixels_first(x)
     outputs, features = linear.logits(pixels, u, which, rates, _padded(w, 2), x.shape[2])

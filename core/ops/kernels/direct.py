@@ -152,13 +152,24 @@ def _products(x, pad, pairs, mask, masks, sums, scratch, floats):  # type: ignor
                 sums[t, part, p] += own[result]
 
 
+@kernel("void(float64[:,:,::1], int64[:,::1], float64, float64[:,:,::1])")
+def _assemble(sums, index, count, gram):  # type: ignore[no-untyped-def]
+    trials, places, _ = gram.shape
+    for t in range(trials):
+        for k in range(places):
+            for m in range(places):
+                for part in range(PARTS):
+                    gram[t, k, m] += sums[t, part, index[k, m]]
+        gram[t, places - 1, places - 1] = count
+
+
 def products(x: Array, place: Geometry, pad: int) -> Array:
     """X'X of each trial's batch: (T or 1, 9 * C + 1, 9 * C + 1) float64."""
     sums = np.zeros((len(x), PARTS, len(place.pairs)))
     memory = scratch(place.floats + len(place.mask) + LANES)
     _products(x, pad, place.pairs, place.mask, place.masked, sums, memory, place.floats)
-    gram = sums.sum(axis=1)[:, place.index]
-    gram[:, -1, -1] = x.shape[1] * place.out_height * place.out_width
+    gram = np.zeros((len(x), *place.index.shape))
+    _assemble(sums, place.index, float(x.shape[1] * place.out_height * place.out_width), gram)
     return gram
 
 
@@ -290,41 +301,104 @@ def _gradient(x, dy, y, place, pad, pool, sums, rows, depths, scratch, floats): 
 
 
 def gradient_products(x: Array, dy: Array, y: Array, place: Array, pad: int, pool: int) -> Array:
-    """X'g (T, 9 * C + 1, F) float64, g being dy where y > 0 at the pixel that y came from."""
+    """X'g (T, PARTS, 9 * C + 1, F) float64 of each part of the images, g being dy where y > 0 at the pixel y is of."""
     where = geometry(*x.shape[2:], pad, pool)
     filters = y.shape[4]
     sums = np.zeros((len(y), PARTS, len(where.patch), filters))
     memory = scratch(where.floats + (len(where.pixel_depths) + len(where.patch_rows)) * filters)
     _gradient(x, dy, y, place, pad, pool, sums, where.patch_rows, where.pixel_depths, memory, where.floats)
-    return sums.sum(axis=1)
+    return sums
+
+
+# ------------------------------------------------------------------------------------ what follows from the products
+
+
+@kernel("void(float64[:,::1], float32[:,::1], int64, float64[::1])")
+def _row(gram, w, k, row):  # type: ignore[no-untyped-def]
+    """Row k of X'X w, of so many filters as there is room for."""
+    row[:] = 0
+    for j in range(len(w)):
+        for f in range(len(row)):
+            row[f] += gram[k, j] * w[j, f]
+
+
+@kernel(
+    "void(float64[:,:,::1], float32[:,:,::1], float32[:,:], float32[:,:], float64, float64[:,::1], float64[:,::1],"
+    " float32[:,:,::1])"
+)
+def _statistics(gram, w, gamma, beta, eps, mean, variance, table):  # type: ignore[no-untyped-def]
+    trials, filters = mean.shape
+    row, places = np.empty(filters), w.shape[1]
+    for t in range(trials):
+        sums = gram[t % len(gram)]
+        mean[t], variance[t] = 0, 0
+        for k in range(places):
+            _row(sums, w[t], k, row)
+            for f in range(filters):
+                mean[t, f] += sums[places, k] * w[t, k, f]
+                variance[t, f] += w[t, k, f] * row[f]
+        count = sums[places, places]
+        for f in range(filters):
+            mean[t, f] /= count
+            variance[t, f] = variance[t, f] / count - mean[t, f] * mean[t, f]
+            if variance[t, f] < 0:
+                variance[t, f] = 0
+            table[t, 0, f] = mean[t, f]
+            table[t, 1, f] = gamma[t, f] / np.sqrt(variance[t, f] + eps)
+            table[t, 2, f] = beta[t, f]
 
 
 def statistics(gram: Array, w: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, Array, Array]:
     """As normal.statistics, from X'X."""
     trials, filters = gamma.shape
-    inside, weights = gram[:, :-1, :-1], w.astype(np.float64)
-    count = gram[:, -1:, -1]
-    mean = (gram[:, -1:, :-1] @ weights)[:, 0] / count
-    variance = np.maximum(np.einsum("tkf,tkf->tf", weights, inside @ weights) / count - mean * mean, 0.0)
+    mean, variance = np.empty((2, trials, filters))
     table = np.zeros((trials, 3, w.shape[2]), np.float32)
-    mean, variance = mean[:, :filters], variance[:, :filters]
-    table[:, :, :filters] = np.stack([mean, gamma / np.sqrt(variance + eps), beta], axis=1)
+    _statistics(gram, w, gamma, beta, eps, mean, variance, table)
     return mean, variance, table
+
+
+@kernel(
+    "void(float64[:,:,::1], float64[:,:,:,::1], float32[:,:,::1], float64[:,::1], float64[:,::1], float32[:,:],"
+    " float32[:,:,::1], float32[:,::1], float32[:,::1])"
+)
+def _put_together(gram, products, w, mean, inverse, gamma, dw, dgamma, dbeta):  # type: ignore[no-untyped-def]
+    trials, filters, places = dw.shape
+    row, slope, h = np.empty(filters), np.empty(filters), np.empty((places + 1, filters))
+    for t in range(trials):
+        sums = gram[t % len(gram)]
+        count = sums[places, places]
+        h[:], slope[:] = 0, 0
+        for part in range(PARTS):
+            for k in range(places + 1):
+                for f in range(filters):
+                    h[k, f] += products[t, part, k, f]
+        for k in range(places):
+            for f in range(filters):
+                slope[f] += w[t, k, f] * h[k, f]
+        for f in range(filters):
+            dbeta[t, f] = h[places, f]
+            slope[f] = inverse[t, f] * (slope[f] - mean[t, f] * h[places, f])
+            dgamma[t, f] = slope[f]
+        for k in range(places):
+            _row(sums, w[t], k, row)
+            for f in range(filters):
+                about_mean = row[f] - sums[places, k] * mean[t, f]
+                dz = h[k, f] - (sums[places, k] * h[places, f] + about_mean * inverse[t, f] * slope[f]) / count
+                dw[t, f, k] = gamma[t, f] * inverse[t, f] * dz
 
 
 def gradient(
     gram: Array, products: Array, w: Array, mean: Array, inverse: Array, gamma: Array
 ) -> tuple[Array, Array, Array]:
-    """dw (T, 9 * C, F), dgamma and dbeta (T, F), all of the unpadded filters, float64.
+    """dw (T, F, 9 * C), dgamma and dbeta (T, F), all of the unpadded filters.
+
+    products  what gradient_products returned
 
     With dz = gamma * inverse * (g - dbeta / n - (z - mean) * inverse * dgamma / n) and z = X w, dw = X'dz is
     a sum of X'g, the column sums of X, and X'X w.
     """
-    filters = mean.shape[1]
-    w = w[..., :filters].astype(np.float64)
-    h, dbeta = products[:, :-1, :filters], products[:, -1, :filters]
-    count, sums = gram[:, -1:, -1], gram[:, :-1, -1:]
-    dgamma = inverse * (np.einsum("tkf,tkf->tf", w, h) - mean * dbeta)
-    about_mean = gram[:, :-1, :-1] @ w - sums * mean[:, None]
-    dz = h - sums * (dbeta / count)[:, None] - about_mean * (inverse * dgamma / count)[:, None]
-    return (gamma * inverse)[:, None] * dz, dgamma, dbeta
+    trials, filters = gamma.shape
+    dw = np.empty((trials, filters, w.shape[1]), np.float32)
+    dgamma, dbeta = np.empty((2, trials, filters), np.float32)
+    _put_together(gram, products, w, mean, inverse, gamma, dw, dgamma, dbeta)
+    return dw, dgamma, dbeta

@@ -48,7 +48,7 @@ class Pool:
         if block is None:
             block = np.empty(size, np.uint8)
             blocks.append(block)
-        return block.view(dtype).reshape(shape)
+        return np.ndarray(shape, dtype, block)
 
     def _forget(self) -> None:
         for size in [size for size, last in self._wanted.items() if self._requests - last > _FORGOTTEN]:

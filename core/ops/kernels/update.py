@@ -12,8 +12,8 @@ from core.ops.kernels.jit import kernel
 Array = np.ndarray
 
 
-@kernel("void(float32[:,::1], float32[:,::1], float32[::1], float64[::1])")
-def _measure(parameters, gradient, reg, square):  # type: ignore[no-untyped-def]
+@kernel("void(float32[:,::1], float32[:,::1], float32[::1], int64, float64[:,::1])")
+def _measure(parameters, gradient, reg, tensor, squares):  # type: ignore[no-untyped-def]
     """gradient += reg * parameters, and its squared 2-norm, for each trial."""
     trials, size = gradient.shape
     for t in range(trials):
@@ -22,7 +22,25 @@ def _measure(parameters, gradient, reg, square):  # type: ignore[no-untyped-def]
             value = gradient[t, i] + reg[t] * parameters[t, i]
             gradient[t, i] = value
             total += np.float64(value) * np.float64(value)
-        square[t] = total
+        squares[t, tensor] = total
+
+
+@kernel("void(float64[:,::1], boolean[::1], float64[::1], float64[::1], float64[:,::1], float32[::1])")
+def _clip(squares, biases, clip, clip_global, factors, norm):  # type: ignore[no-untyped-def]
+    """From the squared norms of all tensors: what to multiply each gradient by to clip it, and each trial's norm."""
+    trials, tensors = squares.shape
+    for t in range(trials):
+        before, after = 0.0, 0.0
+        for k in range(tensors):
+            length = np.sqrt(squares[t, k])
+            factors[k, t] = clip[t] / length if length > clip[t] and not biases[k] else 1.0
+            before += squares[t, k]
+            after += squares[t, k] * factors[k, t] * factors[k, t]
+        norm[t] = np.sqrt(before)
+        whole = np.sqrt(after)
+        if whole > clip_global[t]:
+            for k in range(tensors):
+                factors[k, t] *= clip_global[t] / whole
 
 
 @kernel("void(float32[:,::1], float32[:,::1], float64[::1], float32[::1])")
@@ -77,10 +95,11 @@ def update(
     tensors = [(_flat(model[name]), np.ascontiguousarray(_flat(gradients[name]))) for name in names]
     reg = trials.reg.astype(np.float32)
     none = np.zeros_like(reg)
-    squares = np.empty((len(names), len(lr)))
-    for name, (parameters, gradient), square in zip(names, tensors, squares, strict=True):
-        _measure(parameters, gradient, reg if is_weight(name) and optimiser != "adamw" else none, square)
-    factors = _factors(names, squares, trials)
+    squares, factors = np.empty((len(lr), len(names))), np.empty((len(names), len(lr)))
+    for k, (name, (parameters, gradient)) in enumerate(zip(names, tensors, strict=True)):
+        _measure(parameters, gradient, reg if is_weight(name) and optimiser != "adamw" else none, k, squares)
+    norm = np.empty(len(lr), np.float32)
+    _clip(squares, np.array([is_bias(name) for name in names]), trials.clip, trials.clip_global, factors, norm)
     rate = lr.astype(np.float32)
     adam = [_adam_settings(trials, lr, number, decays) for decays in (False, True)] if optimiser != "sgd" else []
     for name, (parameters, gradient), factor in zip(names, tensors, factors, strict=True):
@@ -92,23 +111,7 @@ def update(
             _momentum(parameters, gradient, velocity, factor, rate, trials.momentum.astype(np.float32), trials.nesterov)
         else:
             _descend(parameters, gradient, factor, rate)
-    return np.sqrt(_total(squares)).astype(np.float32)
-
-
-def _total(squares: Array) -> Array:
-    """The sum (T,) over tensors, one after the other: NumPy's own adds in another order where T is 1."""
-    return sum(squares, np.zeros(squares.shape[1]))
-
-
-def _factors(names: list[str], squares: Array, trials: Hyperparameters) -> Array:
-    """What each tensor's gradient is multiplied by to clip it, (tensors, T); squares are its squared norms."""
-    norm = np.sqrt(squares)
-    too_long = norm > trials.clip
-    too_long[[is_bias(name) for name in names]] = False
-    factors = np.where(too_long, trials.clip, 1.0) / np.where(too_long, norm, 1.0)
-    whole = np.sqrt(_total(squares * factors * factors))
-    too_long = whole > trials.clip_global
-    return factors * (np.where(too_long, trials.clip_global, 1.0) / np.where(too_long, whole, 1.0))
+    return norm
 
 
 def _adam_settings(trials: Hyperparameters, lr: Array, number: int, decay: bool) -> Array:
