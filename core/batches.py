@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import ModuleType
 
 import numpy as np
 
@@ -39,16 +40,18 @@ class Images:
         return x[None], self.labels[chosen]
 
 
-def shuffled_batches(count: int, batch_size: int, seed: int, epoch: int) -> Iterator[np.ndarray]:
+def shuffled_batches(
+    count: int, batch_size: int, seed: int, epoch: int, xp: ModuleType = np
+) -> Iterator[Array]:
     """The images of each step of an epoch (from 0), a new order each epoch; the last, short batch counts.
 
     A last batch of a single image, which batch normalisation could not normalise, joins the one before.
 
     The order depends on the data's seed and the epoch alone: all trials of a group see the same batches.
     """
-    order = permutation(seed, Purpose.ORDER, epoch, count)
+    order = xp.asarray(permutation(seed, Purpose.ORDER, epoch, count))  # all at once: a copy a step would cost time
     steps = steps_in_epoch(count, batch_size)
-    return iter(np.split(order, [batch_size * step for step in range(1, steps)]))
+    return iter(xp.split(order, [batch_size * step for step in range(1, steps)]))
 
 
 def steps_in_epoch(count: int, batch_size: int) -> int:

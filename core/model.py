@@ -110,7 +110,7 @@ def loss_and_gradients(
     last = len(architecture.layers) + 1
     loss, correct, kept = ops.head(x, *_arrays(model, last, "w", "b"), labels, trials.dropout, trials.seed, step)
 
-    weight = xp.asarray(np.where(trials.sums, 1.0, 1.0 / len(labels)), dtype=loss.dtype)
+    weight = xp.where(xp.asarray(trials.sums), 1.0, 1.0 / len(labels)).astype(loss.dtype)
     dloss = xp.repeat(weight, len(labels)).reshape(loss.shape)
     gradients: Model = {}
     dx, gradients[f"w{last}"], gradients[f"b{last}"] = ops.head_grad(dloss, kept)

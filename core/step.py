@@ -16,7 +16,7 @@ from core.random import Array
 if TYPE_CHECKING:
     from core.ops import Ops
 
-Step = Callable[[network.Model, network.Model, Images, Array, np.ndarray, int], tuple[Array, Array, Array]]
+Step = Callable[[network.Model, network.Model, Images, Array, Array, int], Array]
 _ON_DEVICE = ("reg", "clip", "clip_global", "momentum", "nesterov", "beta1", "beta2", "adam_eps")
 
 
@@ -37,21 +37,20 @@ def make_step(
         model   changed in place
         state   of the optimiser (core.optim.initial_state), changed in place
         chosen  (N,) indices of the batch's images
-        lr      (T,) on the host
+        lr      (T,) on the device
         number  of the step, from 0 through the whole training
 
-    returns, for each trial (T,), on the device: the batch's summed cross entropy, the number of images classified
-    rightly, and the 2-norm of the gradient (with L2, but for AdamW; before clipping).
+    returns (3, T) float64 on the device, valid until the next step: for each trial the batch's summed cross entropy, the
+    number of images classified rightly, and the 2-norm of the gradient (with L2, but for AdamW; before clipping).
     """
     xp = ops.xp
     group = replace(trials, **{name: xp.asarray(getattr(trials, name)) for name in _ON_DEVICE})
 
     def step(
-        model: network.Model, state: network.Model, images: Images, chosen: Array, lr: np.ndarray, number: int
-    ) -> tuple[Array, ...]:
+        model: network.Model, state: network.Model, images: Images, chosen: Array, lr: Array, number: int
+    ) -> Array:
         batch, labels = images.batch(chosen, dtype)
         batch = ops.augment(batch, trials.augmentation, data_seed, number)
-        rates = xp.asarray(lr)
 
         def train(part: slice) -> tuple[Array, Array, Array]:
             weights, memory = ({name: v[part] for name, v in arrays.items()} for arrays in (model, state))
@@ -61,10 +60,10 @@ def make_step(
                 ops, architecture, weights, x, labels, those, number
             )
             network.track_statistics(weights, statistics)
-            norm = ops.update(weights, gradients, memory, those, rates[part], number, optimiser=optimiser)
+            norm = ops.update(weights, gradients, memory, those, lr[part], number, optimiser=optimiser)
             return loss.sum(axis=1), correct.sum(axis=1), norm
 
         parts = ops.map_trials(train, len(lr))
-        return tuple(xp.concatenate(values) for values in zip(*parts, strict=True))
+        return xp.stack([xp.concatenate(values) for values in zip(*parts, strict=True)]).astype(np.float64)
 
     return step

@@ -139,7 +139,7 @@ def train_group(
 
 def _train_epoch(
     ops: Ops,
-    step: Callable[[Array, np.ndarray, int], tuple[Array, ...]],
+    step: Callable[[Array, Array, int], Array],
     trials: Sequence[Settings],
     images: int,
     data_seed: int,
@@ -149,9 +149,9 @@ def _train_epoch(
     batch_size = trials[0].batch_size
     steps = steps_in_epoch(images, batch_size)
     rates = learning_rates(trials, epoch, steps)
-    sums = ops.xp.zeros((3, len(trials)))
-    for number, chosen in enumerate(shuffled_batches(images, batch_size, data_seed, epoch)):
-        sums += ops.xp.stack(step(ops.xp.asarray(chosen), rates[number], epoch * steps + number))
+    sums, on_device = ops.xp.zeros((3, len(trials))), ops.xp.asarray(rates)
+    for number, chosen in enumerate(shuffled_batches(images, batch_size, data_seed, epoch, ops.xp)):
+        sums += step(chosen, on_device[number], epoch * steps + number)
     loss, correct, norm = ops.to_host(sums)
     return {
         "train_loss": loss / images,

@@ -1,0 +1,690 @@
+"""The operations as launches of the kernels: what reference.py means, in float32. Other types and rare shapes go there.
+
+Activations lie as (T, N, H, W, C), C rounded up to a multiple of 8 and the padding zero; callers see views
+(T, N, C, H, W). A Device runs the kernels: a GPU, or, to check them, a CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, replace
+from math import ceil, prod
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+
+from core import model as network
+from core import optim
+from core import step as plain
+from core.augment import augment_by, shifted
+from core.batches import Images
+from core.config import AUGMENTATIONS, EPSILON, MOMENTUM, PAD, POOL, Architecture, Hyperparameters
+from core.ops import Ops, reference
+from core.ops.cuda import tiles
+from core.random import Array
+
+Grid = tuple[int, ...]
+_BLOCK = 256  # threads, where nothing else decides
+_PIXELS = 512  # pooled pixels of a block that sums gradients
+_CLASSES = 2048  # most that the head's kernels take
+_TENSORS, _ELEMENTS = 48, 1024  # as in update.cu
+_TENSOR = np.dtype(
+    [(name, np.uint64) for name in ("values", "gradient", "first", "second")]
+    + [(name, np.int32) for name in ("size", "kind", "block", "reserved")]
+)
+_TENSOR_LIST = np.dtype([("list", _TENSOR, (_TENSORS,)), ("count", np.int64), ("momentum", np.int64)])
+_WEIGHT, _BIAS, _RUNNING = 1, 2, 4
+_OPTIMISERS = {"sgd": 0, "adam": 1, "adamw": 2}
+_SETTINGS = ("reg", "clip", "clip_global", "momentum", "nesterov", "beta1", "beta2", "adam_eps")
+_IN_GATHER = [AUGMENTATIONS.index(name) for name in ("flip", "crop")]
+
+
+class Device(Protocol):
+    """What runs kernels."""
+
+    xp: ModuleType  # makes its arrays
+
+    def empty(self, shape: Grid, dtype: Any = np.float32) -> Array:
+        """An array with anything in it."""
+
+    def address(self, values: Array) -> int:
+        """Where an array lies in the device's memory."""
+
+    def launch(self, kernel: str, grid: Grid, block: int, shared: int, *arguments: Any) -> None:
+        """Run a kernel with so many bytes of shared memory.
+
+        Arguments are arrays (contiguous), None (no array), int and float (32 bits), NumPy scalars, and structures: NumPy
+        arrays of one element of a structured type, by value.
+        """
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """What does work again each time it is called, on the same arrays, at less cost.
+
+        work must do nothing but launch kernels. Arrays it makes are its own: they are not kept from one time to the next.
+        """
+
+
+def backend(device: Device, base: Ops) -> Ops:
+    """base with the operations that have kernels of their own."""
+    fast = _Operations(device)
+    names = (
+        *("conv2d", "conv2d_grad", "block", "block_grad", "block_inference", "head", "head_grad", "head_inference"),
+        *("augment", "update", "make_step"),
+    )
+    return replace(base, **{name: getattr(fast, name) for name in names})
+
+
+def _structure(values: Any) -> Array:
+    """A dataclass of whole numbers as a structure for a kernel."""
+    numbers = astuple(values)
+    return np.array([(numbers,)], np.dtype([("numbers", np.int32, (len(numbers),))]))
+
+
+def _of_type(x: Array, *others: Array) -> bool:
+    return all(values.dtype == np.float32 for values in (x, *others))
+
+
+class _Operations:
+    """The operations of a device, as in reference.py."""
+
+    def __init__(self, device: Device) -> None:
+        self._device, self._xp = device, device.xp
+
+    # ------------------------------------------------------------------------------------------- order and padding
+
+    def _whole(self, values: Array, dtype: Any = np.float32) -> Array:
+        return self._xp.ascontiguousarray(values, dtype=dtype)
+
+    def _stored(self, x: Array) -> Array:
+        """(T, N, C, H, W) -> (T, N, H, W, C'); no copy where memory is in that order already."""
+        last = x.transpose(0, 1, 3, 4, 2)
+        channels = tiles.stored(x.shape[2])
+        if channels == x.shape[2]:
+            return self._whole(last)
+        result = self._xp.zeros((*last.shape[:4], channels), x.dtype)
+        result[..., : x.shape[2]] = last
+        return result
+
+    def _seen(self, x: Array, channels: int) -> Array:
+        """The view (T, N, C, H, W) of (T, N, H, W, C')."""
+        return x[..., :channels].transpose(0, 1, 4, 2, 3)
+
+    def _of_input(self, dx: Array, x: Array, channels: int) -> Array:
+        """The gradient dx (T, N, H, W, C') of x: summed where the trials share x."""
+        return self._seen(dx if len(x) == len(dx) else dx.sum(axis=0, keepdims=True), channels)
+
+    def _for_each(self, kernel: str, size: int, trials: int, *arguments: Any) -> None:
+        """Launch with a thread for each of so many things of each trial."""
+        self._device.launch(kernel, (ceil(size / _BLOCK), trials), _BLOCK, 0, *arguments)
+
+    # ------------------------------------------------------------------------------------------------- convolutions
+
+    def _filters(self, w: Array, backward: bool = False) -> Array:
+        """w (T, F, C, K, K) as `convolve` reads it: (T, K * K, C', F'); backward: turned, (T, K * K, F', C')."""
+        trials, f, c, kernel, _ = w.shape
+        stored_c, stored_f = tiles.stored(c), tiles.stored(f)
+        shape = (trials, kernel**2, *((stored_f, stored_c) if backward else (stored_c, stored_f)))
+        arranged = self._device.empty(shape)
+        where = (None, arranged) if backward else (arranged, None)
+        size = prod(shape[1:])
+        self._for_each("arrange_filters", size, trials, self._whole(w), *where, kernel**2, c, f, stored_c, stored_f)
+        return arranged
+
+    def _convolve(self, cut: tiles.Cut, trials: int, kernel: str, *arguments: Any) -> None:
+        width = tiles.width(cut.shape.filters)
+        grid = (cut.shape.tiles, trials, cut.shape.filters // width)
+        self._device.launch(f"{kernel}_{width}", grid, cut.threads, cut.shared, *arguments)
+
+    def _filter_gradient(self, kernel: str, w: Array, shape: tiles.Convolution, arguments: Sequence[Any], *flags: int) -> Array:
+        """dw from `correlate`: arguments come before the parts, flags after the shape."""
+        trials, f, c, size, _ = w.shape
+        cut = tiles.correlation(shape)
+        assert cut is not None
+        parts = self._device.empty((trials, cut.parts, size**2, shape.channels, shape.filters))
+        self._device.launch(
+            f"{kernel}_{tiles.width(shape.filters)}",
+            (ceil(shape.images / cut.images), trials, cut.blocks),
+            cut.cut.threads,
+            cut.cut.shared,
+            *arguments,
+            parts,
+            _structure(cut.cut.shape),
+            *flags,
+            cut.images,
+            cut.slices,
+        )
+        dw = self._device.empty(w.shape)
+        numbers = prod(parts.shape[2:])
+        self._for_each(
+            "sum_filters", numbers, trials, parts, dw, cut.parts, size**2, c, f, shape.channels, shape.filters
+        )
+        return dw
+
+    def conv2d(self, x: Array, w: Array, b: Array, *, stride: int = 1, pad: int = PAD) -> tuple[Array, Any]:
+        shape = tiles.Convolution.of(x.shape[1:], w.shape[1], w.shape[-1], pad)
+        fits = stride == 1 and w.shape[-1] in (1, 3) and pad < w.shape[-1] and _of_type(x, w) and _all_fit(shape)
+        cut = tiles.convolution(shape) if fits else None
+        if cut is None:
+            y, saved = reference.conv2d(x, w, b, stride=stride, pad=pad)
+            return y, (reference.conv2d_grad, saved)
+        pixels, trials = self._stored(x), len(w)
+        bias = self._xp.zeros((trials, shape.filters), np.float32)
+        bias[:, : w.shape[1]] = b
+        z = self._device.empty((trials, shape.images, shape.rows, shape.columns, shape.filters))
+        self._convolve(
+            cut, trials, "convolve", pixels, self._filters(w), bias, z, None, _structure(cut.shape), int(len(x) == 1)
+        )
+        return self._seen(z, w.shape[1]), (self._conv2d_grad, (pixels, w, shape))
+
+    def _conv2d_grad(self, dy: Array, saved: Any, *, need_dx: bool) -> tuple[Array | None, Array, Array]:
+        pixels, w, shape = saved
+        gradient, shared = self._stored(dy), int(len(pixels) == 1)
+        dw = self._filter_gradient("correlate", w, shape, (pixels, gradient), shared)
+        db = gradient[..., : w.shape[1]].sum(axis=(1, 2, 3))
+        dx = None
+        if need_dx:
+            cut = tiles.convolution(shape.turned())
+            assert cut is not None
+            stored = self._device.empty((len(w), *pixels.shape[1:]))
+            self._convolve(
+                cut, len(w), "convolve", gradient, self._filters(w, backward=True), None, stored, None,
+                _structure(cut.shape), 0,
+            )  # fmt: skip
+            dx = self._of_input(stored, pixels, w.shape[2])
+        return dx, dw, db
+
+    def conv2d_grad(self, dy: Array, saved: Any, *, need_dx: bool = True) -> tuple[Array | None, Array, Array]:
+        gradient, kept = saved
+        results: tuple[Array | None, Array, Array] = gradient(dy, kept, need_dx=need_dx)
+        return results
+
+    # -------------------------------------------------------------------------------------------------------- block
+
+    def block(
+        self,
+        x: Array,
+        w: Array,
+        b: Array,
+        gamma: Array,
+        beta: Array,
+        shortcut: Array | None = None,
+        *,
+        pad: int = PAD,
+        pool: int = POOL,
+        eps: float = EPSILON,
+    ) -> tuple[Array, Array, Array, Any]:
+        if (pictures := _as_pictures(x, w, shortcut, pad, pool)) is not None:
+            return self._first_block(pictures, x, w, b, gamma, beta, eps)
+        if (shape := _as_convolution(x, w, pad, pool)) is None:
+            y, mean, variance, saved = reference.block(x, w, b, gamma, beta, shortcut, pad=pad, pool=pool, eps=eps)
+            return y, mean, variance, (reference.block_grad, saved)
+        pixels, trials, f = self._stored(x), len(w), w.shape[1]
+        z, cut, moments = self._convolved(shape, pixels, w)
+        table = self._device.empty((trials, 4, shape.filters))
+        mean, variance = self._device.empty((trials, f)), self._device.empty((trials, f))
+        self._device.launch(
+            "statistics", (ceil(shape.filters / 32), trials), _BLOCK, 8 * _BLOCK,
+            moments, *map(self._whole, (b, gamma, beta)), table, mean, variance, _structure(cut.shape), f, float(eps),
+        )  # fmt: skip
+        y, place = self._normalised(shape, z, shortcut, table, pool)
+        saved = shape, pixels, w, z, place, table, pool, shortcut is not None
+        return self._seen(y, f), mean, variance, (self._block_grad, saved)
+
+    def _convolved(self, shape: tiles.Convolution, pixels: Array, w: Array) -> tuple[Array, tiles.Cut, Array]:
+        """The convolution's output (T, N, OH, OW, F'), how it was cut, and the tiles' moments."""
+        cut, trials = tiles.convolution(shape), len(w)
+        assert cut is not None
+        z = self._device.empty((trials, shape.images, shape.rows, shape.columns, shape.filters))
+        moments = self._device.empty((trials, cut.shape.tiles, 2, shape.filters))
+        shared = int(len(pixels) == 1)
+        self._convolve(
+            cut, trials, "convolve", pixels, self._filters(w), None, z, moments, _structure(cut.shape), shared
+        )
+        return z, cut, moments
+
+    def _normalised(
+        self, shape: tiles.Convolution, z: Array, shortcut: Array | None, table: Array, pool: int
+    ) -> tuple[Array, Array]:
+        """The block's output (T, N, PH, PW, F') and the places of the maxima."""
+        pooled = (len(z), shape.images, shape.rows // pool, shape.columns // pool, shape.filters)
+        y, place = self._device.empty(pooled), self._device.empty(pooled, np.uint8)
+        added, step = None, 0
+        if shortcut is not None:
+            added = self._stored(shortcut)
+            step = prod(added.shape[1:]) if len(added) > 1 else 0
+        self._for_each(
+            "normalise", prod(pooled[1:]) // 4, len(z),
+            z, added, np.uint64(step), table, y, place, shape.images, shape.rows, shape.columns, shape.filters, pool,
+        )  # fmt: skip
+        return y, place
+
+    def _block_grad(
+        self, dy: Array, saved: Any, *, need_dx: bool
+    ) -> tuple[Array | None, Array, Array, Array, Array, Array | None]:
+        shape, pixels, w, z, place, table, pool, has_shortcut = saved
+        trials, f, c = w.shape[:3]
+        gradient = self._stored(dy)
+        blocks = ceil(shape.images * (shape.rows // pool) * (shape.columns // pool) / _PIXELS)
+        parts = self._device.empty((trials, blocks, 2, shape.filters))
+        lines = ceil(shape.filters / 32)
+        form = (shape.images, shape.rows, shape.columns, shape.filters, pool)
+        self._device.launch(
+            "gradient_sums", (blocks, trials, lines), _BLOCK, 32 * _BLOCK, z, gradient, place, table, parts, *form, _PIXELS
+        )
+        dgamma, dbeta = self._device.empty((trials, f)), self._device.empty((trials, f))
+        constants = self._device.empty((trials, 4, shape.filters))
+        self._device.launch(
+            "gradient_constants", (lines, trials), _BLOCK, 16 * _BLOCK,
+            parts, table, dgamma, dbeta, constants, blocks, f, shape.filters, float(prod(form[:3])),
+        )  # fmt: skip
+        source = (z, gradient, place, constants)
+        dw = self._filter_gradient("correlate_gradient", w, shape, (pixels, *source), pool, int(len(pixels) == 1))
+        dx = dshortcut = None
+        if need_dx:
+            cut = tiles.convolution(shape.turned())
+            assert cut is not None
+            stored = self._device.empty((trials, *pixels.shape[1:]))
+            self._convolve(
+                cut, trials, "convolve_gradient", *source, self._filters(w, backward=True), stored,
+                _structure(cut.shape), pool,
+            )  # fmt: skip
+            dx = self._of_input(stored, pixels, c)
+        if has_shortcut:
+            spread = self._device.empty(z.shape)
+            self._for_each("unpool", prod(z.shape[1:]) // 4, trials, gradient, place, spread, *form)
+            dshortcut = self._seen(spread, f)
+        return dx, dw, self._xp.zeros((trials, f), np.float32), dgamma, dbeta, dshortcut
+
+    def block_grad(
+        self, dy: Array, saved: Any, *, need_dx: bool = True
+    ) -> tuple[Array | None, Array, Array, Array, Array, Array | None]:
+        gradient, kept = saved
+        results: tuple[Array | None, Array, Array, Array, Array, Array | None] = gradient(dy, kept, need_dx=need_dx)
+        return results
+
+    def block_inference(
+        self,
+        x: Array,
+        w: Array,
+        b: Array,
+        gamma: Array,
+        beta: Array,
+        mean: Array,
+        variance: Array,
+        shortcut: Array | None = None,
+        *,
+        pad: int = PAD,
+        pool: int = POOL,
+        eps: float = EPSILON,
+    ) -> Array:
+        pictures, shape = _as_pictures(x, w, shortcut, pad, pool), _as_convolution(x, w, pad, pool)
+        if pictures is None and shape is None:
+            return reference.block_inference(
+                x, w, b, gamma, beta, mean, variance, shortcut, pad=pad, pool=pool, eps=eps
+            )
+        trials, f = w.shape[:2]
+        table = self._device.empty((trials, 4, tiles.stored(f)))
+        known = map(self._whole, (b, gamma, beta, mean, variance))
+        self._for_each("running_table", table.shape[2], trials, *known, table, f, table.shape[2], float(eps))
+        if pictures is not None:
+            y, _ = self._first_forward(pictures, self._whole(x), w, table)
+        else:
+            assert shape is not None
+            z, _, _ = self._convolved(shape, self._stored(x), w)
+            y, _ = self._normalised(shape, z, shortcut, table, pool)
+        return self._seen(y, f)
+
+    # -------------------------------------------------------------------------------------------------- first block
+
+    def _first_block(
+        self, s: tiles.Pictures, x: Array, w: Array, b: Array, gamma: Array, beta: Array, eps: float
+    ) -> tuple[Array, Array, Array, Any]:
+        images, kernels, trials, f = self._whole(x), self._whole(w), len(w), w.shape[1]
+        gram = self._gram(s, images)
+        table = self._device.empty((trials, 4, s.filters))
+        mean, variance = self._device.empty((trials, f)), self._device.empty((trials, f))
+        self._device.launch(
+            "first_statistics", (ceil(s.filters / 8), trials), _BLOCK, 16 * _BLOCK,
+            gram, kernels, *map(self._whole, (b, gamma, beta)), table, mean, variance, _structure(s), f, float(eps),
+        )  # fmt: skip
+        y, place = self._first_forward(s, images, w, table)
+        saved = s, (x, w, b, gamma, beta, eps), images, kernels, gram, table, place
+        return self._seen(y, f), mean, variance, (self._first_block_grad, saved)
+
+    def _gram(self, s: tiles.Pictures, images: Array) -> Array:
+        """The Gram matrices (1 or T, K, K) of the images' patches, float64."""
+        rows = s.gram_rows
+        bands, size = ceil(s.rows / rows), s.gram**2
+        parts = self._device.empty((len(images), s.images * bands, size))
+        self._device.launch(
+            "gram", (s.images, len(images), bands), _BLOCK, s.gram_shared(rows), images, parts, _structure(s), rows
+        )
+        return self._summed(parts)
+
+    def _summed(self, parts: Array) -> Array:
+        """parts (T, count, size) summed over count, float64."""
+        trials, count, size = parts.shape
+        total = self._device.empty((trials, size), np.float64)
+        self._for_each("sum_parts", size, trials, parts, total, count, size)
+        return total
+
+    def _first_forward(self, s: tiles.Pictures, images: Array, w: Array, table: Array) -> tuple[Array, Array]:
+        """The first block's output (T, N, PH, PW, F') and the places of the maxima."""
+        pooled = (len(w), s.images, s.rows // s.pool, s.columns // s.pool, s.filters)
+        y, place = self._device.empty(pooled), self._device.empty(pooled, np.uint8)
+        grid = (s.images * s.bands, len(w), ceil(s.filters / 64))
+        # Rows of the filters are those of (C, K * K) turned round: (K * K, C).
+        trials, f, c, kernel, _ = w.shape
+        filters = self._xp.zeros((trials, kernel**2, c, s.filters), np.float32)
+        filters[..., :f] = w.reshape(trials, f, c, -1).transpose(0, 3, 2, 1)
+        self._device.launch(
+            f"first_block_{s.pool}", grid, _BLOCK, s.block_shared, images, filters, table, y, place, _structure(s)
+        )
+        return y, place
+
+    def _first_block_grad(
+        self, dy: Array, saved: Any, *, need_dx: bool
+    ) -> tuple[Array | None, Array, Array, Array, Array, None]:
+        s, (x, w, b, gamma, beta, eps), images, kernels, gram, table, place = saved
+        if need_dx:  # pictures have no use for it: the textbook's way
+            *_, again = reference.block(x, w, b, gamma, beta, pad=s.pad, pool=s.pool, eps=eps)
+            return reference.block_grad(dy, again)
+        trials, f = w.shape[:2]
+        each = max(1, s.images // tiles.PARTS)
+        count = ceil(s.images / each) * s.bands
+        parts = self._device.empty((trials, count, s.gram * s.filters))
+        self._device.launch(
+            f"first_products_{s.channels}", (count, trials, ceil(s.filters / 32)), _BLOCK, s.products_shared,
+            images, self._stored(dy), place, parts, _structure(s), each,
+        )  # fmt: skip
+        dw = self._device.empty(w.shape)
+        dgamma, dbeta = self._device.empty((trials, f)), self._device.empty((trials, f))
+        self._device.launch(
+            "first_gradient", (ceil(s.filters / 8), trials), _BLOCK, 8 * _BLOCK,
+            gram, self._summed(parts), kernels, table, dw, dgamma, dbeta, _structure(s), f,
+        )  # fmt: skip
+        return None, dw, self._xp.zeros((trials, f), np.float32), dgamma, dbeta, None
+
+    # --------------------------------------------------------------------------------------------------------- head
+
+    def head(
+        self, x: Array, w: Array, b: Array, labels: Array, rate: Array, seed: np.ndarray, step: int
+    ) -> tuple[Array, Array, Any]:
+        if not _of_type(x, w) or w.shape[2] > _CLASSES:
+            loss, correct, saved = reference.head(x, w, b, labels, rate, seed, step)
+            return loss, correct, (reference.head_grad, saved)
+        draws = (
+            self._xp.asarray(rate, np.float32),
+            self._xp.asarray(seed, np.uint64),
+            self._xp.asarray(step, np.uint32),
+        )
+        logits, features, form = self._logits(x, w, b, draws)
+        trials, images, classes = logits.shape
+        whole = self._whole(labels, np.int64)
+        loss, correct = self._device.empty((trials, images)), self._device.empty((trials, images), np.bool_)
+        self._for_each("cross_entropy", images, trials, logits, whole, loss, correct, logits, images, classes)
+        return loss, correct, (self._head_grad, (x.shape, self._whole(w), logits, whole, features, draws, form))
+
+    def _logits(self, x: Array, w: Array, b: Array, draws: Sequence[Any]) -> tuple[Array, Array, Array]:
+        """Logits (T, N, L), the features (T, N, D) and their form as a structure."""
+        pixels, (trials, d, classes) = self._stored(x), w.shape
+        images, height, width = pixels.shape[1:4]
+        numbers = (images, height * width, x.shape[2], pixels.shape[4], classes)
+        form = np.array([(numbers,)], np.dtype([("numbers", np.int32, (5,))]))
+        features, logits = self._device.empty((trials, images, d)), self._device.empty((trials, images, classes))
+        self._device.launch("flatten", (images, trials), _BLOCK, 4 * 8 * 129, pixels, features, *draws, form)
+        grid = (ceil(images / 4), trials, ceil(classes / 16))
+        self._device.launch(
+            "linear", grid, _BLOCK, 4 * _BLOCK * 18, features, self._whole(w), self._whole(b), logits, form
+        )
+        return logits, features, form
+
+    def _head_grad(self, dloss: Array, saved: Any) -> tuple[Array, Array, Array]:
+        shape, w, probability, labels, features, draws, form = saved
+        trials, images, classes = probability.shape
+        d = w.shape[1]
+        dlogits, db = self._device.empty(probability.shape), self._device.empty((trials, classes))
+        self._device.launch(
+            "output_gradient", (ceil(classes / 8), trials), _BLOCK, 4 * _BLOCK,
+            probability, labels, self._whole(dloss), dlogits, db, images, classes,
+        )  # fmt: skip
+        dw = self._device.empty(w.shape)
+        grid = (ceil(d / 64), trials, ceil(classes / 16))
+        self._device.launch("linear_weight_gradient", grid, 64, 4 * 64 * 16, features, dlogits, dw, form)
+        stored = tiles.stored(shape[2])
+        dx = self._device.empty((trials, images, *shape[3:], stored))
+        self._device.launch(
+            "linear_input_gradient", (ceil(images / 4), trials, stored // 8), _BLOCK, 4 * (4 * 8 * 129 + 4 * classes),
+            dlogits, w, dx, *draws, form,
+        )  # fmt: skip
+        return self._seen(dx, shape[2]), dw, db
+
+    def head_grad(self, dloss: Array, saved: Any) -> tuple[Array, Array, Array]:
+        gradient, kept = saved
+        results: tuple[Array, Array, Array] = gradient(dloss, kept)
+        return results
+
+    def head_inference(self, x: Array, w: Array, b: Array) -> Array:
+        if not _of_type(x, w):
+            return reference.head_inference(x, w, b)
+        return self._logits(x, w, b, (None, None, None))[0]
+
+    # ----------------------------------------------------------------------------------------------- augment, update
+
+    def augment(self, x: Array, strength: np.ndarray, seed: int, step: int) -> Array:
+        return augment_by(x, strength, seed, step, shift=shifted, uniform=self._uniform)
+
+    def _uniform(self, seed: Array, purpose: int, step: int, count: int) -> Array:
+        """As core.random.uniform."""
+        numbers = self._device.empty((len(seed), count))
+        seeds = self._xp.asarray(seed, np.uint64)
+        self._for_each(
+            "uniform", ceil(count / 4), len(seed), seeds, numbers, np.uint32(purpose), np.uint32(step), count
+        )
+        return numbers
+
+    def update(
+        self,
+        model: network.Model,
+        gradients: network.Model,
+        state: network.Model,
+        trials: Hyperparameters,
+        lr: Array,
+        number: int,
+        *,
+        optimiser: str,
+    ) -> Array:
+        if not _of_type(*gradients.values()):
+            return optim.update(model, gradients, state, trials, lr, number, optimiser=optimiser)
+        step = self._xp.asarray(number, np.uint32)
+        rates = self._whole(lr, np.float64)
+        norm: Array = self._update(model, gradients, {}, state, self._settings(trials), rates, step, optimiser)
+        return norm
+
+    def _settings(self, trials: Hyperparameters) -> Array:
+        """What the update goes by: (T, settings), float64."""
+        return self._xp.stack([self._xp.asarray(getattr(trials, name), np.float64) for name in _SETTINGS], axis=1)
+
+    def _update(
+        self,
+        model: network.Model,
+        gradients: Mapping[str, Array],
+        statistics: Mapping[str, Array],
+        state: network.Model,
+        settings: Array,
+        lr: Array,
+        step: Array,
+        optimiser: str,
+    ) -> Array:
+        """core.optim.update, and the running statistics moved towards the batch's; the gradients' norm (T,), float64."""
+        trials, which = len(lr), _OPTIMISERS[optimiser]
+        changes = {name: self._whole(values) for name, values in {**gradients, **statistics}.items()}
+        lists = self._tensor_lists(model, changes, state)
+        blocks = sum(count for _, count in lists)
+        squares, norm = self._device.empty((trials, blocks)), self._device.empty((trials,), np.float64)
+        factors, sums = self._device.empty((trials, len(changes))), self._device.empty((trials, len(changes)))
+        offset = 0
+        for i, (listed, count) in enumerate(lists):
+            first, several = i * _TENSORS, int(listed["count"][0])
+            self._device.launch(
+                "add_l2", (count, trials), _BLOCK, 4 * _BLOCK, listed, settings, squares, which, offset, blocks
+            )
+            self._device.launch(
+                "clip_tensors", (several, trials), _BLOCK, 4 * _BLOCK,
+                listed, settings, squares, factors, sums, offset, first, blocks, len(changes),
+            )  # fmt: skip
+            offset += count
+        self._device.launch("clip_together", (trials,), _BLOCK, 4 * _BLOCK, settings, sums, factors, norm, len(changes))
+        for i, (listed, count) in enumerate(lists):
+            self._device.launch(
+                "apply_update", (count, trials), _BLOCK, 0,
+                listed, settings, lr, step, factors, which, i * _TENSORS, len(changes), MOMENTUM, 1 - MOMENTUM,
+            )  # fmt: skip
+        return norm
+
+    def _tensor_lists(
+        self, model: network.Model, changes: Mapping[str, Array], state: network.Model
+    ) -> list[tuple[np.ndarray, int]]:
+        """The tensors as structures of update.cu, each with the blocks of threads that it takes."""
+        slots = [name.partition(".")[0] for name in state]
+        slots = sorted(set(slots), key=slots.index)
+        names, lists = list(changes), []
+        for start in range(0, len(names), _TENSORS):
+            listed, block = np.zeros(1, _TENSOR_LIST), 0
+            for i, name in enumerate(names[start : start + _TENSORS]):
+                assert model[name].flags.c_contiguous
+                size = prod(model[name].shape[1:])
+                arrays = [model[name], changes[name], *(state.get(f"{slot}.{name}") for slot in slots)]
+                addresses = [0 if array is None else self._device.address(array) for array in arrays]
+                listed["list"][0, i] = (*addresses, *[0] * (4 - len(addresses)), size, _kind(name), block, 0)
+                block += ceil(size / _ELEMENTS)
+            listed["count"], listed["momentum"] = min(_TENSORS, len(names) - start), bool(state)
+            lists.append((listed, block))
+        return lists
+
+    # --------------------------------------------------------------------------------------------------------- step
+
+    def make_step(
+        self,
+        ops: Ops,
+        architecture: Architecture,
+        trials: Hyperparameters,
+        *,
+        optimiser: str = "sgd",
+        data_seed: int = 0,
+        dtype: type = np.float32,
+    ) -> plain.Step:
+        """core.step.make_step. All but the batch is recorded, once for each batch length, and done again each time."""
+        if dtype is not np.float32:
+            return plain.make_step(ops, architecture, trials, optimiser=optimiser, data_seed=data_seed, dtype=dtype)
+        return _Step(self, self._device, ops, architecture, trials, optimiser, data_seed)
+
+
+def _kind(name: str) -> int:
+    """As in update.cu."""
+    return _WEIGHT * network.is_weight(name) | _BIAS * network.is_bias(name) | _RUNNING * name.startswith("running_")
+
+
+def _as_convolution(x: Array, w: Array, pad: int, pool: int) -> tiles.Convolution | None:
+    """The shape of a block whose convolution the kernels can do."""
+    if not _of_type(x, w) or w.shape[-1] != 3 or pad > 2:
+        return None
+    shape = tiles.Convolution.of(x.shape[1:], w.shape[1], 3, pad)
+    enough = shape.images * shape.rows * shape.columns > 1 and pool <= 3 and min(shape.rows, shape.columns) >= pool
+    return shape if enough and _all_fit(shape) else None
+
+
+def _all_fit(shape: tiles.Convolution) -> bool:
+    """Whether there are tiles for a convolution and its gradients."""
+    return bool(tiles.convolution(shape) and tiles.convolution(shape.turned()) and tiles.correlation(shape))
+
+
+def _as_pictures(x: Array, w: Array, shortcut: Array | None, pad: int, pool: int) -> tiles.Pictures | None:
+    """The shape of a block that reads images as they come."""
+    few = x.shape[2] <= tiles.FEW_CHANNELS and shortcut is None
+    if not few or _as_convolution(x, w, pad, pool) is None:
+        return None
+    return tiles.pictures(x.shape, w.shape[1], pad, pool)
+
+
+class _Step:
+    """A training step of one group (core.step): makes the batch, and does the rest as it was recorded."""
+
+    def __init__(
+        self,
+        operations: _Operations,
+        device: Device,
+        ops: Ops,
+        architecture: Architecture,
+        trials: Hyperparameters,
+        optimiser: str,
+        data_seed: int,
+    ) -> None:
+        xp, settings = device.xp, operations._settings(trials)
+        self._operations, self._device, self._ops, self._optimiser = operations, device, ops, optimiser
+        self._architecture, self._settings, self._seed = architecture, settings, data_seed
+        count = len(trials.seed)
+        self._trials = replace(
+            trials,
+            seed=xp.asarray(trials.seed, np.uint64),
+            dropout=xp.asarray(trials.dropout, np.float32),
+            sums=xp.asarray(trials.sums),
+        )
+        strength = trials.augmentation
+        self._strength = strength[:1] if (strength == strength[0]).all() else strength  # each kind of images once
+        self._in_gather = not np.delete(strength, _IN_GATHER, axis=1).any()
+        flip, crop = (self._strength[:, i] for i in _IN_GATHER)
+        self._flip, self._crop = xp.asarray(flip, np.float64), xp.asarray(crop, np.int32)
+        self._lr, self._number = xp.empty(count, np.float64), xp.empty(1, np.uint32)
+        self._totals = xp.empty((3, count), np.float64)
+        self._batches: dict[int, tuple[Array, Array]] = {}
+        self._recorded: dict[int, Callable[[], None]] = {}
+        self._owner: tuple[network.Model, network.Model] | None = None
+
+    def __call__(
+        self, model: network.Model, state: network.Model, images: Images, chosen: Array, lr: Array, number: int
+    ) -> Array:
+        if self._owner is None or self._owner[0] is not model or self._owner[1] is not state:
+            self._owner, self._recorded = (model, state), {}
+        size = len(chosen)
+        self._gather(images, chosen, lr, number)
+        if size not in self._recorded:
+            self._recorded[size] = self._device.record(lambda: self._work(model, state, size))
+        self._recorded[size]()
+        return self._totals
+
+    def _gather(self, images: Images, chosen: Array, lr: Array, number: int) -> None:
+        """Put the batch, the learning rates and the step's number where the recorded work reads them."""
+        xp, size, shape = self._device.xp, len(chosen), images.pixels.shape[1:]
+        if size not in self._batches:
+            x = xp.empty((len(self._strength), size, *shape), np.float32)
+            self._batches[size] = x, xp.empty(size, np.int64)
+        x, labels = self._batches[size]
+        rates = xp.asarray(lr, np.float64)
+        self._device.launch(
+            "set_step", (1,), _BLOCK, 0,
+            images.labels, chosen, labels, size, rates, self._lr, len(self._lr), np.uint32(number), self._number,
+        )  # fmt: skip
+        if self._in_gather:
+            kernel = "gather_bytes" if images.pixels.dtype == np.uint8 else "gather_floats"
+            self._device.launch(
+                kernel, (size, len(x)), _BLOCK, 0,
+                images.pixels, chosen, float(images.scale), x, self._crop, self._flip,
+                np.uint64(self._seed), np.uint32(number), *shape,
+            )  # fmt: skip
+        else:
+            batch, _ = images.batch(chosen)
+            x[...] = self._ops.augment(batch, self._strength, self._seed, number)
+
+    def _work(self, model: network.Model, state: network.Model, size: int) -> None:
+        x, labels = self._batches[size]
+        loss, correct, gradients, statistics = network.loss_and_gradients(
+            self._ops, self._architecture, model, x, labels, self._trials, self._number
+        )
+        norm = self._operations._update(
+            model, gradients, statistics, state, self._settings, self._lr, self._number, self._optimiser
+        )
+        self._device.launch(
+            "totals", (len(self._lr),), _BLOCK, 8 * _BLOCK, loss, correct, norm, self._totals, size, len(self._lr)
+        )

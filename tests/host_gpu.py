@@ -1,0 +1,114 @@
+"""The GPU backend on a CPU: its kernels as C++, a block at a time (host_cuda/host.h). To check it, not to train."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.ops import Ops, cuda, reference
+from core.ops.cuda.operations import backend
+
+HERE = Path(__file__).parent / "host_cuda"
+COMPILER = shutil.which("g++")
+_OPTIONS = ("-std=c++17", "-O2", "-shared", "-fPIC", "-fno-strict-aliasing", "-U_FORTIFY_SOURCE", "-Wall", "-Werror", "-Wno-unknown-pragmas")
+
+
+class HostDevice:
+    """Runs kernels on the CPU.
+
+    orders  in how many orders the threads of a block take turns; all must give the same bits
+    """
+
+    xp = np
+
+    def __init__(self, orders: int = 3) -> None:
+        self._library, self._orders = _library(), orders
+
+    def empty(self, shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
+        values = np.empty(shape, dtype)
+        values.reshape(-1).view(np.uint8).fill(0xFF)  # NaN
+        return values
+
+    def address(self, values: np.ndarray) -> int:
+        return values.ctypes.data
+
+    def launch(self, kernel: str, grid: tuple[int, ...], block: int, shared: int, *arguments: Any) -> None:
+        assert 0 < block <= 1024
+        assert 0 <= shared <= 64 * 1024
+        assert all(0 < size < (2**31 if i == 0 else 2**16) for i, size in enumerate(grid))
+        values, sizes, orders = [], [], self._orders
+        for argument in arguments:
+            value, size = _argument(argument)
+            if isinstance(argument, np.ndarray) and argument.dtype.names == ("list", "count", "momentum"):
+                orders = 1  # it has addresses in it, of arrays that cannot be put back for another time
+            values.append(value)
+            sizes.append(size)
+        pointers = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
+        result = self._library.host_launch(
+            kernel.encode(), (ctypes.c_uint * 3)(*(*grid, 1, 1)[:3]), block, ctypes.c_size_t(shared),
+            pointers, (ctypes.c_long * len(sizes))(*sizes), len(values), orders,
+        )  # fmt: skip
+        problems = {1: "there is no such kernel", 2: "it takes another number of arguments", 3: "its threads race"}
+        assert result == 0, f"{kernel}: {problems[result]}"
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        return work
+
+
+def _argument(value: Any) -> tuple[np.ndarray, int]:
+    """An argument as memory that holds it, and the size of the array it stands for; -1 for a value."""
+    if value is None:
+        return np.zeros(1, np.uint64), -1
+    if isinstance(value, np.ndarray) and value.dtype.names is None:
+        assert value.flags.c_contiguous
+        assert value.flags.writeable
+        return np.array([value.ctypes.data], np.uint64), value.nbytes
+    if isinstance(value, np.ndarray):
+        assert value.size == 1
+        return value, -1
+    assert not isinstance(value, bool)
+    types = {int: np.int32, float: np.float32}
+    return np.array([value], types.get(type(value))), -1
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    """The kernels, compiled once for these sources."""
+    source = f'#include "{HERE / "host.h"}"\n' + cuda.source()
+    expanded = subprocess.run(
+        [COMPILER, "-std=c++17", "-E", "-P", "-x", "c++", "-"], input=source, capture_output=True, text=True, check=True
+    ).stdout
+    names = re.findall(r'extern "C"\s+void\s+(\w+)\(', expanded)
+    cases = "".join(
+        f'  if (!strcmp(name, "{name}")) return host::launch({name}, {{g[0], g[1], g[2]}}, block, shared, values, bytes,'
+        " count, orders);\n"
+        for name in names
+    )
+    source += (
+        '\nextern "C" int host_launch(const char *name, const unsigned *g, unsigned block, size_t shared, void **values,'
+        f" const long *bytes, unsigned count, int orders) {{\n{cases}  return 1;\n}}\n"
+    )
+    path = Path(tempfile.gettempdir()) / f"host_cuda-{hashlib.sha256(source.encode()).hexdigest()[:16]}.so"
+    if not path.exists():
+        with tempfile.TemporaryDirectory() as folder:
+            made = Path(folder) / path.name
+            subprocess.run([COMPILER, *_OPTIONS, "-x", "c++", "-", "-o", made], input=source, text=True, check=True)
+            shutil.move(made, path)
+    return ctypes.CDLL(str(path))
+
+
+def host_ops(orders: int = 3) -> Ops:
+    """The GPU backend's operations on the CPU."""
+    from dataclasses import replace
+
+    return backend(HostDevice(orders), replace(reference.OPS, name="gpu", device="host", concurrency=None))
