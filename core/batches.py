@@ -40,9 +40,7 @@ class Images:
         return x[None], self.labels[chosen]
 
 
-def shuffled_batches(
-    count: int, batch_size: int, seed: int, epoch: int, xp: ModuleType = np
-) -> Iterator[Array]:
+def shuffled_batches(count: int, batch_size: int, seed: int, epoch: int, xp: ModuleType = np) -> Iterator[Array]:
     """The images of each step of an epoch (from 0), a new order each epoch; the last, short batch counts.
 
     A last batch of a single image, which batch normalisation could not normalise, joins the one before.

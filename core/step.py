@@ -40,8 +40,8 @@ def make_step(
         lr      (T,) on the device
         number  of the step, from 0 through the whole training
 
-    returns (3, T) float64 on the device, valid until the next step: for each trial the batch's summed cross entropy, the
-    number of images classified rightly, and the 2-norm of the gradient (with L2, but for AdamW; before clipping).
+    returns (3, T) float64 on the device, valid until the next step: for each trial the batch's summed cross entropy,
+    the number of images classified rightly, and the 2-norm of the gradient (with L2, but for AdamW; before clipping).
     """
     xp = ops.xp
     group = replace(trials, **{name: xp.asarray(getattr(trials, name)) for name in _ON_DEVICE})

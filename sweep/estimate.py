@@ -12,13 +12,13 @@ import numpy as np
 
 from core import threads
 from core.batches import Images, steps_in_epoch
-from core.config import Architecture, Hyperparameters
+from core.config import KERNEL, Architecture, Hyperparameters
 from core.data import Dataset
 from core.model import initial_model, parameter_shapes
 from core.ops import Ops
+from core.ops.cuda import tiles
 from core.ops.reference import SLAB_BYTES
 from core.optim import initial_state
-from core.project import available_memory
 from core.train import evaluate
 from sweep import plan
 from sweep.plan import Cell
@@ -82,6 +82,8 @@ def group_memory(ops: Ops, architecture: Architecture, trials: int, batch_size: 
     weights = 5 * trials * sum(math.prod(shape) for shape in parameter_shapes(architecture).values())
     if ops.name == "cpu":
         return _FLOAT * math.ceil(weights + trials * batch_size * _values_of_kernels(architecture))
+    if ops.name == "gpu":
+        return _FLOAT * math.ceil(weights + trials * _values_on_gpu(architecture, batch_size))
     at_work = trials if ops.concurrency is None else min(trials, ops.concurrency, threads.count())
     return _FLOAT * (weights + at_work * batch_size * _values(architecture)) + at_work * SLAB_BYTES
 
@@ -103,14 +105,30 @@ def _values_of_kernels(architecture: Architecture) -> float:
     return sum(conv[1:]) + 3.25 * sum(pooled) + 6 * architecture.features
 
 
+def _values_on_gpu(architecture: Architecture, batch_size: int) -> float:
+    """Numbers of a trial in the kernels for a GPU: what each convolution but the first gives; each block's pooled
+    output, its gradient, and a byte for its place; a shortcut and its gradient; the features, twice; and the most that
+    the gradient of a layer's filters takes before its parts are added up.
+    """
+    each, parts = 3.0 * architecture.features, 0
+    shapes = zip(architecture.layers, architecture.shapes, architecture.conv_shapes, strict=False)
+    for layer, source, (filters, rows, columns) in shapes:
+        values = tiles.stored(filters) * rows * columns
+        each += values * ((layer.number > 1) + 2.25 / layer.pool**2 + 3 * bool(layer.shortcut))
+        shape = tiles.Convolution.of((batch_size, *source), filters, KERNEL, layer.pad)
+        if layer.number > 1 and (cut := tiles.correlation(shape)):
+            parts = max(parts, cut.parts * shape.taps * shape.channels * shape.filters)
+    return batch_size * each + parts
+
+
 def _sizes(architecture: Architecture) -> tuple[list[int], list[int]]:
     """How many numbers each convolution gives for an image, and how many of them pooling leaves."""
     return [math.prod(s) for s in architecture.conv_shapes], [math.prod(s) for s in architecture.shapes[1:]]
 
 
-def usable_memory(data: Dataset) -> int:
-    """Bytes that a group may take: what this process can still get, less a reserve and a copy of the data."""
-    return max(0, int((1 - _RESERVE) * available_memory()) - data.x.nbytes)
+def usable_memory(ops: Ops, data: Dataset) -> int:
+    """Bytes that a group may take: what there still is, less a reserve and a copy of the data."""
+    return max(0, int((1 - _RESERVE) * ops.free_memory()) - data.x.nbytes)
 
 
 def fitting(ops: Ops, data: Dataset, group: Sequence[Cell], memory: int) -> tuple[list[list[Cell]], str]:

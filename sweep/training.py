@@ -67,6 +67,7 @@ class Training:
         self._epochs, self._seconds = sum(o.epochs for o in before), sum(o.seconds for o in before)
         self._running: list[_Running] = []
         self._failed: set[int] = set()
+        self._reported = False  # whether the group that trains has finished an epoch
         self._groups, self._before = 0, len(self._outcomes)
         split, scale = sweep.data.split(sweep.experiment.seed), sweep.data.scale
         self._images = Images.on_device(sweep.ops, split.x_train, split.y_train, scale)
@@ -147,8 +148,28 @@ class Training:
         self._study.describe(trial, cells[0].setting, [cell.key for cell in cells], known, is_proposal)
 
     def _run(self, group: Sequence[Cell], owners: Mapping[int, Trial], groups: int | None) -> None:
-        """Train a group to its end. owners: the Optuna trial of each setting, by the cells' index."""
+        """Train a group to its end, in halves if memory does not suffice after all.
+
+        owners  the Optuna trial of each setting, by the cells' index
+        """
+        try:
+            self._train(group, owners, groups)
+            return
+        except MemoryError:
+            if self._reported or len(plan.by_setting(group)) == 1:
+                raise
+        reason = "memory ran out; trained in a smaller group"  # out of the except clause: the error holds the arrays
+        self._display.note(f"{plan.group_name(group[0].settings)}: memory ran out with {len(group)} trials: in halves")
+        with self._signals.held():
+            for running in self._running:
+                self._records.break_off(running.run_id, "KILLED", reason)
+        for half in plan.parts(group, 2):
+            if not self.spent:
+                self._run(half, owners, None)
+
+    def _train(self, group: Sequence[Cell], owners: Mapping[int, Trial], groups: int | None) -> None:
         self._groups += 1
+        self._reported = False
         self._display.group(self._groups, groups, group)
         with self._signals.held():
             self._running = [
@@ -163,6 +184,7 @@ class Training:
             data_seed=self._experiment.seed,
             judge=self._judge,
         ):
+            self._reported = True
             with self._signals.held():
                 self._record(report)
             self._display.epoch(group, report)

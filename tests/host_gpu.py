@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,17 @@ from core.ops.cuda.operations import backend
 
 HERE = Path(__file__).parent / "host_cuda"
 COMPILER = shutil.which("g++")
-_OPTIONS = ("-std=c++17", "-O2", "-shared", "-fPIC", "-fno-strict-aliasing", "-U_FORTIFY_SOURCE", "-Wall", "-Werror", "-Wno-unknown-pragmas")
+_OPTIONS = (
+    "-std=c++17",
+    "-O2",
+    "-shared",
+    "-fPIC",
+    "-fno-strict-aliasing",
+    "-U_FORTIFY_SOURCE",
+    "-Wall",
+    "-Werror",
+    "-Wno-unknown-pragmas",
+)
 
 
 class HostDevice:
@@ -89,15 +100,15 @@ def _library() -> ctypes.CDLL:
         [COMPILER, "-std=c++17", "-E", "-P", "-x", "c++", "-"], input=source, capture_output=True, text=True, check=True
     ).stdout
     names = re.findall(r'extern "C"\s+void\s+(\w+)\(', expanded)
-    cases = "".join(
-        f'  if (!strcmp(name, "{name}")) return host::launch({name}, {{g[0], g[1], g[2]}}, block, shared, values, bytes,'
-        " count, orders);\n"
-        for name in names
-    )
-    source += (
-        '\nextern "C" int host_launch(const char *name, const unsigned *g, unsigned block, size_t shared, void **values,'
-        f" const long *bytes, unsigned count, int orders) {{\n{cases}  return 1;\n}}\n"
-    )
+    cases = "\n".join(f'  if (!strcmp(name, "{name}")) return host::launch({name}, LAUNCH);' for name in names)
+    source += f"""
+#define LAUNCH {{g[0], g[1], g[2]}}, block, shared, values, bytes, count, orders
+extern "C" int host_launch(const char *name, const unsigned *g, unsigned block, size_t shared, void **values,
+                           const long *bytes, unsigned count, int orders) {{
+{cases}
+  return 1;
+}}
+"""
     path = Path(tempfile.gettempdir()) / f"host_cuda-{hashlib.sha256(source.encode()).hexdigest()[:16]}.so"
     if not path.exists():
         with tempfile.TemporaryDirectory() as folder:
@@ -109,6 +120,4 @@ def _library() -> ctypes.CDLL:
 
 def host_ops(orders: int = 3) -> Ops:
     """The GPU backend's operations on the CPU."""
-    from dataclasses import replace
-
     return backend(HostDevice(orders), replace(reference.OPS, name="gpu", device="host", concurrency=None))

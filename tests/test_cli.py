@@ -15,7 +15,6 @@ import pytest
 
 from core import threads
 from core.project import available_cores
-from sweep import estimate
 from sweep.__main__ import main
 
 
@@ -127,7 +126,7 @@ def test_plan_trains_nothing_and_shows_what_is_done(project: Path, capsys: pytes
 def test_the_plan_shows_groups_as_memory_allows_them(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(estimate, "available_memory", lambda: 0)
+    monkeypatch.setattr("core.project.available_memory", lambda: 0)
     assert main(["plan", "small", "--stage", "grid"]) == 0
     captured = capsys.readouterr()
     assert [line.split("\t")[:2] for line in captured.out.splitlines()[6:]] == [

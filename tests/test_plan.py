@@ -211,7 +211,8 @@ def test_memory_grows_with_what_computes_at_once(small: Dataset, monkeypatch: py
 
 
 def test_a_reserve_and_the_data_are_left_out_of_the_memory(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(estimate, "available_memory", lambda: 10**9)
-    assert estimate.usable_memory(small) == 8 * 10**8 - small.x.nbytes
-    monkeypatch.setattr(estimate, "available_memory", lambda: 0)
-    assert estimate.usable_memory(small) == 0
+    reference = ops.load("reference")
+    monkeypatch.setattr("core.project.available_memory", lambda: 10**9)
+    assert estimate.usable_memory(reference, small) == 8 * 10**8 - small.x.nbytes
+    monkeypatch.setattr("core.project.available_memory", lambda: 0)
+    assert estimate.usable_memory(reference, small) == 0

@@ -15,7 +15,6 @@ import pytest
 from core import data
 from core.checkpoint import load_model
 from core.tracking import RunInfo, Tracker
-from sweep import estimate
 from sweep.__main__ import main
 
 
@@ -189,7 +188,7 @@ def test_parts_of_a_group_train_one_after_another_and_come_out_as_the_whole(
     path.with_name("again.toml").write_text(path.read_text())
     whole, lines = grid("small")
     assert sum("4 trials" in line for line in lines) == 6
-    monkeypatch.setattr(estimate, "available_memory", lambda: 0)
+    monkeypatch.setattr("core.project.available_memory", lambda: 0)
     in_parts, lines = grid("again")
     assert in_parts == whole
     assert sum("together would take" in line and "in 2 parts" in line for line in lines) == 2

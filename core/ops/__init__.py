@@ -58,6 +58,7 @@ class Ops:
     augment: Operation  # see core.augment
     update: Operation  # see core.optim
 
+    free_memory: Operation  # () -> bytes that a group's arrays may still take
     map_trials: Operation  # cuts the trial axis for the parts below; one slice where the backend wants all at once
     make_step: Operation  # the whole training step, for a backend that fuses across blocks: see core.step
 

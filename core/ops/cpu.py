@@ -27,6 +27,7 @@ with compiling():
 
 
 FEW_CHANNELS = 4  # up to so many, images are convolved as they are
+FEW_VALUES = 64
 
 numba.set_num_threads(min(threads.count(), THREADS))
 
@@ -96,12 +97,13 @@ def _reads_pictures(x: Array, shortcut: Array | None) -> bool:
 def _fits(x: Array, w: Array, shortcut: Array | None, pad: int, pool: int) -> bool:
     """Whether the kernels are made for this block.
 
-    They are for 3x3 filters in float32, and more than one value to normalise. Where few numbers are summed, a plain
-    sum rounds much less than Winograd's, and is cheap.
+    They are for 3x3 filters in float32, and more than one value to normalise. Where few numbers are summed, or few
+    values normalised, a plain sum rounds much less than Winograd's, and is cheap.
     """
     values = x.shape[1] * (x.shape[3] + 2 * pad - 2) * (x.shape[4] + 2 * pad - 2)
     kind = x.dtype == np.float32 == w.dtype and w.shape[-1] == 3 and 0 < pad < 3 and pool < 4 and values > 1
-    return kind and (min(w.shape[1:3]) > FEW_CHANNELS or _reads_pictures(x, shortcut))
+    enough = min(w.shape[1:3]) > FEW_CHANNELS and values >= FEW_VALUES
+    return kind and (enough or _reads_pictures(x, shortcut))
 
 
 def block(

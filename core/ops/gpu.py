@@ -1,4 +1,8 @@
-"""The reference operations on CuPy arrays: the only file that knows CuPy. Not yet run on a GPU."""
+"""The operations on a GPU: the only file that knows CuPy, which compiles, launches and records core.ops.cuda's kernels.
+
+Not yet run on a GPU: the kernels were compiled for several, and run on a CPU (tests/host_gpu.py); this file was not.
+Everything runs on one stream, in the order it is asked for.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +10,101 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from core.errors import InputError
 from core.ops import reference
+from core.ops.cuda import source
+from core.ops.cuda.device import Grid
+from core.ops.cuda.operations import backend
+from core.ops.cuda.tiles import SHARED
 
 try:
     import cupy
 except ImportError as error:
     raise InputError(f'backend is "gpu", but CuPy cannot be imported ({error}): `make setup` installs it') from error
 
+_OLDEST = 70  # compute capability: what CUDA 12's compiler knows; CUDA 13's knows 75
+_SCALARS: dict[type, Callable[[Any], Any]] = {int: np.int32, float: np.float32, type(None): lambda none: np.uint64(0)}
+
 
 def _require_device() -> None:
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise InputError(f'backend is "gpu", but no GPU answers ({error}): use --backend reference') from error
+        raise InputError(f'backend is "gpu", but no GPU answers ({error}): use --backend cpu') from error
     if count == 0:
-        raise InputError('backend is "gpu", but there is no GPU: use --backend reference')
+        raise InputError('backend is "gpu", but there is no GPU: use --backend cpu')
+    if int(cupy.cuda.Device().compute_capability) < _OLDEST:
+        capability = cupy.cuda.Device().compute_capability
+        raise InputError(f'backend is "gpu", but the GPU is of compute capability {capability}: it must be 70 or newer')
 
 
-_require_device()
+class _Gpu:
+    """Runs kernels on the current GPU (see core.ops.cuda.device)."""
+
+    xp = cupy
+
+    def __init__(self) -> None:
+        # A recording needs a stream of its own kind; all else takes the same one, so that nothing has to wait.
+        self.stream = cupy.cuda.Stream(non_blocking=True)
+        self.stream.use()
+        # Recordings share their arrays' memory: one runs after the other, and none keeps anything. But nobody else may
+        # have it, since a recording knows its arrays by their addresses.
+        self.scratch = cupy.cuda.MemoryPool()
+        self._module = cupy.RawModule(code=source(), options=("-std=c++17",))
+        self._kernels: dict[str, Any] = {}
+
+    def empty(self, shape: Grid, dtype: Any = np.float32) -> Any:
+        return cupy.empty(shape, dtype)
+
+    def address(self, values: Any) -> int:
+        return int(values.data.ptr)
+
+    def launch(self, kernel: str, grid: Grid, block: int, shared: int, *arguments: Any) -> None:
+        function = self._kernels.get(kernel)
+        if function is None:
+            function = self._kernels[kernel] = self._module.get_function(kernel)
+            function.max_dynamic_shared_size_bytes = SHARED
+        values = tuple(_SCALARS[type(value)](value) if type(value) in _SCALARS else value for value in arguments)
+        function(grid, (block,), values, shared_mem=shared)
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        return _Recording(self, work)
+
+
+class _Recording:
+    """Work that is done once as it is, so that all it needs is there, and from the second time on as a CUDA graph."""
+
+    def __init__(self, gpu: _Gpu, work: Callable[[], None]) -> None:
+        self._gpu, self._work = gpu, work
+        self._graph: Any = None
+        self._warm = False
+
+    def __call__(self) -> None:
+        if self._graph is None and self._warm:
+            self._graph = self._captured()
+        if self._graph is not None:
+            self._graph.launch(self._gpu.stream)
+            return
+        self._warm = True
+        try:
+            self._in_scratch()
+        except cupy.cuda.memory.OutOfMemoryError:
+            cupy.get_default_memory_pool().free_all_blocks()  # what others have given back
+            self._in_scratch()
+
+    def _in_scratch(self) -> None:
+        with cupy.cuda.using_allocator(self._gpu.scratch.malloc):
+            self._work()
+
+    def _captured(self) -> Any:
+        self._gpu.stream.begin_capture()
+        try:
+            self._in_scratch()
+        finally:
+            graph = self._gpu.stream.end_capture()
+        return graph
 
 
 def map_trials(function: Callable[[slice], Any], trials: int) -> list[Any]:
@@ -32,12 +112,24 @@ def map_trials(function: Callable[[slice], Any], trials: int) -> list[Any]:
     return [function(slice(0, trials))]
 
 
-OPS = replace(
-    reference.OPS,
-    name="gpu",
-    device=cupy.cuda.runtime.getDeviceProperties(0)["name"].decode(),
-    xp=cupy,
-    to_host=cupy.asnumpy,
-    concurrency=None,
-    map_trials=map_trials,
+def free_memory() -> int:
+    """Bytes that the GPU still has, with those that CuPy keeps for later."""
+    kept = cupy.get_default_memory_pool().free_bytes() + _GPU.scratch.free_bytes()
+    return int(cupy.cuda.runtime.memGetInfo()[0] + kept)
+
+
+_require_device()
+_GPU = _Gpu()
+OPS = backend(
+    _GPU,
+    replace(
+        reference.OPS,
+        name="gpu",
+        device=cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode(),
+        xp=cupy,
+        to_host=cupy.asnumpy,
+        concurrency=None,
+        map_trials=map_trials,
+        free_memory=free_memory,
+    ),
 )

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from core import project
 from core.augment import augment
 from core.config import EPSILON, PAD, POOL
 from core.ops import Ops
 from core.optim import update
-from core.project import processor
 from core.random import Array, Purpose, module_of, uniform
 from core.step import make_step
 from core.threads import count, map_trials
@@ -388,9 +388,14 @@ def head_inference(x: Array, w: Array, b: Array) -> Array:
     return linear(x.reshape(*x.shape[:2], -1), w, b)[0]
 
 
+def free_memory() -> int:
+    """Bytes that this process can still get."""
+    return project.available_memory()
+
+
 OPS = Ops(
     name="reference",
-    device=processor(),
+    device=project.processor(),
     xp=np,
     to_host=np.asarray,
     concurrency=count(),
@@ -419,6 +424,7 @@ OPS = Ops(
     head_inference=head_inference,
     augment=augment,
     update=update,
+    free_memory=free_memory,
     map_trials=map_trials,
     make_step=make_step,
 )

@@ -6,63 +6,26 @@ Activations lie as (T, N, H, W, C), C rounded up to a multiple of 8 and the padd
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, replace
 from math import ceil, prod
-from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from core import model as network
 from core import optim
-from core import step as plain
 from core.augment import augment_by, shifted
-from core.batches import Images
-from core.config import AUGMENTATIONS, EPSILON, MOMENTUM, PAD, POOL, Architecture, Hyperparameters
+from core.config import EPSILON, PAD, POOL, Architecture, Hyperparameters
+from core.model import Model
 from core.ops import Ops, reference
-from core.ops.cuda import tiles
+from core.ops.cuda import tiles, update
+from core.ops.cuda.device import BLOCK, Device, for_each, whole
+from core.ops.cuda.step import Step as Recorded
 from core.random import Array
+from core.step import Step, make_step
 
-Grid = tuple[int, ...]
-_BLOCK = 256  # threads, where nothing else decides
 _PIXELS = 512  # pooled pixels of a block that sums gradients
 _CLASSES = 2048  # most that the head's kernels take
-_TENSORS, _ELEMENTS = 48, 1024  # as in update.cu
-_TENSOR = np.dtype(
-    [(name, np.uint64) for name in ("values", "gradient", "first", "second")]
-    + [(name, np.int32) for name in ("size", "kind", "block", "reserved")]
-)
-_TENSOR_LIST = np.dtype([("list", _TENSOR, (_TENSORS,)), ("count", np.int64), ("momentum", np.int64)])
-_WEIGHT, _BIAS, _RUNNING = 1, 2, 4
-_OPTIMISERS = {"sgd": 0, "adam": 1, "adamw": 2}
-_SETTINGS = ("reg", "clip", "clip_global", "momentum", "nesterov", "beta1", "beta2", "adam_eps")
-_IN_GATHER = [AUGMENTATIONS.index(name) for name in ("flip", "crop")]
-
-
-class Device(Protocol):
-    """What runs kernels."""
-
-    xp: ModuleType  # makes its arrays
-
-    def empty(self, shape: Grid, dtype: Any = np.float32) -> Array:
-        """An array with anything in it."""
-
-    def address(self, values: Array) -> int:
-        """Where an array lies in the device's memory."""
-
-    def launch(self, kernel: str, grid: Grid, block: int, shared: int, *arguments: Any) -> None:
-        """Run a kernel with so many bytes of shared memory.
-
-        Arguments are arrays (contiguous), None (no array), int and float (32 bits), NumPy scalars, and structures: NumPy
-        arrays of one element of a structured type, by value.
-        """
-
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """What does work again each time it is called, on the same arrays, at less cost.
-
-        work must do nothing but launch kernels. Arrays it makes are its own: they are not kept from one time to the next.
-        """
 
 
 def backend(device: Device, base: Ops) -> Ops:
@@ -94,7 +57,7 @@ class _Operations:
     # ------------------------------------------------------------------------------------------- order and padding
 
     def _whole(self, values: Array, dtype: Any = np.float32) -> Array:
-        return self._xp.ascontiguousarray(values, dtype=dtype)
+        return whole(self._device, values, dtype)
 
     def _stored(self, x: Array) -> Array:
         """(T, N, C, H, W) -> (T, N, H, W, C'); no copy where memory is in that order already."""
@@ -115,8 +78,7 @@ class _Operations:
         return self._seen(dx if len(x) == len(dx) else dx.sum(axis=0, keepdims=True), channels)
 
     def _for_each(self, kernel: str, size: int, trials: int, *arguments: Any) -> None:
-        """Launch with a thread for each of so many things of each trial."""
-        self._device.launch(kernel, (ceil(size / _BLOCK), trials), _BLOCK, 0, *arguments)
+        for_each(self._device, kernel, size, trials, *arguments)
 
     # ------------------------------------------------------------------------------------------------- convolutions
 
@@ -136,7 +98,9 @@ class _Operations:
         grid = (cut.shape.tiles, trials, cut.shape.filters // width)
         self._device.launch(f"{kernel}_{width}", grid, cut.threads, cut.shared, *arguments)
 
-    def _filter_gradient(self, kernel: str, w: Array, shape: tiles.Convolution, arguments: Sequence[Any], *flags: int) -> Array:
+    def _filter_gradient(
+        self, kernel: str, w: Array, shape: tiles.Convolution, arguments: Sequence[Any], *flags: int
+    ) -> Array:
         """dw from `correlate`: arguments come before the parts, flags after the shape."""
         trials, f, c, size, _ = w.shape
         cut = tiles.correlation(shape)
@@ -224,7 +188,7 @@ class _Operations:
         table = self._device.empty((trials, 4, shape.filters))
         mean, variance = self._device.empty((trials, f)), self._device.empty((trials, f))
         self._device.launch(
-            "statistics", (ceil(shape.filters / 32), trials), _BLOCK, 8 * _BLOCK,
+            "statistics", (ceil(shape.filters / 32), trials), BLOCK, 8 * BLOCK,
             moments, *map(self._whole, (b, gamma, beta)), table, mean, variance, _structure(cut.shape), f, float(eps),
         )  # fmt: skip
         y, place = self._normalised(shape, z, shortcut, table, pool)
@@ -270,12 +234,22 @@ class _Operations:
         lines = ceil(shape.filters / 32)
         form = (shape.images, shape.rows, shape.columns, shape.filters, pool)
         self._device.launch(
-            "gradient_sums", (blocks, trials, lines), _BLOCK, 32 * _BLOCK, z, gradient, place, table, parts, *form, _PIXELS
+            "gradient_sums",
+            (blocks, trials, lines),
+            BLOCK,
+            32 * BLOCK,
+            z,
+            gradient,
+            place,
+            table,
+            parts,
+            *form,
+            _PIXELS,
         )
         dgamma, dbeta = self._device.empty((trials, f)), self._device.empty((trials, f))
         constants = self._device.empty((trials, 4, shape.filters))
         self._device.launch(
-            "gradient_constants", (lines, trials), _BLOCK, 16 * _BLOCK,
+            "gradient_constants", (lines, trials), BLOCK, 16 * BLOCK,
             parts, table, dgamma, dbeta, constants, blocks, f, shape.filters, float(prod(form[:3])),
         )  # fmt: skip
         source = (z, gradient, place, constants)
@@ -345,7 +319,7 @@ class _Operations:
         table = self._device.empty((trials, 4, s.filters))
         mean, variance = self._device.empty((trials, f)), self._device.empty((trials, f))
         self._device.launch(
-            "first_statistics", (ceil(s.filters / 8), trials), _BLOCK, 16 * _BLOCK,
+            "first_statistics", (ceil(s.filters / 8), trials), BLOCK, 16 * BLOCK,
             gram, kernels, *map(self._whole, (b, gamma, beta)), table, mean, variance, _structure(s), f, float(eps),
         )  # fmt: skip
         y, place = self._first_forward(s, images, w, table)
@@ -358,7 +332,7 @@ class _Operations:
         bands, size = ceil(s.rows / rows), s.gram**2
         parts = self._device.empty((len(images), s.images * bands, size))
         self._device.launch(
-            "gram", (s.images, len(images), bands), _BLOCK, s.gram_shared(rows), images, parts, _structure(s), rows
+            "gram", (s.images, len(images), bands), BLOCK, s.gram_shared(rows), images, parts, _structure(s), rows
         )
         return self._summed(parts)
 
@@ -379,7 +353,7 @@ class _Operations:
         filters = self._xp.zeros((trials, kernel**2, c, s.filters), np.float32)
         filters[..., :f] = w.reshape(trials, f, c, -1).transpose(0, 3, 2, 1)
         self._device.launch(
-            f"first_block_{s.pool}", grid, _BLOCK, s.block_shared, images, filters, table, y, place, _structure(s)
+            f"first_block_{s.pool}", grid, BLOCK, s.block_shared, images, filters, table, y, place, _structure(s)
         )
         return y, place
 
@@ -395,13 +369,13 @@ class _Operations:
         count = ceil(s.images / each) * s.bands
         parts = self._device.empty((trials, count, s.gram * s.filters))
         self._device.launch(
-            f"first_products_{s.channels}", (count, trials, ceil(s.filters / 32)), _BLOCK, s.products_shared,
+            f"first_products_{s.channels}", (count, trials, ceil(s.filters / 32)), BLOCK, s.products_shared,
             images, self._stored(dy), place, parts, _structure(s), each,
         )  # fmt: skip
         dw = self._device.empty(w.shape)
         dgamma, dbeta = self._device.empty((trials, f)), self._device.empty((trials, f))
         self._device.launch(
-            "first_gradient", (ceil(s.filters / 8), trials), _BLOCK, 8 * _BLOCK,
+            "first_gradient", (ceil(s.filters / 8), trials), BLOCK, 8 * BLOCK,
             gram, self._summed(parts), kernels, table, dw, dgamma, dbeta, _structure(s), f,
         )  # fmt: skip
         return None, dw, self._xp.zeros((trials, f), np.float32), dgamma, dbeta, None
@@ -433,10 +407,10 @@ class _Operations:
         numbers = (images, height * width, x.shape[2], pixels.shape[4], classes)
         form = np.array([(numbers,)], np.dtype([("numbers", np.int32, (5,))]))
         features, logits = self._device.empty((trials, images, d)), self._device.empty((trials, images, classes))
-        self._device.launch("flatten", (images, trials), _BLOCK, 4 * 8 * 129, pixels, features, *draws, form)
+        self._device.launch("flatten", (images, trials), BLOCK, 4 * 8 * 129, pixels, features, *draws, form)
         grid = (ceil(images / 4), trials, ceil(classes / 16))
         self._device.launch(
-            "linear", grid, _BLOCK, 4 * _BLOCK * 18, features, self._whole(w), self._whole(b), logits, form
+            "linear", grid, BLOCK, 4 * BLOCK * 18, features, self._whole(w), self._whole(b), logits, form
         )
         return logits, features, form
 
@@ -446,7 +420,7 @@ class _Operations:
         d = w.shape[1]
         dlogits, db = self._device.empty(probability.shape), self._device.empty((trials, classes))
         self._device.launch(
-            "output_gradient", (ceil(classes / 8), trials), _BLOCK, 4 * _BLOCK,
+            "output_gradient", (ceil(classes / 8), trials), BLOCK, 4 * BLOCK,
             probability, labels, self._whole(dloss), dlogits, db, images, classes,
         )  # fmt: skip
         dw = self._device.empty(w.shape)
@@ -455,7 +429,7 @@ class _Operations:
         stored = tiles.stored(shape[2])
         dx = self._device.empty((trials, images, *shape[3:], stored))
         self._device.launch(
-            "linear_input_gradient", (ceil(images / 4), trials, stored // 8), _BLOCK, 4 * (4 * 8 * 129 + 4 * classes),
+            "linear_input_gradient", (ceil(images / 4), trials, stored // 8), BLOCK, 4 * (4 * 8 * 129 + 4 * classes),
             dlogits, w, dx, *draws, form,
         )  # fmt: skip
         return self._seen(dx, shape[2]), dw, db
@@ -486,9 +460,9 @@ class _Operations:
 
     def update(
         self,
-        model: network.Model,
-        gradients: network.Model,
-        state: network.Model,
+        model: Model,
+        gradients: Model,
+        state: Model,
         trials: Hyperparameters,
         lr: Array,
         number: int,
@@ -497,71 +471,9 @@ class _Operations:
     ) -> Array:
         if not _of_type(*gradients.values()):
             return optim.update(model, gradients, state, trials, lr, number, optimiser=optimiser)
-        step = self._xp.asarray(number, np.uint32)
+        settings, step = update.settings_on(self._device, trials), self._xp.asarray(number, np.uint32)
         rates = self._whole(lr, np.float64)
-        norm: Array = self._update(model, gradients, {}, state, self._settings(trials), rates, step, optimiser)
-        return norm
-
-    def _settings(self, trials: Hyperparameters) -> Array:
-        """What the update goes by: (T, settings), float64."""
-        return self._xp.stack([self._xp.asarray(getattr(trials, name), np.float64) for name in _SETTINGS], axis=1)
-
-    def _update(
-        self,
-        model: network.Model,
-        gradients: Mapping[str, Array],
-        statistics: Mapping[str, Array],
-        state: network.Model,
-        settings: Array,
-        lr: Array,
-        step: Array,
-        optimiser: str,
-    ) -> Array:
-        """core.optim.update, and the running statistics moved towards the batch's; the gradients' norm (T,), float64."""
-        trials, which = len(lr), _OPTIMISERS[optimiser]
-        changes = {name: self._whole(values) for name, values in {**gradients, **statistics}.items()}
-        lists = self._tensor_lists(model, changes, state)
-        blocks = sum(count for _, count in lists)
-        squares, norm = self._device.empty((trials, blocks)), self._device.empty((trials,), np.float64)
-        factors, sums = self._device.empty((trials, len(changes))), self._device.empty((trials, len(changes)))
-        offset = 0
-        for i, (listed, count) in enumerate(lists):
-            first, several = i * _TENSORS, int(listed["count"][0])
-            self._device.launch(
-                "add_l2", (count, trials), _BLOCK, 4 * _BLOCK, listed, settings, squares, which, offset, blocks
-            )
-            self._device.launch(
-                "clip_tensors", (several, trials), _BLOCK, 4 * _BLOCK,
-                listed, settings, squares, factors, sums, offset, first, blocks, len(changes),
-            )  # fmt: skip
-            offset += count
-        self._device.launch("clip_together", (trials,), _BLOCK, 4 * _BLOCK, settings, sums, factors, norm, len(changes))
-        for i, (listed, count) in enumerate(lists):
-            self._device.launch(
-                "apply_update", (count, trials), _BLOCK, 0,
-                listed, settings, lr, step, factors, which, i * _TENSORS, len(changes), MOMENTUM, 1 - MOMENTUM,
-            )  # fmt: skip
-        return norm
-
-    def _tensor_lists(
-        self, model: network.Model, changes: Mapping[str, Array], state: network.Model
-    ) -> list[tuple[np.ndarray, int]]:
-        """The tensors as structures of update.cu, each with the blocks of threads that it takes."""
-        slots = [name.partition(".")[0] for name in state]
-        slots = sorted(set(slots), key=slots.index)
-        names, lists = list(changes), []
-        for start in range(0, len(names), _TENSORS):
-            listed, block = np.zeros(1, _TENSOR_LIST), 0
-            for i, name in enumerate(names[start : start + _TENSORS]):
-                assert model[name].flags.c_contiguous
-                size = prod(model[name].shape[1:])
-                arrays = [model[name], changes[name], *(state.get(f"{slot}.{name}") for slot in slots)]
-                addresses = [0 if array is None else self._device.address(array) for array in arrays]
-                listed["list"][0, i] = (*addresses, *[0] * (4 - len(addresses)), size, _kind(name), block, 0)
-                block += ceil(size / _ELEMENTS)
-            listed["count"], listed["momentum"] = min(_TENSORS, len(names) - start), bool(state)
-            lists.append((listed, block))
-        return lists
+        return update.update(self._device, model, gradients, state, settings, rates, step, optimiser)
 
     # --------------------------------------------------------------------------------------------------------- step
 
@@ -574,16 +486,10 @@ class _Operations:
         optimiser: str = "sgd",
         data_seed: int = 0,
         dtype: type = np.float32,
-    ) -> plain.Step:
-        """core.step.make_step. All but the batch is recorded, once for each batch length, and done again each time."""
+    ) -> Step:
         if dtype is not np.float32:
-            return plain.make_step(ops, architecture, trials, optimiser=optimiser, data_seed=data_seed, dtype=dtype)
-        return _Step(self, self._device, ops, architecture, trials, optimiser, data_seed)
-
-
-def _kind(name: str) -> int:
-    """As in update.cu."""
-    return _WEIGHT * network.is_weight(name) | _BIAS * network.is_bias(name) | _RUNNING * name.startswith("running_")
+            return make_step(ops, architecture, trials, optimiser=optimiser, data_seed=data_seed, dtype=dtype)
+        return Recorded(self._device, ops, architecture, trials, optimiser, data_seed)
 
 
 def _as_convolution(x: Array, w: Array, pad: int, pool: int) -> tiles.Convolution | None:
@@ -606,85 +512,3 @@ def _as_pictures(x: Array, w: Array, shortcut: Array | None, pad: int, pool: int
     if not few or _as_convolution(x, w, pad, pool) is None:
         return None
     return tiles.pictures(x.shape, w.shape[1], pad, pool)
-
-
-class _Step:
-    """A training step of one group (core.step): makes the batch, and does the rest as it was recorded."""
-
-    def __init__(
-        self,
-        operations: _Operations,
-        device: Device,
-        ops: Ops,
-        architecture: Architecture,
-        trials: Hyperparameters,
-        optimiser: str,
-        data_seed: int,
-    ) -> None:
-        xp, settings = device.xp, operations._settings(trials)
-        self._operations, self._device, self._ops, self._optimiser = operations, device, ops, optimiser
-        self._architecture, self._settings, self._seed = architecture, settings, data_seed
-        count = len(trials.seed)
-        self._trials = replace(
-            trials,
-            seed=xp.asarray(trials.seed, np.uint64),
-            dropout=xp.asarray(trials.dropout, np.float32),
-            sums=xp.asarray(trials.sums),
-        )
-        strength = trials.augmentation
-        self._strength = strength[:1] if (strength == strength[0]).all() else strength  # each kind of images once
-        self._in_gather = not np.delete(strength, _IN_GATHER, axis=1).any()
-        flip, crop = (self._strength[:, i] for i in _IN_GATHER)
-        self._flip, self._crop = xp.asarray(flip, np.float64), xp.asarray(crop, np.int32)
-        self._lr, self._number = xp.empty(count, np.float64), xp.empty(1, np.uint32)
-        self._totals = xp.empty((3, count), np.float64)
-        self._batches: dict[int, tuple[Array, Array]] = {}
-        self._recorded: dict[int, Callable[[], None]] = {}
-        self._owner: tuple[network.Model, network.Model] | None = None
-
-    def __call__(
-        self, model: network.Model, state: network.Model, images: Images, chosen: Array, lr: Array, number: int
-    ) -> Array:
-        if self._owner is None or self._owner[0] is not model or self._owner[1] is not state:
-            self._owner, self._recorded = (model, state), {}
-        size = len(chosen)
-        self._gather(images, chosen, lr, number)
-        if size not in self._recorded:
-            self._recorded[size] = self._device.record(lambda: self._work(model, state, size))
-        self._recorded[size]()
-        return self._totals
-
-    def _gather(self, images: Images, chosen: Array, lr: Array, number: int) -> None:
-        """Put the batch, the learning rates and the step's number where the recorded work reads them."""
-        xp, size, shape = self._device.xp, len(chosen), images.pixels.shape[1:]
-        if size not in self._batches:
-            x = xp.empty((len(self._strength), size, *shape), np.float32)
-            self._batches[size] = x, xp.empty(size, np.int64)
-        x, labels = self._batches[size]
-        rates = xp.asarray(lr, np.float64)
-        self._device.launch(
-            "set_step", (1,), _BLOCK, 0,
-            images.labels, chosen, labels, size, rates, self._lr, len(self._lr), np.uint32(number), self._number,
-        )  # fmt: skip
-        if self._in_gather:
-            kernel = "gather_bytes" if images.pixels.dtype == np.uint8 else "gather_floats"
-            self._device.launch(
-                kernel, (size, len(x)), _BLOCK, 0,
-                images.pixels, chosen, float(images.scale), x, self._crop, self._flip,
-                np.uint64(self._seed), np.uint32(number), *shape,
-            )  # fmt: skip
-        else:
-            batch, _ = images.batch(chosen)
-            x[...] = self._ops.augment(batch, self._strength, self._seed, number)
-
-    def _work(self, model: network.Model, state: network.Model, size: int) -> None:
-        x, labels = self._batches[size]
-        loss, correct, gradients, statistics = network.loss_and_gradients(
-            self._ops, self._architecture, model, x, labels, self._trials, self._number
-        )
-        norm = self._operations._update(
-            model, gradients, statistics, state, self._settings, self._lr, self._number, self._optimiser
-        )
-        self._device.launch(
-            "totals", (len(self._lr),), _BLOCK, 8 * _BLOCK, loss, correct, norm, self._totals, size, len(self._lr)
-        )

@@ -32,7 +32,7 @@ def width(channels: int) -> int:
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution's shape and its tile, as struct Convolution in convolution.cu has them; channels are stored ones."""
+    """A convolution's shape and tile, as struct Convolution in convolution.cu has them; channels are stored ones."""
 
     images: int
     height: int
@@ -89,7 +89,7 @@ def convolution(shape: Convolution) -> Cut | None:
     """Tiles for `convolve`; None if not even one row of an image fits."""
     across = width(shape.filters) // LINE
     most = THREADS // across * 8  # places of a tile
-    for chunk in (16, 8):
+    for chunk in {min(16, shape.channels): None, 8: None}:
         for images, rows in _tiles(shape, most):
             places = ceil(images * rows * shape.columns / 8)  # groups of eight
             cells = images * (rows + shape.kernel - 1) * (shape.columns + shape.kernel - 1)
@@ -97,9 +97,7 @@ def convolution(shape: Convolution) -> Cut | None:
             sums = places * across * LINE + THREADS // 2 + across * LINE
             shared = 4 * max(numbers, sums)
             if shared <= SHARED:
-                tile = replace(
-                    shape, tile_images=images, tile_rows=rows, bands=ceil(shape.rows / rows), chunk=min(chunk, shape.channels)
-                )  # fmt: skip
+                tile = replace(shape, tile_images=images, tile_rows=rows, bands=ceil(shape.rows / rows), chunk=chunk)
                 return Cut(tile, ceil(places * across / WARP) * WARP, shared)
     return None
 

@@ -1,0 +1,97 @@
+"""The training step of a group (core.step): the batch is made, and all else done as it was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from core import model as network
+from core.batches import Images
+from core.config import AUGMENTATIONS, Architecture, Hyperparameters
+from core.ops import Ops
+from core.ops.cuda.device import BLOCK, Device, whole
+from core.ops.cuda.update import settings_on, update
+from core.random import Array
+
+_IN_GATHER = [AUGMENTATIONS.index(name) for name in ("flip", "crop")]  # done as the images are gathered
+
+
+class Step:
+    """A step of one group, as core.step has it. What a batch length needs is recorded when it first comes."""
+
+    def __init__(
+        self,
+        device: Device,
+        ops: Ops,
+        architecture: Architecture,
+        trials: Hyperparameters,
+        optimiser: str,
+        data_seed: int,
+    ) -> None:
+        xp = device.xp
+        self._device, self._ops, self._optimiser = device, ops, optimiser
+        self._architecture, self._seed = architecture, data_seed
+        self._settings = settings_on(device, trials)
+        self._trials = replace(
+            trials,
+            seed=xp.asarray(trials.seed, np.uint64),
+            dropout=xp.asarray(trials.dropout, np.float32),
+            sums=xp.asarray(trials.sums),
+        )
+        strength, count = trials.augmentation, len(trials.seed)
+        self._strength = strength[:1] if (strength == strength[0]).all() else strength  # equal images: made once
+        self._in_gather = not np.delete(strength, _IN_GATHER, axis=1).any()
+        flip, crop = (self._strength[:, i] for i in _IN_GATHER)
+        self._flip, self._crop = whole(device, xp.asarray(flip), np.float64), whole(device, xp.asarray(crop), np.int32)
+        self._lr, self._number = xp.empty(count, np.float64), xp.empty(1, np.uint32)
+        self._totals = xp.empty((3, count), np.float64)
+        self._batches: dict[int, tuple[Array, Array]] = {}
+        self._recorded: dict[int, Callable[[], None]] = {}
+        self._owner: tuple[network.Model, network.Model] | None = None
+
+    def __call__(
+        self, model: network.Model, state: network.Model, images: Images, chosen: Array, lr: Array, number: int
+    ) -> Array:
+        if self._owner is None or self._owner[0] is not model or self._owner[1] is not state:
+            self._owner, self._recorded = (model, state), {}  # what is recorded knows their arrays
+        size = len(chosen)
+        self._gather(images, chosen, lr, number)
+        if size not in self._recorded:
+            self._recorded[size] = self._device.record(lambda: self._work(model, state, size))
+        self._recorded[size]()
+        return self._totals
+
+    def _gather(self, images: Images, chosen: Array, lr: Array, number: int) -> None:
+        """Put the batch, the learning rates and the step's number where the recorded work reads them."""
+        device, size, shape = self._device, len(chosen), images.pixels.shape[1:]
+        if size not in self._batches:
+            x = device.xp.empty((len(self._strength), size, *shape), np.float32)
+            self._batches[size] = x, device.xp.empty(size, np.int64)
+        x, labels = self._batches[size]
+        rates, order = whole(device, lr, np.float64), whole(device, chosen, np.int64)
+        device.launch(
+            "set_step", (1,), BLOCK, 0,
+            images.labels, order, labels, size, rates, self._lr, len(self._lr), np.uint32(number), self._number,
+        )  # fmt: skip
+        if self._in_gather:
+            device.launch(
+                "gather_bytes" if images.pixels.dtype == np.uint8 else "gather_floats", (size, len(x)), BLOCK, 0,
+                images.pixels, order, float(images.scale), x, self._crop, self._flip,
+                np.uint64(self._seed), np.uint32(number), *shape,
+            )  # fmt: skip
+        else:
+            batch, _ = images.batch(chosen)
+            x[...] = self._ops.augment(batch, self._strength, self._seed, number)
+
+    def _work(self, model: network.Model, state: network.Model, size: int) -> None:
+        """The step but for its batch, which is where _gather puts it."""
+        device, (x, labels) = self._device, self._batches[size]
+        loss, correct, gradients, statistics = network.loss_and_gradients(
+            self._ops, self._architecture, model, x, labels, self._trials, self._number
+        )
+        changes = gradients | statistics
+        norm = update(device, model, changes, state, self._settings, self._lr, self._number, self._optimiser)
+        count = len(self._lr)
+        device.launch("totals", (count,), BLOCK, 8 * BLOCK, loss, correct, norm, self._totals, size, count)

@@ -1,0 +1,25 @@
+"""The backends that tests run on. "gpu on a CPU" is the GPU's, its kernels compiled for the CPU (host_gpu.py)."""
+
+from __future__ import annotations
+
+import host_gpu
+import pytest
+
+from core.errors import InputError
+from core.ops import Ops, load
+
+ON_HOST = "gpu on a CPU"
+GPU = pytest.param("gpu", marks=pytest.mark.gpu)
+FAST = ["cpu", ON_HOST, GPU]
+
+
+def loaded(name: str) -> Ops:
+    """The backend called name; skips the test where this machine has not what it needs."""
+    if name == ON_HOST:
+        if host_gpu.COMPILER is None:
+            pytest.skip("g++ is not here")
+        return host_gpu.host_ops()
+    try:
+        return load(name)
+    except InputError as error:
+        pytest.skip(str(error))
