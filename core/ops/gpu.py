@@ -7,13 +7,11 @@ Everything runs on one stream, in the order it is asked for.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from core.errors import InputError
-from core.ops import reference
 from core.ops.cuda import source
 from core.ops.cuda.device import Grid
 from core.ops.cuda.operations import backend
@@ -107,11 +105,6 @@ class _Recording:
         return graph
 
 
-def map_trials(function: Callable[[slice], Any], trials: int) -> list[Any]:
-    """function(all trials): a GPU is filled by them together."""
-    return [function(slice(0, trials))]
-
-
 def free_memory() -> int:
     """Bytes that the GPU still has, with those that CuPy keeps for later."""
     kept = cupy.get_default_memory_pool().free_bytes() + _GPU.scratch.free_bytes()
@@ -122,14 +115,8 @@ _require_device()
 _GPU = _Gpu()
 OPS = backend(
     _GPU,
-    replace(
-        reference.OPS,
-        name="gpu",
-        device=cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode(),
-        xp=cupy,
-        to_host=cupy.asnumpy,
-        concurrency=None,
-        map_trials=map_trials,
-        free_memory=free_memory,
-    ),
+    device=cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode(),
+    xp=cupy,
+    to_host=cupy.asnumpy,
+    free_memory=free_memory,
 )

@@ -6,7 +6,7 @@ Activations lie as (T, N, H, W, C), C rounded up to a multiple of 8 and the padd
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, replace
 from math import ceil, prod
 from typing import Any
@@ -28,14 +28,23 @@ _PIXELS = 512  # pooled pixels of a block that sums gradients
 _CLASSES = 2048  # most that the head's kernels take
 
 
-def backend(device: Device, base: Ops) -> Ops:
-    """base with the operations that have kernels of their own."""
-    fast = _Operations(device)
+def backend(on: Device, **fields: Any) -> Ops:
+    """The reference with the operations that have kernels of their own, for arrays of that device.
+
+    fields  of Ops, as the device has them
+    """
+    fast = _Operations(on)
     names = (
         *("conv2d", "conv2d_grad", "block", "block_grad", "block_inference", "head", "head_grad", "head_inference"),
         *("augment", "update", "make_step"),
     )
-    return replace(base, **{name: getattr(fast, name) for name in names})
+    own = {name: getattr(fast, name) for name in names}
+    return replace(reference.OPS, name="gpu", concurrency=None, map_trials=all_at_once, **own, **fields)
+
+
+def all_at_once(function: Callable[[slice], Any], trials: int) -> list[Any]:
+    """function(all trials): a GPU is filled by them together."""
+    return [function(slice(0, trials))]
 
 
 def _structure(values: Any) -> Array:
