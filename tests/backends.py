@@ -1,4 +1,7 @@
-"""The backends that tests run on. "gpu on a CPU" is the GPU's, its kernels compiled for the CPU (host_gpu.py)."""
+"""The backends that tests run on. "gpu on a CPU" is the GPU's, its kernels compiled for the CPU (host_gpu.py).
+
+Its tensor cores round nothing there, so that they are held to what float32 is held to.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,16 @@ from core.ops import Ops, load
 
 ON_HOST = "gpu on a CPU"
 GPU = pytest.param("gpu", marks=pytest.mark.gpu)
-FAST = ["cpu", ON_HOST, GPU]
+TENSOR_CORES = "gpu on a CPU, tensor cores"
+FAST = ["cpu", ON_HOST, TENSOR_CORES, GPU]
 
 
 def loaded(name: str) -> Ops:
     """The backend called name; skips the test where this machine has not what it needs."""
-    if name == ON_HOST:
+    if name in (ON_HOST, TENSOR_CORES):
         if host_gpu.COMPILER is None:
             pytest.skip("g++ is not here")
-        return host_gpu.host_ops()
+        return host_gpu.host_ops(precision="float32" if name == ON_HOST else "tf32")
     try:
         return load(name)
     except InputError as error:

@@ -117,6 +117,6 @@ extern "C" int host_launch(const char *name, const unsigned *g, unsigned block, 
     return ctypes.CDLL(str(path))
 
 
-def host_ops(orders: int = 3) -> Ops:
+def host_ops(orders: int = 3, precision: str = "float32") -> Ops:
     """The GPU backend's operations on the CPU."""
-    return backend(HostDevice(orders), device="a CPU in its place")
+    return backend(HostDevice(orders), precision, device="a CPU in its place")

@@ -61,7 +61,7 @@ def test_the_kernels_compile_for_gpus_old_and_new(tmp_path: Path, capability: in
 # ------------------------------------------------------------------------------- what running them on the CPU finds
 
 FAULTS = {
-    "a barrier is missing": ("  __syncthreads(); // the memory may have been in use\n", "", "its threads race"),
+    "a barrier is missing": ("  __syncthreads(); // memory is filled\n", "", "its threads race"),
     "a store beyond the end": ("store4(y + to, best);", "store4(y + to + 4, best);", ""),
     "some threads miss a barrier": (
         "  __syncthreads();\n  if (lane > 0 || l >= classes) return;",

@@ -18,6 +18,7 @@ from core.errors import InputError
 
 Operation = Callable[..., Any]
 BACKENDS = ("auto", "reference", "cpu", "gpu")
+PRECISIONS = ("float32", "tf32")
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Ops:
     device: str  # what computes, for the records
     xp: ModuleType  # numpy or cupy: makes and holds the arrays
     to_host: Operation  # array -> numpy.ndarray
+    precision: str  # "float32", or "tf32": see load
     concurrency: int | None  # most trials that compute at the same time, a thread each; None: all of a group
 
     conv2d: Operation
@@ -63,17 +65,25 @@ class Ops:
     make_step: Operation  # the whole training step, for a backend that fuses across blocks: see core.step
 
 
-def load(name: str = "auto") -> Ops:
+def load(name: str = "auto", precision: str = "float32") -> Ops:
     """The backend called name. "auto" is the fastest that has been proven on the hardware present.
+
+    precision  "tf32": a GPU of compute capability 8.0 or newer rounds what it multiplies in 3x3 convolutions to 10 bits
 
     That is "cpu", since the GPU backend has not run on a GPU yet. Where Numba cannot be imported (it is often the last
     to support a new Python), "auto" is "reference", and a note on stderr says so.
-    Raises InputError for an unknown name, "cpu" without Numba, or "gpu" without a usable GPU.
+    Raises InputError for an unknown name or precision, "cpu" without Numba, "gpu" without a usable GPU, or "tf32"
+    elsewhere.
     """
+    if precision not in PRECISIONS:
+        raise InputError(f'precision is "{precision}": it must be one of {", ".join(PRECISIONS)}')
+    if precision != "float32" and name != "gpu":
+        raise InputError(f'precision is "{precision}", but the backend is "{name}": only "gpu" has it')
     if name not in BACKENDS:
         raise InputError(f'backend is "{name}": it must be one of {", ".join(BACKENDS)}')
     try:
-        ops: Ops = import_module(f"core.ops.{'cpu' if name == 'auto' else name}").OPS
+        backend = import_module(f"core.ops.{'cpu' if name == 'auto' else name}")
+        ops: Ops = backend.OPS if precision == "float32" else backend.with_precision(precision)
     except ImportError as error:
         if (error.name or "").startswith("core"):
             raise  # our own mistake

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from core.errors import InputError
+from core.ops import Ops
 from core.ops.cuda import source
 from core.ops.cuda.device import Grid
 from core.ops.cuda.operations import backend
@@ -22,6 +23,7 @@ try:
 except ImportError as error:
     raise InputError(f'backend is "gpu", but CuPy cannot be imported ({error}): `make setup` installs it') from error
 
+_TENSOR_CORES = 80  # the compute capability that brought TF32
 _OLDEST = 70  # compute capability: what CUDA 12's compiler knows; CUDA 13's knows 75
 _SCALARS: dict[type, Callable[[Any], Any]] = {int: np.int32, float: np.float32, type(None): lambda none: np.uint64(0)}
 
@@ -111,12 +113,21 @@ def free_memory() -> int:
     return int(cupy.cuda.runtime.memGetInfo()[0] + kept)
 
 
+def with_precision(precision: str) -> Ops:
+    """The backend for "float32" or "tf32". Raises InputError for "tf32" on a GPU that has no such tensor cores."""
+    capability = cupy.cuda.Device().compute_capability
+    if precision == "tf32" and int(capability) < _TENSOR_CORES:
+        raise InputError(f'precision is "tf32", but the GPU is of compute capability {capability}: use float32')
+    return backend(
+        _GPU,
+        precision,
+        device=cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode(),
+        xp=cupy,
+        to_host=cupy.asnumpy,
+        free_memory=free_memory,
+    )
+
+
 _require_device()
 _GPU = _Gpu()
-OPS = backend(
-    _GPU,
-    device=cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode(),
-    xp=cupy,
-    to_host=cupy.asnumpy,
-    free_memory=free_memory,
-)
+OPS = with_precision("float32")

@@ -398,6 +398,7 @@ OPS = Ops(
     device=project.processor(),
     xp=np,
     to_host=np.asarray,
+    precision="float32",
     concurrency=count(),
     conv2d=conv2d,
     conv2d_grad=conv2d_grad,

@@ -24,6 +24,7 @@
 #define __align__(n) alignas(n)
 #define __syncthreads() host::wait(__LINE__)
 #define SHARED_MEMORY
+#define HOST_TENSOR_CORES
 #define shared_memory ((Four *)host::shared)
 
 struct Index {
@@ -32,7 +33,7 @@ struct Index {
 static Index threadIdx, blockIdx, blockDim, gridDim;
 
 namespace host {
-enum { RUNNING = 0, RETURNED = -1, STACK = 128 << 10, PAGE = 4096 };
+enum { RUNNING = 0, RETURNED = -1, IN_WARP = 1 << 30, STACK = 128 << 10, PAGE = 4096 };
 
 struct Thread {
   ucontext_t begin;
@@ -97,11 +98,23 @@ static void run_block(unsigned count, int order) {
         random = random * 1664525u + 1013904223u;
         std::swap(turns[i], turns[(random >> 8) % (i + 1)]);
       }
-    for (unsigned i : turns) resume(i);
+    for (unsigned i : turns)
+      if (threads[i]->line == RUNNING) resume(i);
+    bool together = false; // lanes that wait for the rest of their warp go on when all have come
+    for (unsigned warp = 0; warp < count; warp += 32) {
+      int waiting = 0;
+      for (unsigned i = warp; i < std::min(warp + 32, count); ++i) waiting += threads[i]->line == IN_WARP;
+      if (waiting == 0) continue;
+      if (waiting < 32) fail("lanes of a warp that multiply, warp", waiting, warp / 32);
+      for (unsigned i = warp; i < warp + 32; ++i) threads[i]->line = RUNNING;
+      together = true;
+    }
+    if (together) continue;
     int line = threads[0]->line;
     for (unsigned i = 1; i < count; ++i)
       if (threads[i]->line != line) fail("threads wait at different lines (-1: returned)", line, threads[i]->line);
     if (line == RETURNED) return;
+    for (unsigned i = 0; i < count; ++i) threads[i]->line = RUNNING;
   }
 }
 
@@ -174,3 +187,21 @@ static int launch(void (*kernel)(A...), Index grid, unsigned count, size_t share
   return result;
 }
 } // namespace host
+
+// What tensor.cu has from tensor cores: the product of a warp. Nothing is rounded, so that all else can be judged exactly.
+static inline uint32_t as_tf32(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, 4);
+  return bits;
+}
+
+static void multiply(float sum[4], const uint32_t left[4], const uint32_t right[2]) {
+  static float a[32][16][8], b[32][8][8];
+  unsigned warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, h = threadIdx.x % 4;
+  for (int i = 0; i < 4; ++i) memcpy(&a[warp][g + i % 2 * 8][h + i / 2 * 4], &left[i], 4);
+  for (int i = 0; i < 2; ++i) memcpy(&b[warp][h + i * 4][g], &right[i], 4);
+  host::wait(host::IN_WARP);
+  for (int i = 0; i < 4; ++i)
+    for (int k = 0; k < 8; ++k) sum[i] += a[warp][g + i / 2 * 8][k] * b[warp][k][2 * h + i % 2];
+  host::wait(host::IN_WARP);
+}

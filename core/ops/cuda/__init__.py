@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-_FILES = ("common.cuh", "images.cu", "convolution.cu", "normal.cu", "first.cu", "head.cu", "update.cu")
+_FILES = ("common.cuh", "images.cu", "convolution.cu", "tensor.cu", "normal.cu", "first.cu", "head.cu", "update.cu")
 
 
 def source() -> str:

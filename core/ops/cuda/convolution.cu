@@ -6,27 +6,57 @@
 
 #define ROW_OF_THREADS 192
 
+struct Convolution;
+
+// Where a tile begins, and what of it there is.
+struct Tile {
+  int image, images, row, rows;
+  METHOD Tile(const Convolution &s, int index);
+};
+
 struct Convolution {
   int images, height, width, channels; // of the input
   int rows, columns, filters;          // of the output
   int kernel, pad;
   int tile_images, tile_rows, bands; // a tile; bands of an image
   int chunk;                         // channels at once: a multiple of 4
+
+  // Places of the output in a tile, counted image by image and row by row.
+  METHOD int places() const { return tile_images * tile_rows * columns; }
+
+  // Where a place's window begins in the tile's input, (images, high, wide).
+  METHOD int corner(int place, int high, int wide) const {
+    int line = place / columns;
+    return (line / tile_rows * high + line % tile_rows) * wide + place % columns;
+  }
+
+  // Whether there is such a place: the last tile may be larger than what is left.
+  METHOD bool exists(const Tile &tile, int place) const {
+    int line = place / columns;
+    return place < places() && line / tile_rows < tile.images && line % tile_rows < tile.rows;
+  }
+
+  // A place's number in the output (T, N, rows, columns).
+  METHOD size_t pixel(const Tile &tile, int t, int place) const {
+    int line = place / columns;
+    size_t image = (size_t)t * images + tile.image + line / tile_rows;
+    return (image * rows + tile.row + line % tile_rows) * columns + place % columns;
+  }
 };
 
-// Where a tile begins, and what of it there is.
-struct Tile {
-  int image, images, row, rows;
-  METHOD Tile(const Convolution &s, int index)
-      : image(index / s.bands * s.tile_images), images(smaller(s.tile_images, s.images - image)),
-        row(index % s.bands * s.tile_rows), rows(smaller(s.tile_rows, s.rows - row)) {}
-};
+METHOD Tile::Tile(const Convolution &s, int index)
+    : image(index / s.bands * s.tile_images), images(smaller(s.tile_images, s.images - image)),
+      row(index % s.bands * s.tile_rows), rows(smaller(s.tile_rows, s.rows - row)) {}
 
 // An operand that lies in memory as it is: (T or 1, N, height, width, channels).
 struct Plain {
   const float *x;
   size_t trial; // values from one trial to the next: 0 where they share the operand
   int height, width, channels;
+  METHOD Plain(const float *x, size_t trial, int height, int width, int channels)
+      : x(x), trial(trial), height(height), width(width), channels(channels) {}
+  METHOD Plain(const Convolution &s, const float *input, int shared)
+      : Plain(input, shared ? 0 : (size_t)s.images * s.height * s.width * s.channels, s.height, s.width, s.channels) {}
   METHOD Four at(int t, int n, int row, int column, int c) const {
     return load4(x + t * trial + (((size_t)n * height + row) * width + column) * channels + c);
   }
@@ -76,20 +106,25 @@ DEVICE void load_tile(float *to, int stride, const Operand &from, int t, int ima
   }
 }
 
-// Sum of 8 values a thread over the threads of a column (those with the same filters), in a fixed order.
-// Thread = place group * WIDTH / 8 + filter group. Returns the sums of all WIDTH filters, in memory.
-template <int WIDTH> DEVICE const float *sum_places(const float values[8], float *memory, int groups) {
-  const int across = WIDTH / 8, slices = ROW_OF_THREADS / 2 / WIDTH;
-  int group = threadIdx.x / across, f = threadIdx.x % across * 8;
-  float *partial = memory + groups * WIDTH, *total = partial + slices * WIDTH;
-  __syncthreads(); // the memory may have been in use
-  if (group < groups)
-#pragma unroll
-    for (int j = 0; j < 8; ++j) memory[group * WIDTH + f + j] = values[j];
-  __syncthreads();
+// Rows [tap * channels + c, + chunk) of every tap of the filters (K * K, channels, F), WIDTH of each, into rows of
+// shared memory.
+template <int WIDTH>
+DEVICE void load_filters(float *to, int row_size, const float *filters, const Convolution &s, int c, int chunk) {
+  for (int e = threadIdx.x; e < s.kernel * s.kernel * chunk * (WIDTH / 4); e += blockDim.x) {
+    int row = e / (WIDTH / 4), tap = row / chunk, column = e % (WIDTH / 4) * 4;
+    size_t from = (size_t)tap * s.channels + c + row - tap * chunk;
+    store4(to + row * row_size + column, load4(filters + from * s.filters + column));
+  }
+}
+
+// The sums of WIDTH columns of memory (rows, WIDTH), in a fixed order; memory goes on after them.
+template <int WIDTH> DEVICE const float *column_sums(float *memory, int rows) {
+  const int slices = ROW_OF_THREADS / 2 / WIDTH;
+  float *partial = memory + rows * WIDTH, *total = partial + slices * WIDTH;
+  __syncthreads(); // memory is filled
   for (int e = threadIdx.x; e < slices * WIDTH; e += blockDim.x) {
     float sum = 0;
-    for (int k = e / WIDTH; k < groups; k += slices) sum += memory[k * WIDTH + e % WIDTH];
+    for (int k = e / WIDTH; k < rows; k += slices) sum += memory[k * WIDTH + e % WIDTH];
     partial[e] = sum;
   }
   __syncthreads();
@@ -111,7 +146,7 @@ DEVICE void convolve(const Operand &x, const float *filters, const float *bias, 
   const int across = WIDTH / 8;
   int t = blockIdx.y, first = blockIdx.z * WIDTH, border = s.kernel - 1, taps = s.kernel * s.kernel;
   int wide = s.columns + border, high = s.tile_rows + border, stride = s.chunk + 4;
-  int places = s.tile_images * s.tile_rows * s.columns, groups = (places + 7) / 8;
+  int places = s.places(), groups = (places + 7) / 8;
   int group = threadIdx.x / across, f = threadIdx.x % across * 8;
   float *pixels = (float *)shared_memory, *weights = pixels + s.tile_images * high * wide * stride;
   Tile tile(s, blockIdx.x);
@@ -121,20 +156,14 @@ DEVICE void convolve(const Operand &x, const float *filters, const float *bias, 
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
     int place = group + groups * i;
-    if (place >= places) place = 0;
-    int line = place / s.columns;
-    base[i] = ((line / s.tile_rows * high + line % s.tile_rows) * wide + place % s.columns) * stride;
+    base[i] = s.corner(place < places ? place : 0, high, wide) * stride;
   }
   float sums[8][8] = {};
   for (int c = 0; c < s.channels; c += s.chunk) {
     int chunk = smaller(s.chunk, s.channels - c);
     __syncthreads();
     load_tile(pixels, stride, x, t, tile.image, tile.images, tile.row - s.pad, high, -s.pad, wide, c, chunk);
-    for (int e = threadIdx.x; e < taps * chunk * (WIDTH / 4); e += blockDim.x) {
-      int row = e / (WIDTH / 4), tap = row / chunk, column = e % (WIDTH / 4) * 4;
-      store4(weights + row * WIDTH + column,
-             load4(filters + ((size_t)tap * s.channels + c + row - tap * chunk) * s.filters + column));
-    }
+    load_filters<WIDTH>(weights, WIDTH, filters, s, c, chunk);
     __syncthreads();
     if (group >= groups) continue;
 #pragma unroll 1
@@ -165,11 +194,10 @@ DEVICE void convolve(const Operand &x, const float *filters, const float *bias, 
   float column[8] = {};
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
-    int place = group + groups * i, line = place / s.columns, n = line / s.tile_rows, row = line % s.tile_rows;
-    exists[i] = group < groups && place < places && n < tile.images && row < tile.rows;
+    int place = group + groups * i;
+    exists[i] = group < groups && s.exists(tile, place);
     if (!exists[i]) continue;
-    size_t pixel = (((size_t)t * s.images + tile.image + n) * s.rows + tile.row + row) * s.columns + place % s.columns;
-    float *to = z + pixel * s.filters + first + f;
+    float *to = z + s.pixel(tile, t, place) * s.filters + first + f;
     Four low, high4;
 #pragma unroll
     for (int j = 0; j < 8; ++j) {
@@ -182,7 +210,12 @@ DEVICE void convolve(const Operand &x, const float *filters, const float *bias, 
   }
   if (!moments) return;
   float count = (float)(tile.images * tile.rows * s.columns), mean[8], squares[8] = {};
-  const float *total = sum_places<WIDTH>(column, pixels, groups);
+  float *mine = pixels + group * WIDTH + f; // this thread's row and columns for column_sums
+  __syncthreads();                          // pixels were in use
+  if (group < groups)
+#pragma unroll
+    for (int j = 0; j < 8; ++j) mine[j] = column[j];
+  const float *total = column_sums<WIDTH>(pixels, groups);
 #pragma unroll
   for (int j = 0; j < 8; ++j) {
     mean[j] = total[f + j] / count;
@@ -190,7 +223,10 @@ DEVICE void convolve(const Operand &x, const float *filters, const float *bias, 
     for (int i = 0; i < 8; ++i)
       if (exists[i]) squares[j] += (sums[i][j] - mean[j]) * (sums[i][j] - mean[j]);
   }
-  total = sum_places<WIDTH>(squares, pixels, groups);
+  if (group < groups)
+#pragma unroll
+    for (int j = 0; j < 8; ++j) mine[j] = squares[j];
+  total = column_sums<WIDTH>(pixels, groups);
   float *out = moments + ((size_t)t * gridDim.x + blockIdx.x) * 2 * s.filters + first + f;
   if (group == 0)
 #pragma unroll
@@ -201,8 +237,7 @@ DEVICE void convolve(const Operand &x, const float *filters, const float *bias, 
   KERNEL __launch_bounds__(ROW_OF_THREADS, 2)                                                                         \
       convolve_##WIDTH(const float *x, const float *filters, const float *bias, float *z, float *moments,             \
                        Convolution s, int shared) {                                                                   \
-    size_t trial = shared ? 0 : (size_t)s.images * s.height * s.width * s.channels;                                   \
-    convolve<WIDTH>(Plain{x, trial, s.height, s.width, s.channels}, filters, bias, z, moments, s);                    \
+    convolve<WIDTH>(Plain(s, x, shared), filters, bias, z, moments, s);                    \
   }                                                                                                                   \
   KERNEL __launch_bounds__(ROW_OF_THREADS, 2)                                                                         \
       convolve_gradient_##WIDTH(const float *z, const float *dy, const u8 *place, const float *constants,             \
@@ -270,17 +305,15 @@ DEVICE void correlate(const Plain &x, const Operand &gradient, float *parts, con
   KERNEL __launch_bounds__(ROW_OF_THREADS, 2)                                                                         \
       correlate_##WIDTH(const float *x, const float *dy, float *parts, Convolution s, int shared, int images,         \
                         int slices) {                                                                                 \
-    size_t trial = shared ? 0 : (size_t)s.images * s.height * s.width * s.channels;                                   \
-    Plain gradient = {dy, (size_t)s.images * s.rows * s.columns * s.filters, s.rows, s.columns, s.filters};           \
-    correlate<WIDTH>(Plain{x, trial, s.height, s.width, s.channels}, gradient, parts, s, images, slices);             \
+    Plain gradient(dy, (size_t)s.images * s.rows * s.columns * s.filters, s.rows, s.columns, s.filters);              \
+    correlate<WIDTH>(Plain(s, x, shared), gradient, parts, s, images, slices);             \
   }                                                                                                                   \
   KERNEL __launch_bounds__(ROW_OF_THREADS, 2)                                                                         \
       correlate_gradient_##WIDTH(const float *x, const float *z, const float *dy, const u8 *place,                    \
                                  const float *constants, float *parts, Convolution s, int pool, int shared,           \
                                  int images, int slices) {                                                            \
-    size_t trial = shared ? 0 : (size_t)s.images * s.height * s.width * s.channels;                                   \
     Normalised gradient = {z, dy, constants, place, s.images, s.rows, s.columns, s.filters, pool};                    \
-    correlate<WIDTH>(Plain{x, trial, s.height, s.width, s.channels}, gradient, parts, s, images, slices);             \
+    correlate<WIDTH>(Plain(s, x, shared), gradient, parts, s, images, slices);             \
   }
 CORRELATE(8)
 CORRELATE(16)

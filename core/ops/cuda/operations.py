@@ -28,12 +28,14 @@ _PIXELS = 512  # pooled pixels of a block that sums gradients
 _CLASSES = 2048  # most that the head's kernels take
 
 
-def backend(on: Device, **fields: Any) -> Ops:
+def backend(on: Device, precision: str = "float32", **fields: Any) -> Ops:
     """The reference with the operations that have kernels of their own, for arrays of that device.
 
-    fields  of Ops, as the device has them
+    precision  "float32", or "tf32": the 3x3 convolutions' operands, but for the first layer's, are rounded to 10 bits
+    fields     of Ops, as the device has them
     """
-    fast = _Operations(on)
+    fast = _Operations(on, tensor=precision == "tf32")
+    fields["precision"] = precision
     names = (
         *("conv2d", "conv2d_grad", "block", "block_grad", "block_inference", "head", "head_grad", "head_inference"),
         *("augment", "update", "make_step"),
@@ -60,8 +62,8 @@ def _of_type(x: Array, *others: Array) -> bool:
 class _Operations:
     """The operations of a device, as in reference.py."""
 
-    def __init__(self, device: Device) -> None:
-        self._device, self._xp = device, device.xp
+    def __init__(self, device: Device, *, tensor: bool) -> None:
+        self._device, self._xp, self._tensor = device, device.xp, tensor
 
     # ------------------------------------------------------------------------------------------- order and padding
 
@@ -102,33 +104,21 @@ class _Operations:
         self._for_each("arrange_filters", size, trials, self._whole(w), *where, kernel**2, c, f, stored_c, stored_f)
         return arranged
 
-    def _convolve(self, cut: tiles.Cut, trials: int, kernel: str, *arguments: Any) -> None:
-        width = tiles.width(cut.shape.filters)
-        grid = (cut.shape.tiles, trials, cut.shape.filters // width)
-        self._device.launch(f"{kernel}_{width}", grid, cut.threads, cut.shared, *arguments)
+    def _convolve(self, kernel: str, cut: tiles.Cut, trials: int, *arguments: Any) -> None:
+        grid = (cut.shape.tiles, trials, cut.shape.filters // tiles.width(cut.shape.filters))
+        self._device.launch(f"{kernel}_{cut.kernel}", grid, cut.threads, cut.shared, *arguments)
 
     def _filter_gradient(
-        self, kernel: str, w: Array, shape: tiles.Convolution, arguments: Sequence[Any], *flags: int
+        self, kernel: str, cut: tiles.Correlation, w: Array, arguments: Sequence[Any], *flags: int
     ) -> Array:
         """dw from `correlate`: arguments come before the parts, flags after the shape."""
-        trials, f, c, size, _ = w.shape
-        cut = tiles.correlation(shape)
-        assert cut is not None
+        (trials, f, c, size, _), shape, block = w.shape, cut.cut.shape, cut.cut
         parts = self._device.empty((trials, cut.parts, size**2, shape.channels, shape.filters))
         self._device.launch(
-            f"{kernel}_{tiles.width(shape.filters)}",
-            (ceil(shape.images / cut.images), trials, cut.blocks),
-            cut.cut.threads,
-            cut.cut.shared,
-            *arguments,
-            parts,
-            _structure(cut.cut.shape),
-            *flags,
-            cut.images,
-            cut.slices,
-        )
-        dw = self._device.empty(w.shape)
-        numbers = prod(parts.shape[2:])
+            f"{kernel}_{block.kernel}", (cut.groups, trials, cut.blocks), block.threads, block.shared,
+            *arguments, parts, _structure(shape), *flags, cut.images, cut.slices,
+        )  # fmt: skip
+        dw, numbers = self._device.empty(w.shape), prod(parts.shape[2:])
         self._for_each(
             "sum_filters", numbers, trials, parts, dw, cut.parts, size**2, c, f, shape.channels, shape.filters
         )
@@ -136,34 +126,29 @@ class _Operations:
 
     def conv2d(self, x: Array, w: Array, b: Array, *, stride: int = 1, pad: int = PAD) -> tuple[Array, Any]:
         shape = tiles.Convolution.of(x.shape[1:], w.shape[1], w.shape[-1], pad)
-        fits = stride == 1 and w.shape[-1] in (1, 3) and pad < w.shape[-1] and _of_type(x, w) and _all_fit(shape)
-        cut = tiles.convolution(shape) if fits else None
-        if cut is None:
+        fits = stride == 1 and w.shape[-1] in (1, 3) and pad < w.shape[-1] and _of_type(x, w)
+        cuts = tiles.cuts(shape) if fits else None
+        if cuts is None:
             y, saved = reference.conv2d(x, w, b, stride=stride, pad=pad)
             return y, (reference.conv2d_grad, saved)
-        pixels, trials = self._stored(x), len(w)
+        pixels, trials, cut = self._stored(x), len(w), cuts.forward
         bias = self._xp.zeros((trials, shape.filters), np.float32)
         bias[:, : w.shape[1]] = b
         z = self._device.empty((trials, shape.images, shape.rows, shape.columns, shape.filters))
-        self._convolve(
-            cut, trials, "convolve", pixels, self._filters(w), bias, z, None, _structure(cut.shape), int(len(x) == 1)
-        )
-        return self._seen(z, w.shape[1]), (self._conv2d_grad, (pixels, w, shape))
+        shared = int(len(x) == 1)
+        self._convolve("convolve", cut, trials, pixels, self._filters(w), bias, z, None, _structure(cut.shape), shared)
+        return self._seen(z, w.shape[1]), (self._conv2d_grad, (pixels, w, cuts))
 
     def _conv2d_grad(self, dy: Array, saved: Any, *, need_dx: bool) -> tuple[Array | None, Array, Array]:
-        pixels, w, shape = saved
+        pixels, w, cuts = saved
         gradient, shared = self._stored(dy), int(len(pixels) == 1)
-        dw = self._filter_gradient("correlate", w, shape, (pixels, gradient), shared)
+        dw = self._filter_gradient("correlate", cuts.filters, w, (pixels, gradient), shared)
         db = gradient[..., : w.shape[1]].sum(axis=(1, 2, 3))
         dx = None
         if need_dx:
-            cut = tiles.convolution(shape.turned())
-            assert cut is not None
-            stored = self._device.empty((len(w), *pixels.shape[1:]))
-            self._convolve(
-                cut, len(w), "convolve", gradient, self._filters(w, backward=True), None, stored, None,
-                _structure(cut.shape), 0,
-            )  # fmt: skip
+            stored, cut = self._device.empty((len(w), *pixels.shape[1:])), cuts.backward
+            filters = self._filters(w, backward=True)
+            self._convolve("convolve", cut, len(w), gradient, filters, None, stored, None, _structure(cut.shape), 0)
             dx = self._of_input(stored, pixels, w.shape[2])
         return dx, dw, db
 
@@ -173,6 +158,21 @@ class _Operations:
         return results
 
     # -------------------------------------------------------------------------------------------------------- block
+
+    def _as_convolution(self, x: Array, w: Array, pad: int, pool: int) -> tiles.Convolution | None:
+        """The shape of a block whose convolution the kernels can do."""
+        if not _of_type(x, w) or w.shape[-1] != 3 or pad > 2:
+            return None
+        shape = tiles.Convolution.of(x.shape[1:], w.shape[1], 3, pad)
+        enough = shape.images * shape.rows * shape.columns > 1 and pool <= 3 and min(shape.rows, shape.columns) >= pool
+        return shape if enough and tiles.cuts(shape, tensor=self._tensor) else None
+
+    def _as_pictures(self, x: Array, w: Array, shortcut: Array | None, pad: int, pool: int) -> tiles.Pictures | None:
+        """The shape of a block that reads images as they come."""
+        few = x.shape[2] <= tiles.FEW_CHANNELS and shortcut is None
+        if not few or self._as_convolution(x, w, pad, pool) is None:
+            return None
+        return tiles.pictures(x.shape, w.shape[1], pad, pool)
 
     def block(
         self,
@@ -187,34 +187,40 @@ class _Operations:
         pool: int = POOL,
         eps: float = EPSILON,
     ) -> tuple[Array, Array, Array, Any]:
-        if (pictures := _as_pictures(x, w, shortcut, pad, pool)) is not None:
+        if (pictures := self._as_pictures(x, w, shortcut, pad, pool)) is not None:
             return self._first_block(pictures, x, w, b, gamma, beta, eps)
-        if (shape := _as_convolution(x, w, pad, pool)) is None:
+        if (shape := self._as_convolution(x, w, pad, pool)) is None:
             y, mean, variance, saved = reference.block(x, w, b, gamma, beta, shortcut, pad=pad, pool=pool, eps=eps)
             return y, mean, variance, (reference.block_grad, saved)
         pixels, trials, f = self._stored(x), len(w), w.shape[1]
-        z, cut, moments = self._convolved(shape, pixels, w)
+        z, moments = self._convolved(shape, pixels, w)
         table = self._device.empty((trials, 4, shape.filters))
         mean, variance = self._device.empty((trials, f)), self._device.empty((trials, f))
         self._device.launch(
             "statistics", (ceil(shape.filters / 32), trials), BLOCK, 8 * BLOCK,
-            moments, *map(self._whole, (b, gamma, beta)), table, mean, variance, _structure(cut.shape), f, float(eps),
+            moments, *map(self._whole, (b, gamma, beta)), table, mean, variance,
+            _structure(self._cuts(shape).forward.shape), f, float(eps),
         )  # fmt: skip
         y, place = self._normalised(shape, z, shortcut, table, pool)
         saved = shape, pixels, w, z, place, table, pool, shortcut is not None
         return self._seen(y, f), mean, variance, (self._block_grad, saved)
 
-    def _convolved(self, shape: tiles.Convolution, pixels: Array, w: Array) -> tuple[Array, tiles.Cut, Array]:
-        """The convolution's output (T, N, OH, OW, F'), how it was cut, and the tiles' moments."""
-        cut, trials = tiles.convolution(shape), len(w)
-        assert cut is not None
+    def _cuts(self, shape: tiles.Convolution) -> tiles.Cuts:
+        """How a block's convolution is cut, of a shape that fits."""
+        cuts = tiles.cuts(shape, tensor=self._tensor)
+        assert cuts is not None
+        return cuts
+
+    def _convolved(self, shape: tiles.Convolution, pixels: Array, w: Array) -> tuple[Array, Array]:
+        """The convolution's output (T, N, OH, OW, F'), and the tiles' moments."""
+        cut, trials = self._cuts(shape).forward, len(w)
         z = self._device.empty((trials, shape.images, shape.rows, shape.columns, shape.filters))
         moments = self._device.empty((trials, cut.shape.tiles, 2, shape.filters))
         shared = int(len(pixels) == 1)
         self._convolve(
-            cut, trials, "convolve", pixels, self._filters(w), None, z, moments, _structure(cut.shape), shared
+            "convolve", cut, trials, pixels, self._filters(w), None, z, moments, _structure(cut.shape), shared
         )
-        return z, cut, moments
+        return z, moments
 
     def _normalised(
         self, shape: tiles.Convolution, z: Array, shortcut: Array | None, table: Array, pool: int
@@ -262,16 +268,13 @@ class _Operations:
             parts, table, dgamma, dbeta, constants, blocks, f, shape.filters, float(prod(form[:3])),
         )  # fmt: skip
         source = (z, gradient, place, constants)
-        dw = self._filter_gradient("correlate_gradient", w, shape, (pixels, *source), pool, int(len(pixels) == 1))
+        cuts, shared = self._cuts(shape), int(len(pixels) == 1)
+        dw = self._filter_gradient("correlate_gradient", cuts.filters, w, (pixels, *source), pool, shared)
         dx = dshortcut = None
         if need_dx:
-            cut = tiles.convolution(shape.turned())
-            assert cut is not None
-            stored = self._device.empty((trials, *pixels.shape[1:]))
-            self._convolve(
-                cut, trials, "convolve_gradient", *source, self._filters(w, backward=True), stored,
-                _structure(cut.shape), pool,
-            )  # fmt: skip
+            stored, cut = self._device.empty((trials, *pixels.shape[1:])), cuts.backward
+            filters = self._filters(w, backward=True)
+            self._convolve("convolve_gradient", cut, trials, *source, filters, stored, _structure(cut.shape), pool)
             dx = self._of_input(stored, pixels, c)
         if has_shortcut:
             spread = self._device.empty(z.shape)
@@ -301,7 +304,7 @@ class _Operations:
         pool: int = POOL,
         eps: float = EPSILON,
     ) -> Array:
-        pictures, shape = _as_pictures(x, w, shortcut, pad, pool), _as_convolution(x, w, pad, pool)
+        pictures, shape = self._as_pictures(x, w, shortcut, pad, pool), self._as_convolution(x, w, pad, pool)
         if pictures is None and shape is None:
             return reference.block_inference(
                 x, w, b, gamma, beta, mean, variance, shortcut, pad=pad, pool=pool, eps=eps
@@ -314,7 +317,7 @@ class _Operations:
             y, _ = self._first_forward(pictures, self._whole(x), w, table)
         else:
             assert shape is not None
-            z, _, _ = self._convolved(shape, self._stored(x), w)
+            z, _ = self._convolved(shape, self._stored(x), w)
             y, _ = self._normalised(shape, z, shortcut, table, pool)
         return self._seen(y, f)
 
@@ -499,25 +502,3 @@ class _Operations:
         if dtype is not np.float32:
             return make_step(ops, architecture, trials, optimiser=optimiser, data_seed=data_seed, dtype=dtype)
         return Recorded(self._device, ops, architecture, trials, optimiser, data_seed)
-
-
-def _as_convolution(x: Array, w: Array, pad: int, pool: int) -> tiles.Convolution | None:
-    """The shape of a block whose convolution the kernels can do."""
-    if not _of_type(x, w) or w.shape[-1] != 3 or pad > 2:
-        return None
-    shape = tiles.Convolution.of(x.shape[1:], w.shape[1], 3, pad)
-    enough = shape.images * shape.rows * shape.columns > 1 and pool <= 3 and min(shape.rows, shape.columns) >= pool
-    return shape if enough and _all_fit(shape) else None
-
-
-def _all_fit(shape: tiles.Convolution) -> bool:
-    """Whether there are tiles for a convolution and its gradients."""
-    return bool(tiles.convolution(shape) and tiles.convolution(shape.turned()) and tiles.correlation(shape))
-
-
-def _as_pictures(x: Array, w: Array, shortcut: Array | None, pad: int, pool: int) -> tiles.Pictures | None:
-    """The shape of a block that reads images as they come."""
-    few = x.shape[2] <= tiles.FEW_CHANNELS and shortcut is None
-    if not few or _as_convolution(x, w, pad, pool) is None:
-        return None
-    return tiles.pictures(x.shape, w.shape[1], pad, pool)

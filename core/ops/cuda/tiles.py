@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from math import ceil, prod
 
 from core.config import KERNEL
@@ -16,6 +17,7 @@ SHARED = 64 * 1024  # bytes of shared memory a block may have on every card sinc
 PREFERRED = 40 * 1024  # with so many, a multiprocessor runs several blocks at once
 THREADS = 192  # most of a block that convolves: ROW_OF_THREADS in convolution.cu
 WARP = 32
+TENSOR_PLACES = 48  # of a warp on tensor cores
 PARTS = 64  # a batch is cut into about so many parts where a sum over images is shared out
 FEW_CHANNELS = 4  # up to so many, images are convolved as they come
 
@@ -76,29 +78,33 @@ class Cut:
     """A convolution cut into tiles.
 
     shape    with its tile
+    kernel   the end of its name: what it is made for
     threads  of a block
     shared   bytes of shared memory of a block
     """
 
     shape: Convolution
+    kernel: str
     threads: int
     shared: int
 
 
-def convolution(shape: Convolution) -> Cut | None:
-    """Tiles for `convolve`; None if not even one row of an image fits."""
-    across = width(shape.filters) // LINE
-    most = THREADS // across * 8  # places of a tile
+def convolution(shape: Convolution, *, tensor: bool = False) -> Cut | None:
+    """Tiles for `convolve` or, on tensor cores, `convolve_tensor`; None if not even one row of an image fits."""
+    wide = width(shape.filters)
+    across = wide // LINE
+    most = TENSOR_PLACES * 8 if tensor else THREADS // across * 8  # places of a tile
     for chunk in {min(16, shape.channels): None, 8: None}:
         for images, rows in _tiles(shape, most):
-            places = ceil(images * rows * shape.columns / 8)  # groups of eight
+            places = images * rows * shape.columns
+            threads = ceil(places / TENSOR_PLACES) * WARP if tensor else ceil(ceil(places / 8) * across / WARP) * WARP
             cells = images * (rows + shape.kernel - 1) * (shape.columns + shape.kernel - 1)
-            numbers = cells * (chunk + 4) + shape.taps * chunk * across * LINE
-            sums = places * across * LINE + THREADS // 2 + across * LINE
+            numbers = cells * (chunk + 4) + shape.taps * chunk * (wide + 8 * tensor)
+            sums = (threads // 4 if tensor else ceil(places / 8)) * wide + THREADS // 2 + wide
             shared = 4 * max(numbers, sums)
             if shared <= SHARED:
                 tile = replace(shape, tile_images=images, tile_rows=rows, bands=ceil(shape.rows / rows), chunk=chunk)
-                return Cut(tile, ceil(places * across / WARP) * WARP, shared)
+                return Cut(tile, f"{'tensor_' * tensor}{wide}", threads, shared)
     return None
 
 
@@ -118,7 +124,8 @@ class Correlation:
     """The gradient of the filters, cut.
 
     cut     its tile is a strip of rows, its chunk the channels of a block
-    images  of a part
+    images  of a group
+    groups  of images
     slices  shares of a strip's rows, each of which gives a part of its own
     parts   in all
     blocks  of channels and filters
@@ -126,30 +133,51 @@ class Correlation:
 
     cut: Cut
     images: int
+    groups: int
     slices: int
     parts: int
     blocks: int
 
 
-def correlation(shape: Convolution) -> Correlation | None:
-    """Tiles for `correlate`; None if not even one row of an image fits."""
+def correlation(shape: Convolution, *, tensor: bool = False) -> Correlation | None:
+    """Tiles for `correlate` or, where that has one for the shape, `correlate_tensor`; None if not even one row fits."""
     channels, filters = width(shape.channels), width(shape.filters)
+    tensor = tensor and min(channels, filters) >= 16 and shape.kernel == KERNEL
     images = max(1, shape.images // PARTS)
     each = shape.taps * (channels // LINE) * (filters // LINE)
     for bands in range(1, shape.rows + 1):
         rows = ceil(shape.rows / bands)
         cells = (rows + shape.kernel - 1) * (shape.columns + shape.kernel - 1)
         shared = 4 * (cells * (channels + 4) + rows * shape.columns * (filters + 4))
+        if tensor:
+            shared = 4 * (cells * (channels + 8) + ceil(rows * shape.columns / 8) * 8 * (filters + 9))
         if shared <= PREFERRED or (rows == 1 and shared <= SHARED):
-            slices = min(rows, 8, THREADS // each)
-            cut = Cut(
-                replace(shape, tile_images=1, tile_rows=rows, bands=ceil(shape.rows / rows), chunk=channels),
-                ceil(each * slices / WARP) * WARP,
-                shared,
-            )
+            slices = 1 if tensor else min(rows, 8, THREADS // each)
+            tile = replace(shape, tile_images=1, tile_rows=rows, bands=ceil(shape.rows / rows), chunk=channels)
+            kernel = f"tensor_{channels}_{filters}" if tensor else str(filters)
+            threads = shape.taps * WARP if tensor else ceil(each * slices / WARP) * WARP
+            cut = Cut(tile, kernel, threads, shared)
             blocks = (shape.channels // channels) * (shape.filters // filters)
-            return Correlation(cut, images, slices, ceil(shape.images / images) * slices, blocks)
+            groups = ceil(shape.images / images)
+            return Correlation(cut, images, groups, slices, groups * slices, blocks)
     return None
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """A convolution and its gradients, cut."""
+
+    forward: Cut
+    backward: Cut
+    filters: Correlation
+
+
+@cache
+def cuts(shape: Convolution, *, tensor: bool = False) -> Cuts | None:
+    """Tiles for a convolution and its gradients; None if there are none for one of them."""
+    forward, backward = convolution(shape, tensor=tensor), convolution(shape.turned(), tensor=tensor)
+    filters = correlation(shape, tensor=tensor)
+    return Cuts(forward, backward, filters) if forward and backward and filters else None
 
 
 @dataclass(frozen=True)
