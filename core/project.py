@@ -41,13 +41,14 @@ def code_version() -> str:
     return found.stdout.strip()
 
 
-def environment(backend: str, device: str) -> dict[str, str]:
+def environment(backend: str, device: str, precision: str) -> dict[str, str]:
     """What a result was computed with: code, backend, device, system and package versions, as plain text."""
     packages = ("numpy", "numba", "optuna", "mlflow", "matplotlib", "scikit-learn", "cupy-cuda12x", "cupy-cuda13x")
     return {
         "code": code_version(),
         "backend": backend,
         "device": device,
+        "precision": precision,
         "python": platform.python_version(),
         "system": platform.platform(),
         "packages": ", ".join(f"{name} {version}" for name in packages if (version := _version(name))),

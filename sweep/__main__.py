@@ -22,6 +22,7 @@ EXIT_CODES = """exit status: 0 done, 1 failed, 2 wrong use or input, 3 finished 
 ENVIRONMENT = {
     "data": "SWEEP_DATA",
     "backend": "SWEEP_BACKEND",
+    "precision": "SWEEP_PRECISION",
     "seed": "SWEEP_SEED",
     "epochs": "SWEEP_EPOCHS",
     "threads": "SWEEP_THREADS",
@@ -49,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
             "--data-dir", metavar="DIR", help="where cifar-10-batches-py is (else $CIFAR10_DIR, data/)"
         )
         command.add_argument("--backend", help="auto, reference, cpu or gpu")
+        command.add_argument("--precision", help="float32 or, on a GPU, tf32: faster, and rounded to 10 bits")
         command.add_argument("--threads", metavar="N", help="to compute on (default: every core there is)")
         command.add_argument("--seed", help="of data split, order, draws and trials")
         command.add_argument("--epochs", help="at most so many epochs a trial, in every stage")
@@ -96,7 +98,7 @@ def _open(options: argparse.Namespace, quiet: bool) -> tuple[Sweep, list[str]]:
     for point in options.points:
         if not any(point in chosen.stages[name].points for name in stages):
             raise InputError(f'{chosen.path}: no points called "{point}" in {", ".join(stages)}')
-    backend = ops.load(options.backend or chosen.backend or "auto")
+    backend = ops.load(options.backend or chosen.backend or "auto", options.precision or chosen.precision or "float32")
     # $CIFAR10_DIR, which beats the file, is looked up by data.load.
     data_dir = options.data_dir or (None if os.environ.get("CIFAR10_DIR") else chosen.data_dir)
     found = data.load(options.data or chosen.data, data_dir)

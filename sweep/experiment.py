@@ -20,7 +20,8 @@ from sweep.space import Range, Space
 
 SAMPLERS = ("grid", "random", "qmc", "tpe", "cmaes")
 ADAPTIVE = ("tpe", "cmaes")  # what they propose depends on what came out
-_TOP = ("seed", "data", "data_dir", "backend", "settings", "stages")
+_TEXTS = ("data", "data_dir", "backend", "precision")
+_TOP = ("seed", *_TEXTS, "settings", "stages")
 _STAGE = (
     *("sampler", "space", "settings", "after", "inherit", "trials", "at_once", "points"),
     *("seeds", "pruner", "budget"),
@@ -97,6 +98,7 @@ class Experiment:
     data: str | None
     data_dir: str | None
     backend: str | None
+    precision: str | None
     stages: dict[str, Stage]
 
 
@@ -130,7 +132,7 @@ def load(name: str, overrides: Mapping[str, Value] | None = None) -> Experiment:
 
 def _experiment(path: Path, text: str, content: dict[str, Any], overrides: dict[str, Any]) -> Experiment:
     check_keys("", content, _TOP)
-    for key in ("data", "data_dir", "backend"):
+    for key in _TEXTS:
         typed(key, content.get(key), str, "text")
     seed = overrides.pop("seed", content.get("seed", 0))
     check_setting("seed", seed)
@@ -142,9 +144,7 @@ def _experiment(path: Path, text: str, content: dict[str, Any], overrides: dict[
     for name, table in tables.items():
         typed(f"stages.{name}", table, dict, "a table")
         stages[name] = _stage(name, table, shared, overrides, stages)
-    return Experiment(
-        path.stem, path, text, seed, content.get("data"), content.get("data_dir"), content.get("backend"), stages
-    )
+    return Experiment(path.stem, path, text, seed, stages=stages, **{key: content.get(key) for key in _TEXTS})
 
 
 def _stage(

@@ -39,7 +39,7 @@ class Records:
 
     def __init__(self, tracker: Tracker, experiment: Experiment, data: Dataset, ops: Ops, owner: str) -> None:
         self.tracker, self._experiment, self._data = tracker, experiment, data
-        self._owner, self._environment = owner, environment(ops.name, ops.device)
+        self._owner, self._environment = owner, environment(ops.name, ops.device, ops.precision)
         tags = {"data.name": data.name, "data.sha256": data.sha256}
         tags["mlflow.experimentKind"] = "custom_model_development"  # the page opens on runs, not on language models
         self._id = tracker.experiment(experiment_name(experiment, data), tags)

@@ -48,7 +48,10 @@ class Sweep:
         self._journal = self._folder / "optuna.journal"
         self._runs: Container[str] | None = None
         self._inherited: dict[str, dict[str, Value]] = {}
-        self._memory, self._noted = usable_memory(ops, data), set[str]()  # before any training: it is free again after each
+        self._memory, self._noted = (
+            usable_memory(ops, data),
+            set[str](),
+        )  # before any training: it is free again after each
 
     def cells(self, stage: Stage, points: Sequence[str] = ()) -> list[Cell]:
         """The stage's plan: its grid or draws, what an adaptive sampler has tried, the named points asked for, and

@@ -54,6 +54,10 @@ def test_bad_input_gets_one_clear_line(project: Path, capsys: pytest.CaptureFixt
     assert "epochs is 'x'" in refused(capsys, "run", "small", "--epochs", "x")
     assert "seed is -1" in refused(capsys, "run", "small", "--seed", "-1")
     assert 'backend is "tpu"' in refused(capsys, "run", "small", "--backend", "tpu")
+    assert 'precision is "half"' in refused(capsys, "run", "small", "--precision", "half")
+    assert 'the backend is "cpu": only "gpu" has it' in refused(
+        capsys, "run", "small", "--backend", "cpu", "--precision", "tf32"
+    )
     assert 'data is "mnist"' in refused(capsys, "run", "small", "--data", "mnist")
     assert "there is no file" in refused(capsys, "run", "small", "--data", "none.npz")
     assert 'no points called "nmaed"' in refused(capsys, "run", "small", "--points", "nmaed")

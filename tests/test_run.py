@@ -94,7 +94,7 @@ def test_a_trials_run_tells_everything(project: Path, capsys: pytest.CaptureFixt
         assert run.tags["mlflow.parentRunId"] == stage.run_id
         assert run.tags["data.sha256"] == sha256
         assert run.tags["winner"] == str(row["rank"] == 1).lower()
-        assert {"code", "backend", "device", "packages", "python"} <= run.tags.keys()
+        assert {"code", "backend", "device", "precision", "packages", "python"} <= run.tags.keys()
         assert run.params["filters"] == row["filters"]
         assert float(run.params["lr"]) == row["lr"]
         assert run.metrics["best_val_accuracy"] == row["best_val_accuracy"]
