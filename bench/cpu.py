@@ -310,7 +310,7 @@ def _time(seconds: float) -> str:
 def as_json(measured: list[Row], backend: ops.Ops) -> dict[str, Any]:
     """All that was measured, with quartiles, hardware and versions."""
     return {
-        **project.environment(backend.name, backend.device),
+        **project.environment(backend.name, backend.device, backend.precision),
         "torch": _torch_version(),
         "threads": threads.count(),
         "rows": [

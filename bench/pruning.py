@@ -46,7 +46,7 @@ def measure(trials: int, filters: str, epochs: int, backend: str) -> dict[str, o
         "filters": filters,
         "steps_per_second": {str(count): round(statistics.median(values), 2) for count, values in rates.items()},
         "epochs_measured": {str(count): len(values) for count, values in rates.items()},
-        **environment(backend_ops.name, backend_ops.device),
+        **environment(backend_ops.name, backend_ops.device, backend_ops.precision),
     }
 
 
