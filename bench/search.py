@@ -93,7 +93,7 @@ def main() -> int:
     rows += [measure(sampler, options.trials, options.trials, options.seeds) for sampler in ("qmc", "random")]
     for row in rows:
         print(*(f"{name}={value}" for name, value in row.items()))
-    result = {"trials": options.trials, "seeds": options.seeds, "rows": rows, **environment("none", "none")}
+    result = {"trials": options.trials, "seeds": options.seeds, "rows": rows, **environment("none", "none", "none")}
     if options.out:
         options.out.write_text(json.dumps(result, indent=2) + "\n")
     return 0

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import cpu, peers
+from bench import cpu, gpu, gpu_peers, peers
 from core import ops
 from core.config import Settings
 from core.ops.reference import OPS as REFERENCE
@@ -90,3 +90,31 @@ def test_pytorchs_step_runs_in_its_plain_modes() -> None:
     for mode in peers.MODES[:2]:
         architecture = cpu.architecture_of((1, 8, 8), settings)
         peers.torch_step(architecture, settings, *cpu.random_images((1, 8, 8), 40), mode)()
+
+
+def test_the_peers_of_the_gpu_train_on_a_cpu_as_well() -> None:
+    """But for CUDA graphs, which only a GPU has: all take steps, and the grouped network learns."""
+    torch = pytest.importorskip("torch")
+    settings = Settings(filters="3x4", batch_size=16, dropout=0.5)
+    architecture, pictures = cpu.architecture_of((1, 8, 8), settings), cpu.random_images((1, 8, 8), 40)
+    for peer in (gpu_peers.eager, gpu_peers.data_loader):
+        peer(architecture, settings, *pictures, device="cpu")()
+    torch.manual_seed(0)
+    gpu_peers.grouped(architecture, cpu.grid(settings, 3), *pictures, device="cpu")()
+
+
+def test_the_floor_counts_the_products_and_bytes_of_a_step() -> None:
+    shape = cpu.architecture_of((3, 32, 32), Settings(filters="32x32"))
+    assert 9 * gpu.operations(shape, 128) == pytest.approx(24.5e9, rel=0.05)
+    assert 9 * gpu.traffic(shape, 128) == pytest.approx(0.72e9, rel=0.2)
+
+
+def test_the_gpus_table_says_what_was_promised() -> None:
+    steps = {"group of 9": {cpu.OURS: [1e-4], "eager": [13e-4], "compiled": [2e-4]}}
+    growth = [{"trials": 1, "batch": 128, "seconds": 1e-4, "bytes": 2**20}]
+    result = {"grid": {"16x32": 10.0, "32x32": 20.0}, "seconds_per_trial_step": steps, "share": 0.4, "growth": growth}
+    table = gpu.show(result).splitlines()
+    assert "30.0 s" in table[0]
+    assert "NOT MET" not in table[0]
+    assert "aim met" in table[2]
+    assert "NOT MET" in table[3]

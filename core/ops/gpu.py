@@ -52,7 +52,7 @@ class _Gpu:
         # Recordings share their arrays' memory: one runs after the other, and none keeps anything. But nobody else may
         # have it, since a recording knows its arrays by their addresses.
         self.scratch = cupy.cuda.MemoryPool()
-        self._module = cupy.RawModule(code=source(), options=("-std=c++17",))
+        self._module = cupy.RawModule(code=source())
         self._kernels: dict[str, Any] = {}
 
     def empty(self, shape: Grid, dtype: Any = np.float32) -> Any:
