@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import InputError, exit_status
 
 if TYPE_CHECKING:
+    from core.ops import Ops
     from sweep.experiment import Experiment
     from sweep.ranking import Row
     from sweep.run import StageResult, Sweep
@@ -26,6 +27,7 @@ ENVIRONMENT = {
     "seed": "SWEEP_SEED",
     "epochs": "SWEEP_EPOCHS",
     "threads": "SWEEP_THREADS",
+    "processes": "SWEEP_PROCESSES",
     "tracking_uri": "MLFLOW_TRACKING_URI",
 }
 
@@ -52,6 +54,9 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--backend", help="auto, reference, cpu or gpu")
         command.add_argument("--precision", help="float32 or, on a GPU, tf32: faster, and rounded to 10 bits")
         command.add_argument("--threads", metavar="N", help="to compute on (default: every core there is)")
+        command.add_argument(
+            "--processes", metavar="N", help="groups that train at the same time (default: one for each GPU, else 1)"
+        )
         command.add_argument("--seed", help="of data split, order, draws and trials")
         command.add_argument("--epochs", help="at most so many epochs a trial, in every stage")
         command.add_argument("--json", action="store_true", help="the result as JSON on standard output")
@@ -104,7 +109,19 @@ def _open(options: argparse.Namespace, quiet: bool) -> tuple[Sweep, list[str]]:
     found = data.load(options.data or chosen.data, data_dir)
     screen = display.choose(quiet)
     screen.note(data.describe(found))
-    return Sweep(chosen, found, backend, screen), stages
+    return Sweep(chosen, found, backend, screen, _processes(options.processes, backend)), stages
+
+
+def _processes(asked_for: str | None, backend: Ops) -> int | None:
+    from core import threads
+
+    if asked_for is None:
+        return None
+    number, most = _whole("processes", asked_for), backend.devices if backend.name == "gpu" else threads.count()
+    if not 1 <= number <= most:
+        kind = "GPUs" if backend.name == "gpu" else "threads"
+        raise InputError(f"processes is {number}: it must be a whole number from 1 to {most}, the {kind} there are")
+    return number
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -41,7 +41,7 @@ class Display:
     def group(self, number: int, groups: int | None, cells: Sequence[Cell]) -> None:
         """A group starts training. groups: how many there are, if that is known."""
 
-    def epoch(self, cells: Sequence[Cell], report: EpochReport) -> None:
+    def epoch(self, number: int, groups: int | None, cells: Sequence[Cell], report: EpochReport) -> None:
         """A group has finished an epoch; report goes by the cells' places."""
 
     def end(self) -> None:
@@ -71,7 +71,6 @@ class Lines(Display):
 
     def __init__(self) -> None:
         self._best = _Best()
-        self._heading = ""
 
     def note(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
@@ -79,15 +78,12 @@ class Lines(Display):
     def begin(self, stage: str, trials: int, done: int, trial_epochs: int) -> None:
         self._best = _Best()
 
-    def group(self, number: int, groups: int | None, cells: Sequence[Cell]) -> None:
-        self._heading = _heading(number, groups, cells)
-
-    def epoch(self, cells: Sequence[Cell], report: EpochReport) -> None:
+    def epoch(self, number: int, groups: int | None, cells: Sequence[Cell], report: EpochReport) -> None:
         best = self._best.update(cells, report)
         seconds = next(iter(report.metrics.values()))["epoch_seconds"]
         last = max(cell.settings.epochs for cell in cells)
         trials = f"{len(report.metrics)} trial{'s' if len(report.metrics) > 1 else ''}"
-        self.note(f"{self._heading} epoch {report.epoch}/{last}: {trials}, {seconds:.1f} s, {best}")
+        self.note(f"{_heading(number, groups, cells)} epoch {report.epoch}/{last}: {trials}, {seconds:.1f} s, {best}")
 
 
 class _TimeLeft(TimeRemainingColumn):
@@ -132,7 +128,7 @@ class Live(Display):
             heading = textwrap.shorten(_heading(number, groups, cells), 30, placeholder="…")  # both bars fit 80 columns
             self._progress.update(self._epochs, description=f"{heading}: epochs")
 
-    def epoch(self, cells: Sequence[Cell], report: EpochReport) -> None:
+    def epoch(self, number: int, groups: int | None, cells: Sequence[Cell], report: EpochReport) -> None:
         if self._progress:
             # A trial that stops early takes its remaining epochs with it.
             skipped = sum(cells[place].settings.epochs - report.epoch for place in report.ended)

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from filelock import FileLock, Timeout
 
@@ -24,6 +25,7 @@ from sweep.plan import Cell
 from sweep.records import Records, experiment_name
 from sweep.samples import augmented_samples
 from sweep.study import Outcome, Study, close_abandoned, draw, outcomes, proposals
+from sweep.trainer import Here, Material, Processes, Trainer
 from sweep.training import Training
 
 
@@ -40,7 +42,13 @@ class StageResult:
 class Sweep:
     """One experiment on one data set: where its records are, and what its stages share."""
 
-    def __init__(self, experiment: Experiment, data: Dataset, ops: Ops, display: Display) -> None:
+    def __init__(
+        self, experiment: Experiment, data: Dataset, ops: Ops, display: Display, processes: int | None = None
+    ) -> None:
+        """
+        processes  that train at the same time, a group each; None: one for each device of ops
+        """
+        self._processes = processes or ops.devices
         self.experiment, self.data, self.ops, self.display = experiment, data, ops, display
         self.signals = Signals()
         self.name = experiment_name(experiment, data)
@@ -48,10 +56,9 @@ class Sweep:
         self._journal = self._folder / "optuna.journal"
         self._runs: Container[str] | None = None
         self._inherited: dict[str, dict[str, Value]] = {}
-        self._memory, self._noted = (
-            usable_memory(ops, data),
-            set[str](),
-        )  # before any training: it is free again after each
+        # Before any training: it is free again after each. Devices have their own, processes on a CPU share.
+        self._memory = usable_memory(ops, data) // (1 if ops.devices > 1 else self._processes)
+        self._noted = set[str]()
 
     def cells(self, stage: Stage, points: Sequence[str] = ()) -> list[Cell]:
         """The stage's plan: its grid or draws, what an adaptive sampler has tried, the named points asked for, and
@@ -114,15 +121,27 @@ class Sweep:
         drawn = draw(replace(stage, sampler="random", trials=count), self.experiment.seed)
         return self._plan(stage, self.inherited(stage), drawn)
 
+    @cached_property
+    def trainer(self) -> Trainer:
+        """What trains this experiment's groups."""
+        split, seed = self.data.split(self.experiment.seed), self.experiment.seed
+        material = Material(split, self.data.scale, seed, self.ops.name, self.ops.precision)
+        return Here(self.ops, material) if self._processes == 1 else Processes(self._processes, material)
+
     def groups(self, cells: Sequence[Cell]) -> list[list[Cell]]:
-        """The cells that train together. A group that memory is too small for comes in parts, and a note says so."""
-        found = []
+        """The cells that train together. A group that memory is too small for comes in parts, and a note says so; the
+        largest are cut as well while there are fewer than processes.
+        """
+        found: list[list[Cell]] = []
         for group in plan.groups(cells):
             parts, note = fitting(self.ops, self.data, group, self._memory)
             found += parts
             if note and note not in self._noted:
                 self._noted.add(note)
                 self.display.note(note)
+        while 0 < len(found) < self._processes and len(plan.by_setting(largest := max(found, key=len))) > 1:
+            place = found.index(largest)
+            found[place : place + 1] = plan.parts(largest, 2)
         return found
 
     def inherited(self, stage: Stage) -> dict[str, Value]:
@@ -180,6 +199,8 @@ class Sweep:
                             records.augmented(run_id, pictures)
                         records.end_stage(run_id, cells, rows)
             except BaseException as error:
+                if isinstance(self.__dict__.get("trainer"), Processes):  # they may be in the middle of something
+                    self.__dict__.pop("trainer").close()
                 with self.signals.held():
                     self._close_open(records, *_ending(error))
                 raise

@@ -60,7 +60,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> Path:
     """A project folder of the test's own; it is also the current folder."""
-    sweep = (f"SWEEP_{name}" for name in ("DATA", "BACKEND", "PRECISION", "SEED", "EPOCHS", "THREADS"))
+    sweep = (f"SWEEP_{name}" for name in ("DATA", "BACKEND", "PRECISION", "SEED", "EPOCHS", "THREADS", "PROCESSES"))
     for name in ("MLFLOW_TRACKING_URI", "CIFAR10_DIR", *sweep):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SWEEP_ROOT", str(tmp_path))

@@ -29,6 +29,7 @@ class Ops:
     device: str  # what computes, for the records
     xp: ModuleType  # numpy or cupy: makes and holds the arrays
     to_host: Operation  # array -> numpy.ndarray
+    devices: int  # that groups can train on at the same time, each from a process of its own
     precision: str  # "float32", or "tf32": see load
     concurrency: int | None  # most trials that compute at the same time, a thread each; None: all of a group
 

@@ -121,6 +121,7 @@ def with_precision(precision: str) -> Ops:
     return backend(
         _GPU,
         precision,
+        devices=cupy.cuda.runtime.getDeviceCount(),
         device=cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode(),
         xp=cupy,
         to_host=cupy.asnumpy,

@@ -398,6 +398,7 @@ OPS = Ops(
     device=project.processor(),
     xp=np,
     to_host=np.asarray,
+    devices=1,
     precision="float32",
     concurrency=count(),
     conv2d=conv2d,
