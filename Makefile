@@ -13,7 +13,7 @@ export DO_NOT_TRACK := true
 python := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep-grid sweep-dropout plan ui data bench bench-quick test check constraints clean _runtime _dev
+.PHONY: help setup sweep-grid sweep-dropout plan ui data bench bench-quick bench-gpu test check constraints clean _runtime _dev
 
 help: ## list the targets
 	@echo "usage: make TARGET [EXPERIMENT=report] [ARGS=\"...\"] [PORT=5000] [PYTHON=python3.12]"
@@ -47,6 +47,9 @@ bench: _runtime ## the CPU against PyTorch, where that is installed (seven minut
 
 bench-quick: _runtime ## its three essential rows, in less than a minute; the last line is JSON
 	@$(python) -m bench.cpu --quick $(ARGS)
+
+bench-gpu: _runtime ## the GPU against PyTorch on it, where that is installed; writes bench/results/gpu.json
+	@$(python) -m bench.gpu $(ARGS)
 
 test: _dev ## run the tests: no GPU, network or data set needed
 	@echo "Running the tests: about five minutes." >&2

@@ -50,7 +50,8 @@ static void (*body)(void *);
 static void *argument;
 
 [[noreturn]] static void fail(const char *what, int first, int second) {
-  fprintf(stderr, "host_cuda: %s: %d, %d, in block (%u, %u, %u)\n", what, first, second, blockIdx.x, blockIdx.y, blockIdx.z);
+  fprintf(stderr, "host_cuda: %s: %d, %d, in block (%u, %u, %u)\n", what, first, second, blockIdx.x, blockIdx.y,
+          blockIdx.z);
   abort();
 }
 
@@ -147,18 +148,22 @@ static void run_grid(Index grid, unsigned count, size_t shared_bytes, int order)
 }
 
 // A kernel with its arguments as cuLaunchKernel takes them: each points to a value.
-template <class... A> struct Call {
+template <class... A>
+struct Call {
   void (*kernel)(A...);
   void **values;
-  template <size_t... I> void run(std::index_sequence<I...>) { kernel(*(A *)values[I]...); }
+  template <size_t... I>
+  void run(std::index_sequence<I...>) {
+    kernel(*(A *)values[I]...);
+  }
 };
 
 template <class... A>
-static int launch(void (*kernel)(A...), Index grid, unsigned count, size_t shared_bytes, void **values, const long *bytes,
-                  unsigned given, int orders) {
+static int launch(void (*kernel)(A...), Index grid, unsigned count, size_t shared_bytes, void **values,
+                  const long *bytes, unsigned given, int orders) {
   if (given != sizeof...(A)) return 2;
   std::vector<void *> arguments(values, values + given);
-  std::map<void *, Guarded *> arrays;          // by where the caller has them
+  std::map<void *, Guarded *> arrays; // by where the caller has them
   std::vector<void *> addresses(given);
   for (unsigned i = 0; i < given; ++i) {
     if (bytes[i] < 0) continue; // a value
@@ -176,8 +181,10 @@ static int launch(void (*kernel)(A...), Index grid, unsigned count, size_t share
     run_grid(grid, count, shared_bytes, order);
     for (auto &array : arrays) {
       char *begin = array.second->begin;
-      if (order == 0) first[array.first].assign(begin, begin + array.second->bytes);
-      else if (memcmp(first[array.first].data(), begin, array.second->bytes)) result = 3;
+      if (order == 0)
+        first[array.first].assign(begin, begin + array.second->bytes);
+      else if (memcmp(first[array.first].data(), begin, array.second->bytes))
+        result = 3;
     }
   }
   for (auto &array : arrays) {
@@ -188,7 +195,8 @@ static int launch(void (*kernel)(A...), Index grid, unsigned count, size_t share
 }
 } // namespace host
 
-// What tensor.cu has from tensor cores: the product of a warp. Nothing is rounded, so that all else can be judged exactly.
+// What tensor.cu has from tensor cores: the product of a warp. Nothing is rounded, so that all else can be judged
+// exactly.
 static inline uint32_t as_tf32(float value) {
   uint32_t bits;
   memcpy(&bits, &value, 4);

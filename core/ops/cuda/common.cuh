@@ -27,7 +27,8 @@ DEVICE int smaller(int a, int b) { return a < b ? a : b; }
 #define NOWHERE 255
 
 // Sum of a value over the block's threads, in every thread. memory holds one value a thread; a power of two threads.
-template <class Value> DEVICE Value block_sum(Value value, Value *memory) {
+template <class Value>
+DEVICE Value block_sum(Value value, Value *memory) {
   memory[threadIdx.x] = value;
   __syncthreads();
   for (int half = blockDim.x / 2; half > 0; half /= 2) {
@@ -39,7 +40,8 @@ template <class Value> DEVICE Value block_sum(Value value, Value *memory) {
   return value;
 }
 
-// Four random words: Philox4x32-10 (Salmon et al. 2011), with core/random.py's counter (quad, step, purpose, 0) and key.
+// Four random words: Philox4x32-10 (Salmon et al. 2011), with core/random.py's counter (quad, step, purpose, 0) and
+// key.
 DEVICE void philox(u32 quad, u32 step, u32 purpose, u64 seed, u32 words[4]) {
   u32 c0 = quad, c1 = step, c2 = purpose, c3 = 0, k0 = (u32)seed, k1 = (u32)(seed >> 32);
 #pragma unroll

@@ -118,7 +118,8 @@ DEVICE void load_filters(float *to, int row_size, const float *filters, const Co
 }
 
 // The sums of WIDTH columns of memory (rows, WIDTH), in a fixed order; memory goes on after them.
-template <int WIDTH> DEVICE const float *column_sums(float *memory, int rows) {
+template <int WIDTH>
+DEVICE const float *column_sums(float *memory, int rows) {
   const int slices = ROW_OF_THREADS / 2 / WIDTH;
   float *partial = memory + rows * WIDTH, *total = partial + slices * WIDTH;
   __syncthreads(); // memory is filled
@@ -233,17 +234,16 @@ DEVICE void convolve(const Operand &x, const float *filters, const float *bias, 
     for (int j = 0; j < 8; ++j) out[j] = mean[j], out[s.filters + j] = total[f + j];
 }
 
-#define CONVOLVE(WIDTH)                                                                                               \
-  KERNEL __launch_bounds__(ROW_OF_THREADS, 2)                                                                         \
-      convolve_##WIDTH(const float *x, const float *filters, const float *bias, float *z, float *moments,             \
-                       Convolution s, int shared) {                                                                   \
-    convolve<WIDTH>(Plain(s, x, shared), filters, bias, z, moments, s);                    \
-  }                                                                                                                   \
-  KERNEL __launch_bounds__(ROW_OF_THREADS, 2)                                                                         \
-      convolve_gradient_##WIDTH(const float *z, const float *dy, const u8 *place, const float *constants,             \
-                                const float *filters, float *dx, Convolution s, int pool) {                           \
-    Normalised gradient = {z, dy, constants, place, s.images, s.height, s.width, s.channels, pool};                   \
-    convolve<WIDTH>(gradient, filters, nullptr, dx, nullptr, s);                                                      \
+#define CONVOLVE(WIDTH)                                                                                                \
+  KERNEL __launch_bounds__(ROW_OF_THREADS, 2) convolve_##WIDTH(                                                        \
+      const float *x, const float *filters, const float *bias, float *z, float *moments, Convolution s, int shared) {  \
+    convolve<WIDTH>(Plain(s, x, shared), filters, bias, z, moments, s);                                                \
+  }                                                                                                                    \
+  KERNEL __launch_bounds__(ROW_OF_THREADS, 2)                                                                          \
+      convolve_gradient_##WIDTH(const float *z, const float *dy, const u8 *place, const float *constants,              \
+                                const float *filters, float *dx, Convolution s, int pool) {                            \
+    Normalised gradient = {z, dy, constants, place, s.images, s.height, s.width, s.channels, pool};                    \
+    convolve<WIDTH>(gradient, filters, nullptr, dx, nullptr, s);                                                       \
   }
 CONVOLVE(8)
 CONVOLVE(16)
@@ -259,7 +259,8 @@ DEVICE void correlate(const Plain &x, const Operand &gradient, float *parts, con
   int border = s.kernel - 1, taps = s.kernel * s.kernel, wide = s.columns + border;
   int t = blockIdx.y, blocks = s.filters / WIDTH, c = blockIdx.z / blocks * s.chunk, f = blockIdx.z % blocks * WIDTH;
   int across = WIDTH / 8, down = s.chunk / 8, index = threadIdx.x;
-  int my_f = index % across * 8, my_c = (index /= across) % down * 8, tap = (index /= down) % taps, slice = index / taps;
+  int my_f = index % across * 8, my_c = (index /= across) % down * 8, tap = (index /= down) % taps,
+      slice = index / taps;
   int x_stride = s.chunk + 4, y_stride = WIDTH + 4;
   float *pixels = (float *)shared_memory, *gradients = pixels + (s.tile_rows + border) * wide * x_stride;
   int last = smaller(s.images, ((int)blockIdx.x + 1) * images);
@@ -301,27 +302,25 @@ DEVICE void correlate(const Plain &x, const Operand &gradient, float *parts, con
   }
 }
 
-#define CORRELATE(WIDTH)                                                                                              \
-  KERNEL __launch_bounds__(ROW_OF_THREADS, 2)                                                                         \
-      correlate_##WIDTH(const float *x, const float *dy, float *parts, Convolution s, int shared, int images,         \
-                        int slices) {                                                                                 \
-    Plain gradient(dy, (size_t)s.images * s.rows * s.columns * s.filters, s.rows, s.columns, s.filters);              \
-    correlate<WIDTH>(Plain(s, x, shared), gradient, parts, s, images, slices);             \
-  }                                                                                                                   \
-  KERNEL __launch_bounds__(ROW_OF_THREADS, 2)                                                                         \
-      correlate_gradient_##WIDTH(const float *x, const float *z, const float *dy, const u8 *place,                    \
-                                 const float *constants, float *parts, Convolution s, int pool, int shared,           \
-                                 int images, int slices) {                                                            \
-    Normalised gradient = {z, dy, constants, place, s.images, s.rows, s.columns, s.filters, pool};                    \
-    correlate<WIDTH>(Plain(s, x, shared), gradient, parts, s, images, slices);             \
+#define CORRELATE(WIDTH)                                                                                               \
+  KERNEL __launch_bounds__(ROW_OF_THREADS, 2) correlate_##WIDTH(const float *x, const float *dy, float *parts,         \
+                                                                Convolution s, int shared, int images, int slices) {   \
+    Plain gradient(dy, (size_t)s.images * s.rows * s.columns * s.filters, s.rows, s.columns, s.filters);               \
+    correlate<WIDTH>(Plain(s, x, shared), gradient, parts, s, images, slices);                                         \
+  }                                                                                                                    \
+  KERNEL __launch_bounds__(ROW_OF_THREADS, 2) correlate_gradient_##WIDTH(                                              \
+      const float *x, const float *z, const float *dy, const u8 *place, const float *constants, float *parts,          \
+      Convolution s, int pool, int shared, int images, int slices) {                                                   \
+    Normalised gradient = {z, dy, constants, place, s.images, s.rows, s.columns, s.filters, pool};                     \
+    correlate<WIDTH>(Plain(s, x, shared), gradient, parts, s, images, slices);                                         \
   }
 CORRELATE(8)
 CORRELATE(16)
 CORRELATE(32)
 
-// The filters w (T, F, C, K, K) as the convolutions read them: forward (T, K * K, C', F'), and turned by 180 degrees for
-// the input's gradient, backward (T, K * K, F', C'); C' and F' are rounded up, and zero there. Either may be missing.
-// grid (ceil(K * K * C' * F' / block), T)
+// The filters w (T, F, C, K, K) as the convolutions read them: forward (T, K * K, C', F'), and turned by 180 degrees
+// for the input's gradient, backward (T, K * K, F', C'); C' and F' are rounded up, and zero there. Either may be
+// missing. grid (ceil(K * K * C' * F' / block), T)
 KERNEL arrange_filters(const float *w, float *forward, float *backward, int taps, int channels, int filters,
                        int stored_channels, int stored_filters) {
   int e = blockIdx.x * blockDim.x + threadIdx.x, t = blockIdx.y, size = taps * stored_channels * stored_filters;
@@ -330,8 +329,7 @@ KERNEL arrange_filters(const float *w, float *forward, float *backward, int taps
   bool exists = f < filters && c < channels;
   float value = exists ? w[(((size_t)t * filters + f) * channels + c) * taps + tap] : 0;
   if (forward) forward[(size_t)t * size + e] = value;
-  if (backward)
-    backward[(size_t)t * size + ((taps - 1 - tap) * stored_filters + f) * stored_channels + c] = value;
+  if (backward) backward[(size_t)t * size + ((taps - 1 - tap) * stored_filters + f) * stored_channels + c] = value;
 }
 
 // dw (T, F, C, K, K) = the sum of parts (T, count, K * K, C', F') over count. grid (ceil(K * K * C' * F' / block), T)

@@ -46,5 +46,5 @@ def for_each(device: Device, kernel: str, size: int, trials: int, *arguments: An
 
 
 def whole(device: Device, values: Array, dtype: Any = np.float32) -> Array:
-    """The values as kernels take them: contiguous, of one type."""
-    return device.xp.ascontiguousarray(values, dtype=dtype)
+    """The values on the device, as kernels take them: contiguous, of one type."""
+    return device.xp.asarray(values, dtype=dtype, order="C")

@@ -1,9 +1,9 @@
 // The first block, on images of few channels, (T or 1, N, C, H, W) as they come: convolution with 3 x 3 filters, batch
 // norm, ReLU and pooling without a pass of their own for the statistics, and without storing the convolution's output.
 //
-// The convolution is linear in the patch p of C * 9 pixels, so its statistics over a batch follow from the patches' Gram
-// matrix G = sum of (p, 1) (p, 1)', which all trials share: sum of y = w'G[:, 1], sum of y y = w'Gw. The gradient needs
-// only G and S = sum of (p, 1) dz over the places of the maxima.
+// The convolution is linear in the patch p of C * 9 pixels, so its statistics over a batch follow from the patches'
+// Gram matrix G = sum of (p, 1) (p, 1)', which all trials share: sum of y = w'G[:, 1], sum of y y = w'Gw. The gradient
+// needs only G and S = sum of (p, 1) dz over the places of the maxima.
 
 #define FIRST_TAPS(C) ((C) * 9)
 
@@ -115,8 +115,8 @@ KERNEL first_statistics(const double *gram, const float *w, const float *bias, c
   if (exists) mean[e] = (float)(middle + bias[e]), variance[e] = (float)spread;
 }
 
-// y and place as normalise gives them, from the images: a thread takes 8 filters of a pooled pixel. place may be missing.
-// filters are (T, 9, C, F), F rounded up. grid (N * bands, T, ceil(F / 64)), block (256)
+// y and place as normalise gives them, from the images: a thread takes 8 filters of a pooled pixel. place may be
+// missing. filters are (T, 9, C, F), F rounded up. grid (N * bands, T, ceil(F / 64)), block (256)
 template <int POOL>
 DEVICE void first_block(const float *x, const float *filters, const float *table, float *y, u8 *place,
                         const Pictures &s) {
@@ -184,10 +184,10 @@ DEVICE void first_block(const float *x, const float *filters, const float *table
   }
 }
 
-#define FIRST_BLOCK(POOL)                                                                                             \
-  KERNEL __launch_bounds__(256)                                                                                       \
-      first_block_##POOL(const float *x, const float *filters, const float *table, float *y, u8 *place, Pictures s) { \
-    first_block<POOL>(x, filters, table, y, place, s);                                                                \
+#define FIRST_BLOCK(POOL)                                                                                              \
+  KERNEL __launch_bounds__(256)                                                                                        \
+      first_block_##POOL(const float *x, const float *filters, const float *table, float *y, u8 *place, Pictures s) {  \
+    first_block<POOL>(x, filters, table, y, place, s);                                                                 \
   }
 FIRST_BLOCK(1)
 FIRST_BLOCK(2)
@@ -234,10 +234,10 @@ DEVICE void first_products(const float *x, const float *dy, const u8 *place, flo
   }
 }
 
-#define FIRST_PRODUCTS(C)                                                                                             \
-  KERNEL __launch_bounds__(256)                                                                                       \
-      first_products_##C(const float *x, const float *dy, const u8 *place, float *parts, Pictures s, int images) {    \
-    first_products<C>(x, dy, place, parts, s, images);                                                                \
+#define FIRST_PRODUCTS(C)                                                                                              \
+  KERNEL __launch_bounds__(256)                                                                                        \
+      first_products_##C(const float *x, const float *dy, const u8 *place, float *parts, Pictures s, int images) {     \
+    first_products<C>(x, dy, place, parts, s, images);                                                                 \
   }
 FIRST_PRODUCTS(1)
 FIRST_PRODUCTS(2)
@@ -254,7 +254,8 @@ KERNEL first_gradient(const double *gram, const double *products, const float *w
   int taps = FIRST_TAPS(s.channels), size = taps + 1, t = blockIdx.y, lane = threadIdx.x % 32;
   int f = blockIdx.x * 8 + threadIdx.x / 32;
   bool exists = f < filters;
-  const double *of = gram + (s.shared ? 0 : (size_t)t * size * size), *sums = products + (size_t)t * size * s.filters + f;
+  const double *of = gram + (s.shared ? 0 : (size_t)t * size * size),
+               *sums = products + (size_t)t * size * s.filters + f;
   const float *filter = w + ((size_t)t * filters + f) * taps, *from = table + (size_t)t * 4 * s.filters + f;
   double product = 0;
   if (exists)

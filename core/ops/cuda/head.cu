@@ -1,5 +1,6 @@
-// The head: dropout, the linear layer and softmax cross entropy, and back. Features are in C, H, W order, as the rows of
-// the weights are; x lies as (T, N, P, C'), P = H * W, C' rounded up. Dropout's numbers are drawn again for the gradient.
+// The head: dropout, the linear layer and softmax cross entropy, and back. Features are in C, H, W order, as the rows
+// of the weights are; x lies as (T, N, P, C'), P = H * W, C' rounded up. Dropout's numbers are drawn again for the
+// gradient.
 
 #define FEATURE_CHANNELS 8
 #define FEATURE_PIXELS 128
@@ -14,7 +15,8 @@ struct Features {
 
 // Drop out of tile (FEATURE_CHANNELS, FEATURE_ROW), which holds `width` pixels from `pixel` of the channels from c of
 // image n. The uniform numbers of a channel's row lie in quads, which begin and end anywhere in it.
-DEVICE void drop_out(float *tile, const Features &s, int n, int c, int pixel, int width, float rate, u64 seed, u32 step) {
+DEVICE void drop_out(float *tile, const Features &s, int n, int c, int pixel, int width, float rate, u64 seed,
+                     u32 step) {
   if (rate == 0) return;
   float kept = 1 / (1 - rate);
   int channels = smaller(FEATURE_CHANNELS, s.channels - c), quads = width / 4 + 2;
@@ -30,8 +32,8 @@ DEVICE void drop_out(float *tile, const Features &s, int n, int c, int pixel, in
   }
 }
 
-// features (T, N, D) of x, with dropout unless rate is missing. rate (T) and seed (T); step is one number on the device.
-// grid (N, T), block (256)
+// features (T, N, D) of x, with dropout unless rate is missing. rate (T) and seed (T); step is one number on the
+// device. grid (N, T), block (256)
 KERNEL flatten(const float *x, float *features, const float *rate, const u64 *seed, const u32 *step, Features s) {
   float *tile = (float *)shared_memory;
   int n = blockIdx.x, t = blockIdx.y;
@@ -95,8 +97,8 @@ KERNEL linear(const float *features, const float *w, const float *b, float *logi
   }
 }
 
-// loss (T, N), whether the first of the largest logits is the label's, and probability (T, N, L), which may lie where the
-// logits do. A thread takes an image. grid (ceil(N / block), T)
+// loss (T, N), whether the first of the largest logits is the label's, and probability (T, N, L), which may lie where
+// the logits do. A thread takes an image. grid (ceil(N / block), T)
 KERNEL cross_entropy(const float *logits, const long long *labels, float *loss, bool *correct, float *probability,
                      int images, int classes) {
   int n = blockIdx.x * blockDim.x + threadIdx.x, t = blockIdx.y;
@@ -148,8 +150,8 @@ KERNEL linear_weight_gradient(const float *features, const float *dlogits, float
     int images = smaller(64, s.images - n);
     __syncthreads();
     for (int e = threadIdx.x; e < images * LOGITS; e += 64)
-      gradients[e] = e % LOGITS < classes
-                         ? dlogits[((size_t)t * s.images + n + e / LOGITS) * s.classes + first + e % LOGITS] : 0;
+      gradients[e] =
+          e % LOGITS < classes ? dlogits[((size_t)t * s.images + n + e / LOGITS) * s.classes + first + e % LOGITS] : 0;
     __syncthreads();
     if (k >= d) continue;
     const float *from = features + ((size_t)t * s.images + n) * d + k;
@@ -197,8 +199,7 @@ KERNEL linear_input_gradient(const float *dlogits, const float *w, float *dx, co
       for (int i = 0; i < 4; ++i) tiles[i * size + k * FEATURE_ROW + place] = sums[i];
     }
     __syncthreads();
-    for (int i = 0; i < images; ++i)
-      drop_out(tiles + i * size, s, n + i, c, pixel, width, rate[t], seed[t], *step);
+    for (int i = 0; i < images; ++i) drop_out(tiles + i * size, s, n + i, c, pixel, width, rate[t], seed[t], *step);
     __syncthreads();
     for (int e = threadIdx.x; e < images * width * FEATURE_CHANNELS; e += blockDim.x) {
       int k = e % FEATURE_CHANNELS, place = e / FEATURE_CHANNELS % width, i = e / FEATURE_CHANNELS / width;

@@ -4,7 +4,8 @@
 #define PURPOSE_CROP 4
 
 // x (kinds, N, C, H, W) = pixels (all, C, H, W) of the chosen images, scaled; for each kind k cropped after a border of
-// crop[k] zeros, and mirrored with probability flip[k]. chosen may be missing: the images are the first N. grid (N, kinds)
+// crop[k] zeros, and mirrored with probability flip[k]. chosen may be missing: the images are the first N. grid (N,
+// kinds)
 template <class Pixel>
 DEVICE void gather(const Pixel *pixels, const long long *chosen, float scale, float *x, const int *crop,
                    const double *flip, u64 seed, u32 step, int channels, int height, int width) {

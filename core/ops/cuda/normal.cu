@@ -104,7 +104,8 @@ KERNEL gradient_sums(const float *z, const float *dy, const u8 *place, const flo
       u32 places = *(const u32 *)(place + at);
       Four gradient = load4(dy + at);
       int n = pixel / (high * wide), row = pixel / wide % high, column = pixel % wide;
-      const float *window = z + ((((size_t)t * images + n) * height + row * pool) * width + column * pool) * filters + f;
+      const float *window =
+          z + ((((size_t)t * images + n) * height + row * pool) * width + column * pool) * filters + f;
       for (int k = 0; k < pool * pool; ++k) {
         Four value = load4(window + ((size_t)(k / pool) * width + k % pool) * filters);
 #pragma unroll
@@ -152,7 +153,8 @@ KERNEL gradient_constants(const float *parts, const float *table, float *dgamma,
   if (f < filters) dgamma[(size_t)t * filters + f] = (float)product, dbeta[(size_t)t * filters + f] = (float)sum;
 }
 
-// dz (T, N, H, W, F) = dy where the maximum was, else 0: what reaches a shortcut. grid (ceil(N * H * W * F / 4 / block), T)
+// dz (T, N, H, W, F) = dy where the maximum was, else 0: what reaches a shortcut. grid (ceil(N * H * W * F / 4 /
+// block), T)
 KERNEL unpool(const float *dy, const u8 *place, float *dz, int images, int height, int width, int filters, int pool) {
   int high = height / pool, wide = width / pool, fours = filters / 4, t = blockIdx.y;
   int e = blockIdx.x * blockDim.x + threadIdx.x, f = e % fours * 4, pixel = e / fours;

@@ -44,7 +44,7 @@ class Step:
         self._strength = strength[:1] if (strength == strength[0]).all() else strength  # equal images: made once
         self._in_gather = not np.delete(strength, _IN_GATHER, axis=1).any()
         flip, crop = (self._strength[:, i] for i in _IN_GATHER)
-        self._flip, self._crop = whole(device, xp.asarray(flip), np.float64), whole(device, xp.asarray(crop), np.int32)
+        self._flip, self._crop = whole(device, flip, np.float64), whole(device, crop, np.int32)
         self._lr, self._number = xp.empty(count, np.float64), xp.empty(1, np.uint32)
         self._totals = xp.empty((3, count), np.float64)
         self._batches: dict[int, tuple[Array, Array]] = {}

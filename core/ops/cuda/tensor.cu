@@ -21,7 +21,8 @@ DEVICE u32 as_tf32(float value) {
 
 DEVICE void multiply(float sum[4], const u32 left[4], const u32 right[2]) {
 #if __CUDA_ARCH__ >= 800
-  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};"
       : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
       : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right[0]), "r"(right[1]));
 #else
@@ -90,8 +91,10 @@ DEVICE void convolve_tensor(const Operand &x, const float *filters, float *z, fl
 #pragma unroll
       for (int j = 0; j < WIDTH / 4; ++j) {
         float value = sums[i / 2][j / 2][i % 2 * 2 + j % 2];
-        if (pass) column[j] += (value - means[j]) * (value - means[j]);
-        else to[j / 2 * 8 + j % 2] = value, column[j] += value;
+        if (pass)
+          column[j] += (value - means[j]) * (value - means[j]);
+        else
+          to[j / 2 * 8 + j % 2] = value, column[j] += value;
       }
     }
     if (!moments) return;
@@ -100,21 +103,21 @@ DEVICE void convolve_tensor(const Operand &x, const float *filters, float *z, fl
 #pragma unroll
     for (int j = 0; j < WIDTH / 4; ++j) mine[j / 2 * 8 + 2 * h + j % 2] = column[j];
     mean = column_sums<WIDTH>(pixels, blockDim.x / 4);
-    if ((int)threadIdx.x < WIDTH) out[pass * s.filters + threadIdx.x] = pass ? mean[threadIdx.x] : mean[threadIdx.x] / count;
+    if ((int)threadIdx.x < WIDTH)
+      out[pass * s.filters + threadIdx.x] = pass ? mean[threadIdx.x] : mean[threadIdx.x] / count;
   }
 }
 
-#define CONVOLVE_TENSOR(WIDTH)                                                                                        \
-  KERNEL __launch_bounds__(256, 2)                                                                                    \
-      convolve_tensor_##WIDTH(const float *x, const float *filters, const float *, float *z, float *moments,          \
-                              Convolution s, int shared) {                                                            \
-    convolve_tensor<WIDTH>(Plain(s, x, shared), filters, z, moments, s);                                              \
-  }                                                                                                                   \
-  KERNEL __launch_bounds__(256, 2)                                                                                    \
-      convolve_gradient_tensor_##WIDTH(const float *z, const float *dy, const u8 *place, const float *constants,      \
-                                       const float *filters, float *dx, Convolution s, int pool) {                    \
-    Normalised gradient = {z, dy, constants, place, s.images, s.height, s.width, s.channels, pool};                   \
-    convolve_tensor<WIDTH>(gradient, filters, dx, nullptr, s);                                                        \
+#define CONVOLVE_TENSOR(WIDTH)                                                                                         \
+  KERNEL __launch_bounds__(256, 2) convolve_tensor_##WIDTH(const float *x, const float *filters, const float *,        \
+                                                           float *z, float *moments, Convolution s, int shared) {      \
+    convolve_tensor<WIDTH>(Plain(s, x, shared), filters, z, moments, s);                                               \
+  }                                                                                                                    \
+  KERNEL __launch_bounds__(256, 2)                                                                                     \
+      convolve_gradient_tensor_##WIDTH(const float *z, const float *dy, const u8 *place, const float *constants,       \
+                                       const float *filters, float *dx, Convolution s, int pool) {                     \
+    Normalised gradient = {z, dy, constants, place, s.images, s.height, s.width, s.channels, pool};                    \
+    convolve_tensor<WIDTH>(gradient, filters, dx, nullptr, s);                                                         \
   }
 CONVOLVE_TENSOR(8)
 CONVOLVE_TENSOR(16)
@@ -174,13 +177,12 @@ DEVICE void correlate_tensor(const Plain &x, const Operand &gradient, float *par
               2 * h + r % 2] = sums[i][j][r];
 }
 
-#define CORRELATE_TENSOR(CHANNELS, WIDTH)                                                                             \
-  KERNEL __launch_bounds__(288, 2)                                                                                    \
-      correlate_gradient_tensor_##CHANNELS##_##WIDTH(const float *x, const float *z, const float *dy, const u8 *place,\
-                                                     const float *constants, float *parts, Convolution s, int pool,   \
-                                                     int shared, int images, int) {                                   \
-    Normalised gradient = {z, dy, constants, place, s.images, s.rows, s.columns, s.filters, pool};                    \
-    correlate_tensor<CHANNELS, WIDTH>(Plain(s, x, shared), gradient, parts, s, images);                               \
+#define CORRELATE_TENSOR(CHANNELS, WIDTH)                                                                              \
+  KERNEL __launch_bounds__(288, 2) correlate_gradient_tensor_##CHANNELS##_##WIDTH(                                     \
+      const float *x, const float *z, const float *dy, const u8 *place, const float *constants, float *parts,          \
+      Convolution s, int pool, int shared, int images, int) {                                                          \
+    Normalised gradient = {z, dy, constants, place, s.images, s.rows, s.columns, s.filters, pool};                     \
+    correlate_tensor<CHANNELS, WIDTH>(Plain(s, x, shared), gradient, parts, s, images);                                \
   }
 CORRELATE_TENSOR(16, 16)
 CORRELATE_TENSOR(16, 32)

@@ -3,8 +3,8 @@
 #define TENSORS 48
 #define ELEMENTS 1024 // of a tensor, a block
 
-enum { WEIGHT = 1, BIAS = 2, RUNNING = 4 };      // kinds of tensors
-enum { SGD = 0, ADAM = 1, ADAMW = 2 };           // optimisers
+enum { WEIGHT = 1, BIAS = 2, RUNNING = 4 }; // kinds of tensors
+enum { SGD = 0, ADAM = 1, ADAMW = 2 };      // optimisers
 enum { REG, CLIP, CLIP_GLOBAL, MOMENTUM, NESTEROV, BETA1, BETA2, ADAM_EPS, SETTINGS };
 
 // One parameter (T, size), its gradient, and what the optimiser remembers: SGD's velocity, or Adam's mean and square.
@@ -45,7 +45,8 @@ KERNEL add_l2(Tensors tensors, const double *settings, float *squares, int optim
 // grid (tensors, T), block (256)
 KERNEL clip_tensors(Tensors tensors, const double *settings, const float *squares, float *factors, float *sums,
                     int offset, int first, int blocks, int all) {
-  int i = blockIdx.x, t = blockIdx.y, from = tensors.list[i].block, to = from + (tensors.list[i].size - 1) / ELEMENTS + 1;
+  int i = blockIdx.x, t = blockIdx.y, from = tensors.list[i].block,
+      to = from + (tensors.list[i].size - 1) / ELEMENTS + 1;
   float limit = (float)settings[t * SETTINGS + CLIP], square = 0;
   for (int k = from + threadIdx.x; k < to; k += blockDim.x) square += squares[(size_t)t * blocks + offset + k];
   square = block_sum(square, (float *)shared_memory);
@@ -75,15 +76,15 @@ KERNEL clip_together(const double *settings, const float *sums, float *factors, 
 // The update itself; running statistics move towards the batch's. lr (T) and step, from 0, are on the device.
 // grid (blocks, T), block (256)
 KERNEL apply_update(Tensors tensors, const double *settings, const double *lr, const u32 *step, const float *factors,
-                    int optimiser, int first_tensor, int all, float keep,
-                    float take) {
+                    int optimiser, int first_tensor, int all, float keep, float take) {
   int index = tensor_of(tensors, blockIdx.x), t = blockIdx.y;
   const Tensor &tensor = tensors.list[index];
   const double *of = settings + t * SETTINGS;
   int first = (blockIdx.x - tensor.block) * ELEMENTS, last = smaller(tensor.size, first + ELEMENTS);
   float factor = factors[(size_t)t * all + first_tensor + index], rate = (float)lr[t], root = 1, decay = 0;
   float momentum = (float)of[MOMENTUM], eps = (float)of[ADAM_EPS];
-  float beta1 = (float)of[BETA1], new1 = (float)(1 - of[BETA1]), beta2 = (float)of[BETA2], new2 = (float)(1 - of[BETA2]);
+  float beta1 = (float)of[BETA1], new1 = (float)(1 - of[BETA1]), beta2 = (float)of[BETA2],
+        new2 = (float)(1 - of[BETA2]);
   if (optimiser != SGD) {
     double number = *step + 1.0;
     if (optimiser == ADAMW && tensor.kind & WEIGHT) decay = (float)(lr[t] * of[REG]);
