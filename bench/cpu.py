@@ -33,7 +33,6 @@ from core.model import initial_model
 from core.optim import initial_state
 
 STEPS, ROUNDS, QUICK_ROUNDS, REPORT_STEPS = 8, 20, 6, 20
-BATCHES = 64  # that are drawn beforehand
 PHOTOS, DIGITS = (3, 32, 32), (1, 8, 8)
 PAUSE = 0.05  # seconds, in which the last contender's threads stop looking for work
 OURS, REPORT = "ours", "the report's algorithm"
@@ -89,11 +88,11 @@ def our_step(backend: ops.Ops, shape: tuple[int, int, int], trials: list[Setting
     state = initial_state("sgd", model, group)
     step = backend.make_step(backend, architecture, group)
     rates, rng, number = backend.xp.asarray([trial.lr for trial in trials]), np.random.default_rng(0), 0
-    batches = backend.xp.asarray(rng.integers(0, len(pixels), (BATCHES, trials[0].batch_size)))
+    batches = backend.xp.asarray(rng.integers(0, len(pixels), (peers.BATCHES, trials[0].batch_size)))
 
     def one() -> None:
         nonlocal number
-        step(model, state, images, batches[number % BATCHES], rates, number)
+        step(model, state, images, batches[number % peers.BATCHES], rates, number)
         number += 1
 
     return one

@@ -7,6 +7,7 @@ already, as uint8, but for the DataLoader's; float32 products are exact unless t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -165,6 +166,4 @@ def _batches(count: int, size: int, device: str) -> Iterator[Any]:
     """Random batches, drawn on the device beforehand."""
     import torch
 
-    drawn = torch.randint(0, count, (64, size), device=device)
-    while True:
-        yield from drawn
+    return cycle(torch.randint(0, count, (peers.BATCHES, size), device=device))

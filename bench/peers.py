@@ -7,6 +7,7 @@ forward, backward, L2, clipping to norm 5, update.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from core.model import initial_model
 
 Step = Callable[[], None]
 MODES = ("eager", "channels-last", "compiled")
+BATCHES = 64  # that are drawn beforehand, by either side
 
 
 def torch_module(architecture: Architecture, dropout: float) -> Any:
@@ -52,10 +54,11 @@ def torch_step(
         momentum=settings.momentum,
         nesterov=settings.nesterov,
     )
-    rng = np.random.default_rng(0)
+    drawn = np.random.default_rng(0).integers(0, len(pixels), (BATCHES, settings.batch_size))
+    batches = cycle(torch.from_numpy(drawn))
 
     def step() -> None:
-        chosen = torch.from_numpy(rng.integers(0, len(pixels), settings.batch_size))
+        chosen = next(batches)
         x = images[chosen].float().mul_(1 / 255)
         if settings.flip or settings.crop:
             x = _flipped_and_cropped(x, settings).contiguous(memory_format=layout)

@@ -14,7 +14,7 @@ from core.ops import Ops, load
 ON_HOST = "gpu on a CPU"
 GPU = pytest.param("gpu", marks=pytest.mark.gpu)
 TENSOR_CORES = "gpu on a CPU, tensor cores"
-FAST = ["cpu", ON_HOST, TENSOR_CORES, GPU]
+FAST = ["cpu", ON_HOST, GPU]
 
 
 def loaded(name: str) -> Ops:
@@ -22,7 +22,7 @@ def loaded(name: str) -> Ops:
     if name in (ON_HOST, TENSOR_CORES):
         if host_gpu.COMPILER is None:
             pytest.skip("g++ is not here")
-        return host_gpu.host_ops(precision="float32" if name == ON_HOST else "tf32")
+        return host_gpu.host_ops() if name == ON_HOST else host_gpu.host_ops(orders=2, precision="tf32")
     try:
         return load(name)
     except InputError as error:

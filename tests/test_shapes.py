@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from backends import FAST, loaded
+from backends import FAST, TENSOR_CORES, loaded
 from cases import NETWORKS, Case, Inputs, worst_excess
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -21,7 +21,7 @@ same_every_time = settings(
 )
 
 
-@pytest.fixture(scope="module", params=FAST)
+@pytest.fixture(scope="module", params=[*FAST, TENSOR_CORES])
 def fast(request: pytest.FixtureRequest) -> Ops:
     return loaded(request.param)
 
