@@ -242,6 +242,69 @@ def test_a_group_trains_to_its_end_and_a_step_is_recorded_once_for_each_batch_le
     assert device.outside.count("gather_bytes") == device.outside.count("set_step") == steps
 
 
+class Graphs(HostDevice):
+    """Records as a GPU does: work runs once, then its launches are kept, and from there on only those are done.
+
+    What CuPy does itself, a GPU would record too; so the network of a test must need none of it.
+    """
+
+    _captured: list[tuple[Any, ...]] | None = None
+
+    def __init__(self) -> None:
+        super().__init__(orders=1)
+        self._kept: list[np.ndarray] = []  # arrays that are recorded by their address alone
+
+    def address(self, values: np.ndarray) -> int:
+        self._kept.append(values)
+        return super().address(values)
+
+    def launch(self, *arguments: Any) -> None:
+        if self._captured is None:
+            super().launch(*arguments)
+        else:
+            self._captured.append(arguments)
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        graph: list[tuple[Any, ...]] = []
+        calls = 0
+
+        def replay() -> None:
+            nonlocal calls
+            calls += 1
+            if calls == 1:
+                work()
+                return
+            if calls == 2:
+                self._captured = graph
+                work()
+                self._captured = None
+            for arguments in graph:
+                self.launch(*arguments)
+
+        return replay
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adam"])
+def test_all_that_changes_from_step_to_step_is_in_the_arrays_of_a_recording(optimiser: str) -> None:
+    """The number of the step, the learning rates, the batch, the masks: nothing of them is recorded."""
+    rng = np.random.default_rng(3)
+    images = Images(rng.integers(0, 256, (40, 3, 9, 8), dtype=np.uint8), rng.integers(0, 4, 40), 1 / 255)
+    architecture = Architecture((3, 9, 8), (8, 16), 4)
+    trials = [Settings(dropout=0.5, seed=seed, momentum=0.9, flip=0.5, crop=1, optimiser=optimiser) for seed in (0, 1)]
+    group, batches = Hyperparameters.of(trials), [rng.permutation(40)[:11] for _ in range(5)]
+    models, totals = [], []
+    for ops in (REFERENCE, on(Graphs())):
+        model = initial_model(architecture, trials)
+        state = initial_state(optimiser, model, group)
+        step = ops.make_step(ops, architecture, group, optimiser=optimiser)
+        rates = [np.array([0.02, 0.01]) * (number + 1) for number in range(5)]
+        totals.append([step(model, state, images, batches[n], rates[n], n).copy() for n in range(5)])
+        models.append(model)
+    np.testing.assert_allclose(totals[1], totals[0], rtol=1e-4)
+    for name in ("w1", "w2", "w3", "gamma1", "running_var2"):
+        np.testing.assert_allclose(models[1][name], models[0][name], rtol=2e-3, atol=2e-4, err_msg=name)
+
+
 @pytest.mark.parametrize("architecture", LARGER.values(), ids=LARGER)
 def test_the_memory_of_a_step_is_what_was_estimated(architecture: Architecture) -> None:
     device = Recorder()

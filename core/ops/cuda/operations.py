@@ -93,10 +93,13 @@ class _Operations:
 
     # ------------------------------------------------------------------------------------------------- convolutions
 
-    def _filters(self, w: Array, backward: bool = False) -> Array:
-        """w (T, F, C, K, K) as `convolve` reads it: (T, K * K, C', F'); backward: turned, (T, K * K, F', C')."""
+    def _filters(self, w: Array, *, backward: bool = False, rounded: bool = True) -> Array:
+        """w (T, F, C, K, K) as `convolve` reads it: (T, K * K, C', F'); backward: turned, (T, K * K, F', C').
+
+        Unless rounded, C' is C.
+        """
         trials, f, c, kernel, _ = w.shape
-        stored_c, stored_f = tiles.stored(c), tiles.stored(f)
+        stored_c, stored_f = tiles.stored(c) if rounded else c, tiles.stored(f)
         shape = (trials, kernel**2, *((stored_f, stored_c) if backward else (stored_c, stored_f)))
         arranged = self._device.empty(shape)
         where = (None, arranged) if backward else (arranged, None)
@@ -360,10 +363,7 @@ class _Operations:
         pooled = (len(w), s.images, s.rows // s.pool, s.columns // s.pool, s.filters)
         y, place = self._device.empty(pooled), self._device.empty(pooled, np.uint8)
         grid = (s.images * s.bands, len(w), ceil(s.filters / 64))
-        # Rows of the filters are those of (C, K * K) turned round: (K * K, C).
-        trials, f, c, kernel, _ = w.shape
-        filters = self._xp.zeros((trials, kernel**2, c, s.filters), np.float32)
-        filters[..., :f] = w.reshape(trials, f, c, -1).transpose(0, 3, 2, 1)
+        filters = self._filters(w, rounded=False)
         self._device.launch(
             f"first_block_{s.pool}", grid, BLOCK, s.block_shared, images, filters, table, y, place, _structure(s)
         )
