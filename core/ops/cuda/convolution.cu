@@ -19,7 +19,7 @@ struct Convolution {
   int rows, columns, filters;          // of the output
   int kernel, pad;
   int tile_images, tile_rows, bands; // a tile; bands of an image
-  int chunk;                         // channels at once: a multiple of 4
+  int chunk;                         // channels at once: 8, 16 or 32
 
   // Places of the output in a tile, counted image by image and row by row.
   METHOD int places() const { return tile_images * tile_rows * columns; }
@@ -48,18 +48,26 @@ METHOD Tile::Tile(const Convolution &s, int index)
     : image(index / s.bands * s.tile_images), images(smaller(s.tile_images, s.images - image)),
       row(index % s.bands * s.tile_rows), rows(smaller(s.tile_rows, s.rows - row)) {}
 
-// An operand that lies in memory as it is: (T or 1, N, height, width, channels).
+// An operand that lies in memory as it is: (T or 1, N, height, width, channels). Its reader reads four channels of a
+// trial's images, place by place.
 struct Plain {
   const float *x;
   size_t trial; // values from one trial to the next: 0 where they share the operand
   int height, width, channels;
+
   METHOD Plain(const float *x, size_t trial, int height, int width, int channels)
       : x(x), trial(trial), height(height), width(width), channels(channels) {}
   METHOD Plain(const Convolution &s, const float *input, int shared)
       : Plain(input, shared ? 0 : (size_t)s.images * s.height * s.width * s.channels, s.height, s.width, s.channels) {}
-  METHOD Four at(int t, int n, int row, int column, int c) const {
-    return load4(x + t * trial + (((size_t)n * height + row) * width + column) * channels + c);
-  }
+
+  struct Reader {
+    const float *x;
+    int height, width, channels;
+    METHOD Four at(int n, int row, int column) const {
+      return load4(x + (((size_t)n * height + row) * width + column) * channels);
+    }
+  };
+  METHOD Reader reader(int t, int c) const { return {x + t * trial + c, height, width, channels}; }
 };
 
 // The gradient of a convolution's output under batch norm, ReLU and pooling, which is never stored:
@@ -69,39 +77,69 @@ struct Normalised {
   const float *z, *dy, *constants;
   const u8 *place;
   int images, height, width, channels, pool;
-  METHOD Four at(int t, int n, int row, int column, int c) const {
-    size_t image = (size_t)t * images + n;
-    const float *constant = constants + (size_t)t * 4 * channels + c;
-    Four value = load4(z + ((image * height + row) * width + column) * channels + c);
-    Four mean = load4(constant), slope = load4(constant + 2 * channels), offset = load4(constant + 3 * channels);
+
+  struct Reader {
+    const float *z, *dy;
+    const u8 *place;
+    int height, width, channels, pool, reciprocal, pooled_height, pooled_width;
+    Four mean, scale, slope, offset;
+
+    METHOD int pooled(int position) const { return (position * reciprocal) >> 16; } // position / pool, below 32,768
+
+    METHOD Four at(int n, int row, int column) const {
+      Four value = load4(z + (((size_t)n * height + row) * width + column) * channels);
 #pragma unroll
-    for (int j = 0; j < 4; ++j) value.v[j] = slope.v[j] * (value.v[j] - mean.v[j]) + offset.v[j];
-    int pooled_row = row / pool, pooled_column = column / pool, pooled_width = width / pool;
-    if (pooled_row < height / pool && pooled_column < pooled_width) {
-      size_t pooled = ((image * (height / pool) + pooled_row) * pooled_width + pooled_column) * channels + c;
-      u32 places = *(const u32 *)(place + pooled), here = (row % pool) * pool + column % pool;
-      Four scale = load4(constant + channels), gradient = load4(dy + pooled);
+      for (int j = 0; j < 4; ++j) value.v[j] = slope.v[j] * (value.v[j] - mean.v[j]) + offset.v[j];
+      int high = pooled(row), wide = pooled(column);
+      if (high < pooled_height && wide < pooled_width) {
+        size_t to = (((size_t)n * pooled_height + high) * pooled_width + wide) * channels;
+        u32 places = *(const u32 *)(place + to), here = (row - high * pool) * pool + column - wide * pool;
+        Four gradient = load4(dy + to);
 #pragma unroll
-      for (int j = 0; j < 4; ++j)
-        if ((places >> (8 * j) & 255) == here) value.v[j] += scale.v[j] * gradient.v[j];
+        for (int j = 0; j < 4; ++j)
+          if ((places >> (8 * j) & 255) == here) value.v[j] += scale.v[j] * gradient.v[j];
+      }
+      return value;
     }
-    return value;
+  };
+
+  METHOD Reader reader(int t, int c) const {
+    int pooled_height = height / pool, pooled_width = width / pool;
+    size_t trial = (size_t)t * images, pooled = trial * pooled_height * pooled_width * channels + c;
+    const float *of = constants + (size_t)t * 4 * channels + c;
+    return {z + trial * height * width * channels + c,
+            dy + pooled,
+            place + pooled,
+            height,
+            width,
+            channels,
+            pool,
+            65536 / pool + (pool == 3),
+            pooled_height,
+            pooled_width,
+            load4(of),
+            load4(of + channels),
+            load4(of + 2 * channels),
+            load4(of + 3 * channels)};
   }
 };
 
 // Rows [row, row + rows) and columns [column, column + columns) of channels [c, c + chunk) of some images into shared
-// memory, (images, rows, columns, stride), zero outside the image. A warp takes a row.
+// memory, (images, rows, columns, stride), zero outside the image. A warp takes a row, a lane four channels of every so
+// many places: chunk is 8, 16 or 32.
 template <class Operand>
 DEVICE void load_tile(float *to, int stride, const Operand &from, int t, int image, int images, int row, int rows,
                       int column, int columns, int c, int chunk) {
-  int fours = chunk / 4, lane = threadIdx.x % 32;
+  int shift = chunk == 8 ? 1 : chunk == 16 ? 2 : 3, lane = threadIdx.x % 32, k = lane % (1 << shift) * 4;
+  const typename Operand::Reader reader = from.reader(t, c + k);
   for (int line = threadIdx.x / 32; line < images * rows; line += blockDim.x / 32) {
     int n = image + line / rows, y = row + line % rows;
-    for (int e = lane; e < columns * fours; e += 32) {
-      int place = e / fours, x = column + place, k = e % fours * 4;
+    bool inside = y >= 0 && y < from.height;
+    for (int place = lane >> shift; place < columns; place += 32 >> shift) {
+      int x = column + place;
       Four value = {{0, 0, 0, 0}};
-      if (y >= 0 && y < from.height && x >= 0 && x < from.width) value = from.at(t, n, y, x, c + k);
-      store4(to + ((size_t)line * columns + place) * stride + k, value);
+      if (inside && x >= 0 && x < from.width) value = reader.at(n, y, x);
+      store4(to + (line * columns + place) * stride + k, value);
     }
   }
 }

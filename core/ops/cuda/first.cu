@@ -203,6 +203,7 @@ DEVICE void first_products(const float *x, const float *dy, const u8 *place, flo
   int t = blockIdx.y, lane = threadIdx.x % 32, f = blockIdx.z * 32 + lane, slice = threadIdx.x / 32;
   int row = blockIdx.x % bands * s.band, rows = smaller(s.band, high - row), lines = s.band * s.pool + 2;
   int begin = blockIdx.x / bands * images, end = smaller(s.images, begin + images);
+  int reciprocal = 65536 / s.pool + (s.pool == 3);
   float *pixels = (float *)shared_memory, sums[size] = {};
   for (int n = begin; n < end; ++n) {
     __syncthreads();
@@ -210,12 +211,14 @@ DEVICE void first_products(const float *x, const float *dy, const u8 *place, flo
     __syncthreads();
     if (f >= s.filters) continue;
     size_t from = (((size_t)t * s.images + n) * high + row) * columns * s.filters + f;
-    for (int pixel = slice; pixel < rows * columns; pixel += 8) {
+    int line = 0, column = slice; // of the pooled pixel, without dividing
+    for (int pixel = slice; pixel < rows * columns; pixel += 8, column += 8) {
+      for (; column >= columns; column -= columns) ++line;
       int k = place[from + (size_t)pixel * s.filters];
       float gradient = dy[from + (size_t)pixel * s.filters];
       if (k == NOWHERE) k = 0, gradient = 0;
-      const float *patch =
-          pixels + (pixel / columns * s.pool + k / s.pool) * wide + pixel % columns * s.pool + k % s.pool;
+      int down = (k * reciprocal) >> 16; // k / s.pool
+      const float *patch = pixels + (line * s.pool + down) * wide + column * s.pool + k - down * s.pool;
 #pragma unroll
       for (int i = 0; i < taps; ++i) sums[i] += gradient * patch[(i / 9 * lines + i % 9 / 3) * wide + i % 3];
       sums[taps] += gradient;
