@@ -29,6 +29,7 @@ from bench import peers
 from core import ops, project, threads
 from core.batches import Images
 from core.config import Architecture, Hyperparameters, Settings, parse_filters
+from core.errors import exit_status
 from core.model import initial_model
 from core.optim import initial_state
 
@@ -394,4 +395,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(main))

@@ -25,6 +25,7 @@ from bench.cpu import OURS, PHOTOS, REPORT_SETTINGS, architecture_of, grid, our_
 from core import data, ops, project
 from core.batches import Images
 from core.config import Architecture, Settings
+from core.errors import exit_status
 from core.train import train_group
 
 ROUNDS, STEPS = 20, 50
@@ -242,4 +243,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(main))

@@ -5,6 +5,7 @@ That the kernels are right is for test_ops.py and test_shapes.py, which run them
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -56,6 +57,26 @@ def test_the_kernels_compile_for_gpus_old_and_new(tmp_path: Path, capability: in
     frames = [int(line.split()[0]) for line in done.stderr.splitlines() if "bytes stack frame" in line]
     assert len(frames) > 30
     assert max(frames) <= 16
+
+
+def nvrtc() -> Path | None:
+    """The run-time compiler that CuPy uses, where a package has brought it."""
+    found = [path for folder in sys.path for path in Path(folder).glob("nvidia/*/lib/libnvrtc.so.1[23]")]
+    return found[0] if found else None
+
+
+@pytest.mark.skipif(nvrtc() is None, reason="NVRTC is not here")
+@pytest.mark.parametrize("capability", [75, 80, 90, 120])
+def test_the_compiler_that_cupy_uses_takes_the_kernels(capability: int) -> None:
+    library, program, size = ctypes.CDLL(str(nvrtc())), ctypes.c_void_p(), ctypes.c_size_t()
+    library.nvrtcCreateProgram(ctypes.byref(program), cuda.source().encode(), b"kernels.cu", 0, None, None)
+    options = (ctypes.c_char_p * 1)(f"-arch=sm_{capability}".encode())
+    status = library.nvrtcCompileProgram(program, 1, options)
+    library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+    log = ctypes.create_string_buffer(size.value)
+    library.nvrtcGetProgramLog(program, log)
+    assert status == 0, log.value.decode()
+    assert not log.value.strip()
 
 
 # ------------------------------------------------------------------------------- what running them on the CPU finds
