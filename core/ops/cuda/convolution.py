@@ -104,7 +104,7 @@ def block(
 
 
 def normalised(device: Device, z: Array, shortcut: Array | None, table: Array, pool: int) -> tuple[Array, Array]:
-    """What a block makes of its convolution's output z (T, N, OH, OW, F'): (T, N, PH, PW, F') and the maxima's places."""
+    """What a block makes of its convolution's output z (T, N, OH, OW, F'): (T, N, PH, PW, F'); and maxima's places."""
     trials, images, rows, columns, filters = z.shape
     pooled = (trials, images, rows // pool, columns // pool, filters)
     y, place = device.empty(pooled), device.empty(pooled, np.uint8)
