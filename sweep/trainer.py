@@ -104,7 +104,7 @@ class Processes:
                 group = again.popleft() if again else next(source, None)
                 if group is None:
                     break
-                connection.send((group.architecture, group.trials))
+                self._send(connection, (group.architecture, group.trials))
                 active[connection] = group
             if not active:
                 return
@@ -113,7 +113,7 @@ class Processes:
                 group = active[connection]
                 what, content = self._receive(connection)
                 if what == "judge":
-                    connection.send(group.judge(content))
+                    self._send(connection, group.judge(content))
                 elif what == "epoch":
                     group.record(content)
                 else:
@@ -123,16 +123,26 @@ class Processes:
                     elif content is not None:
                         raise content
 
+    def _send(self, connection: Connection, message: Any) -> None:
+        try:
+            connection.send(message)
+        except ConnectionError:
+            raise self._ended(connection) from None
+
     def _receive(self, connection: Connection) -> tuple[str, Any]:
         try:
             message: tuple[str, Any] = connection.recv()
-        except EOFError:
-            process = self._processes[connection]
-            process.join()
-            if process.exitcode == -signal.SIGKILL:  # what a system does that has no memory left
-                raise MemoryError("a process that trained a group was killed") from None
-            raise RuntimeError(f"a process that trained a group has ended, exit status {process.exitcode}") from None
+        except (EOFError, ConnectionError):  # the latter where it had not read all that was sent
+            raise self._ended(connection) from None
         return message
+
+    def _ended(self, connection: Connection) -> Exception:
+        """Why the process there is no more."""
+        process = self._processes[connection]
+        process.join()
+        if process.exitcode == -signal.SIGKILL:  # what a system does that has no memory left
+            return MemoryError("a process that trained a group was killed")
+        return RuntimeError(f"a process that trained a group has ended, exit status {process.exitcode}")
 
     def close(self) -> None:
         """End the processes."""

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import EXPERIMENT
+from conftest import EXPERIMENT, small_images
 from test_run import runs
 
+from core.config import Architecture, Settings
+from core.data import Split
 from core.ops import reference
 from core.tracking import Tracker
+from core.train import EpochReport, Verdict
 from sweep.__main__ import main
+from sweep.trainer import Group, Material, Processes
 
 REFERENCE = reference.OPS
 GRID = ["--stage", "grid", "--json", "--backend", "reference"]
@@ -132,6 +138,39 @@ def test_a_process_that_is_killed_ends_the_sweep_with_one_line_and_the_same_comm
     assert gone(workers)
     assert {run.status for run in runs("trial")} == {"FAILED"}
     assert len(trained(capsys, "small")) == 4
+
+
+class Killer:
+    """A group whose judge kills the process that waits for it."""
+
+    architecture = Architecture((1, 6, 7), (2,), 3)
+    trials = (Settings(filters="2", batch_size=16),)
+
+    def judge(self, report: EpochReport) -> dict[int, Verdict]:
+        worker = multiprocessing.active_children()[0]
+        worker.kill()
+        worker.join()
+        return {}
+
+    def record(self, report: EpochReport) -> None: ...
+
+    def halves(self, error: MemoryError) -> Iterator[Group]:
+        raise error
+
+
+@pytest.mark.parametrize("before", ["it has its group", "it hears who ends"])
+def test_a_process_that_is_killed_before_it_is_sent_something_is_told_as_such(before: str) -> None:
+    """To write to it then is an error of the pipe: not the one that a reader of our output leaves us."""
+    x, y = small_images(40, 0)
+    material = Material(Split(x, y, x, y), 1 / 255, 0, "reference", "float32")
+    processes = Processes(1, material)
+    try:
+        if before == "it has its group":
+            Killer().judge(EpochReport(0, {}, {}))
+        with pytest.raises(MemoryError, match="a process that trained a group was killed"):
+            processes.train([Killer()])
+    finally:
+        processes.close()
 
 
 @needs_proc
