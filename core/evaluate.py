@@ -136,7 +136,7 @@ def _test_run(options: argparse.Namespace) -> None:
             + (f": its winner is --run-id {best}" if best else " and has no winner yet")
         )
     model = checkpoint.load_model(tracker.artifact(run, "model.npz"))
-    result = evaluate_model(backend, model, _data_of(run, options))
+    result = evaluate_model(backend, model, data_of(run, options.data, options.data_dir))
     try:
         note = _record(tracker, run, result)
     finally:
@@ -145,23 +145,26 @@ def _test_run(options: argparse.Namespace) -> None:
         print(note, file=sys.stderr)
 
 
-def _data_of(run: RunInfo, options: argparse.Namespace) -> Dataset:
-    """The data that the run was trained on. Raises InputError if what is found now is not the same."""
+def data_of(run: RunInfo, name: str | None = None, folder: str | None = None) -> Dataset:
+    """The data that the run was trained on, where it was then, or as the arguments tell (see core.data.load).
+
+    Raises InputError if what is found now is not the same.
+    """
     from core import data
 
-    name, source = run.tags.get("data.name", ""), run.tags.get("data.source", "")
-    if source.endswith(".npz") and not options.data and not Path(source).is_file():
+    known, source = run.tags.get("data.name", ""), run.tags.get("data.source", "")
+    if source.endswith(".npz") and not name and not Path(source).is_file():
         raise InputError(
             f"there is no file {source} any more, which run {run.run_id} was trained on: --data says where it is now"
         )
     found = data.load(
-        options.data or (source if source.endswith(".npz") else name) or None,
-        options.data_dir or (source if Path(source).is_dir() else None),
+        name or (source if source.endswith(".npz") else known) or None,
+        folder or (source if Path(source).is_dir() else None),
     )
     expected = run.tags.get("data.sha256")
     if expected and found.sha256 != expected:
         raise InputError(
-            f"run {run.run_id} was trained on {name} with sha256 {expected[:12]}; "
+            f"run {run.run_id} was trained on {known} with sha256 {expected[:12]}; "
             f"{found.name} from {found.source} has {found.sha256[:12]}"
         )
     return found

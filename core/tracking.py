@@ -38,7 +38,7 @@ import mlflow  # noqa: E402
 import sqlalchemy  # noqa: E402
 from alembic.util.exc import CommandError  # noqa: E402
 from filelock import FileLock  # noqa: E402
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, ViewType  # noqa: E402
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag, ViewType  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError  # noqa: E402
 
@@ -147,8 +147,7 @@ class Tracker:
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set or replace tags."""
         with _clear_errors(f"run {run_id}"):
-            for key, value in tags.items():
-                self._client.set_tag(run_id, key, value)
+            self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
     def remove_tags(self, run_id: str, names: Iterable[str]) -> None:
         """Remove tags that the run has."""
@@ -175,6 +174,10 @@ class Tracker:
         """All runs of the experiment with these tags, oldest first."""
         wanted = " and ".join(f"tags.`{key}` = {_quoted(value)}" for key, value in tags.items())
         return list(self._search([experiment_id], wanted))
+
+    def siblings(self, run: RunInfo, **tags: str) -> list[RunInfo]:
+        """All runs of the run's experiment with these tags, oldest first."""
+        return self.runs(self.experiment(run.experiment), **tags)
 
     def find(self, prefix: str) -> RunInfo:
         """The one run, in any experiment, whose id begins with prefix. Raises InputError unless there is just one."""

@@ -28,6 +28,7 @@ ENVIRONMENT = {
     "epochs": "SWEEP_EPOCHS",
     "threads": "SWEEP_THREADS",
     "processes": "SWEEP_PROCESSES",
+    "figures": "SWEEP_FIGURES",
     "tracking_uri": "MLFLOW_TRACKING_URI",
 }
 
@@ -61,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--epochs", help="at most so many epochs a trial, in every stage")
         command.add_argument("--json", action="store_true", help="the result as JSON on standard output")
     run.add_argument("--tracking-uri", metavar="URI", help="MLflow server or database (default: mlflow.db here)")
+    run.add_argument("--figures", metavar="all|none", help="pictures of trials, stages and winners (default: all)")
     run.add_argument("--quiet", action="store_true", help="no progress, no notes")
     ui = commands.add_parser("ui", help="browse the runs in MLflow's web page")
     ui.add_argument("--port", type=int, default=5000)
@@ -109,7 +111,10 @@ def _open(options: argparse.Namespace, quiet: bool) -> tuple[Sweep, list[str]]:
     found = data.load(options.data or chosen.data, data_dir)
     screen = display.choose(quiet)
     screen.note(data.describe(found))
-    return Sweep(chosen, found, backend, screen, _processes(options.processes, backend)), stages
+    draws = getattr(options, "figures", None) or "all"
+    if draws not in ("all", "none"):
+        raise InputError(f'figures is "{draws}": it must be all or none')
+    return Sweep(chosen, found, backend, screen, _processes(options.processes, backend), draws == "all"), stages
 
 
 def _processes(asked_for: str | None, backend: Ops) -> int | None:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from sweep.experiment import Experiment, Stage
 from sweep.plan import Cell
 from sweep.study import Outcome
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 _PARENT = "mlflow.parentRunId"
 _SHOWN = 30  # rows of the table in a stage's description, which MLflow cuts at 8,000 characters
 
@@ -37,8 +40,15 @@ def experiment_name(experiment: Experiment, data: Dataset) -> str:
 class Records:
     """The MLflow side of one experiment on one data set."""
 
-    def __init__(self, tracker: Tracker, experiment: Experiment, data: Dataset, ops: Ops, owner: str) -> None:
-        self.tracker, self._experiment, self._data = tracker, experiment, data
+    def __init__(
+        self, tracker: Tracker, experiment: Experiment, data: Dataset, ops: Ops, owner: str, draws: bool = True
+    ) -> None:
+        """
+        owner  tells the runs of this project folder from those of others
+        draws  whether runs get pictures
+        """
+        self.tracker, self._experiment, self._data, self._ops = tracker, experiment, data, ops
+        self._draws = draws
         self._owner, self._environment = owner, environment(ops.name, ops.device, ops.precision)
         tags = {"data.name": data.name, "data.sha256": data.sha256}
         tags["mlflow.experimentKind"] = "custom_model_development"  # the page opens on runs, not on language models
@@ -94,9 +104,10 @@ class Records:
                 checkpoint.save_model(folder / "model.npz", result.model)
             _write_history(folder / "history.csv", result.history)
             (folder / "config.json").write_text(json.dumps(self._config(cell, result, outcome), indent=2) + "\n")
-            best_accuracy = "none" if result.best_accuracy is None else f"{result.best_accuracy:.4f}"
-            title = f"{cell.name}: best validation accuracy {best_accuracy}"
-            figures.save(figures.curves(result.history, result.best_epoch, title), folder / "curves.png")
+            if self._draws:
+                best_accuracy = "none" if result.best_accuracy is None else f"{result.best_accuracy:.4f}"
+                title = f"{cell.name}: best validation accuracy {best_accuracy}"
+                figures.save(figures.curves(result.history, result.best_epoch, title), folder / "curves.png")
             self.tracker.log_files(run_id, folder)
         if result.reason:
             self.tracker.set_tags(run_id, {"reason": result.reason})
@@ -122,60 +133,63 @@ class Records:
         self.tracker.set_tags(run_id, {"reason": reason})
         self.tracker.finish(run_id, status)
 
-    def end_stage(self, run_id: str, cells: Sequence[Cell], rows: Sequence[ranking.Row]) -> None:
+    def end_stage(self, run_id: str, stage: Stage, cells: Sequence[Cell], rows: Sequence[ranking.Row]) -> None:
         """The ranked table, the stage's status, and its winner, which alone of its trials is tagged winner=true."""
         self.tracker.log_text(run_id, ranking.to_csv(rows), "summary.csv")
         self.tracker.log_text(run_id, ranking.to_markdown(rows), "summary.md")
         best = ranking.winner(rows)
-        trials = self._tend(run_id, rows, best)
+        self._tend(run_id, stage, rows, best)
         ended = Counter(outcome.status for row in rows for outcome in row.outcomes)
         metrics = {f"trials_{status}": float(ended[status]) for status in ("finished", "cut", "pruned", "failed")}
         tags = {"mlflow.note.content": _description(rows), "plan": _plan_hash(cells)}
         if best and best.accuracy is not None:
             metrics["best_val_accuracy"] = best.accuracy
             tags |= {"winner.run_id": best.outcome.run_id, "winner.name": best.cell.name}
-            self._log_overlay(run_id, rows, trials)
+            self._draw(run_id, best.outcome.run_id)
         if lead := ranking.lead(rows):
             metrics |= {"lead": lead.difference, "lead_low": lead.low, "lead_high": lead.high}
-        own = self.runs(kind="stage", stage=cells[0].stage)[run_id].tags
+        own = self.runs(kind="stage", stage=stage.name)[run_id].tags
         self.tracker.remove_tags(run_id, {"winner.run_id", "winner.name", "reason"} & own.keys() - tags.keys())
         self.tracker.log_metrics(run_id, metrics)
         self.tracker.set_tags(run_id, tags)
         self.tracker.finish(run_id, "FINISHED" if best else "FAILED")
 
-    def _tend(self, parent: str, rows: Sequence[ranking.Row], best: ranking.Row | None) -> dict[str, RunInfo]:
-        """Bring the names, the parent and the winner's tag of the stage's trials up to date. Returns their runs."""
-        trials = self.runs(kind="trial", stage=rows[0].cell.stage)
-        names = {o.run_id: c.name for row in rows for c, o in zip(row.cells, row.outcomes, strict=True)}
-        for trial in trials.values():
-            if trial.run_id not in names and trial.tags.get(_PARENT) != parent:
+    def _tend(self, parent: str, stage: Stage, rows: Sequence[ranking.Row], best: ranking.Row | None) -> None:
+        """Bring the names, the parent and the tags of the stage's trials up to date."""
+        cells = {o.run_id: c for row in rows for c, o in zip(row.cells, row.outcomes, strict=True)}
+        points = [point for named in stage.points.values() for point in named]
+        for trial in self.runs(kind="trial", stage=stage.name).values():
+            if trial.run_id not in cells and trial.tags.get(_PARENT) != parent:
                 continue
             winner = best is not None and trial.run_id == best.outcome.run_id
             tags = {"winner": str(winner).lower(), _PARENT: parent}
+            cell = cells.get(trial.run_id)
+            if cell:
+                tags["source"] = "point" if cell.searched in points else stage.sampler
             if changed := {key: value for key, value in tags.items() if trial.tags.get(key) != value}:
                 self.tracker.set_tags(trial.run_id, changed)
-            if trial.name != names.get(trial.run_id, trial.name):
-                self.tracker.update(trial.run_id, name=names[trial.run_id])
-        return trials
+            if cell and trial.name != cell.name:
+                self.tracker.update(trial.run_id, name=cell.name)
 
     def augmented(self, run_id: str, rows: Sequence[tuple[str, np.ndarray]]) -> None:
         """A picture of augmented training images, for the stage: see core.figures.augmented."""
-        with tempfile.TemporaryDirectory() as name:
-            title = f"Training images of {self._data.name}, as they are and as augmentation changes them"
-            figures.save(figures.augmented(rows, title), Path(name) / "augmented.png")
-            self.tracker.log_files(run_id, Path(name))
+        title = f"Training images of {self._data.name}, as they are and as augmentation changes them"
+        self._log_figures(run_id, {"augmented": figures.augmented(rows, title)})
 
-    def _log_overlay(self, run_id: str, rows: Sequence[ranking.Row], trials: Mapping[str, RunInfo]) -> None:
+    def _draw(self, stage: str, winner: str) -> None:
+        """The pictures of a stage's run, and of its winner's."""
+        if self._draws:
+            from core.figures import runs
+
+            self._log_figures(stage, runs.of_stage(self.tracker, self.tracker.find(stage)))
+            trial = self.tracker.find(winner)
+            self._log_figures(winner, runs.of_trial(self.tracker, trial, self._ops, self._data))
+
+    def _log_figures(self, run_id: str, drawn: Mapping[str, Figure]) -> None:
         with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            accuracies = {}
-            for row in rows:
-                history = self.tracker.artifact(trials[row.outcome.run_id], "history.csv")
-                lines = csv.DictReader(history.read_text(encoding="utf-8").splitlines())
-                accuracies[row.cell.name] = [float(line["val_accuracy"]) for line in lines]
-            title = f"{rows[0].cell.stage}: {len(rows)} trials on {self._data.name}"
-            figures.save(figures.overlay(accuracies, rows[0].cell.name, title), folder / "curves.png")
-            self.tracker.log_files(run_id, folder)
+            for title, figure in drawn.items():
+                figures.save(figure, Path(name) / f"{title}.png")
+            self.tracker.log_files(run_id, Path(name), "figures")
 
 
 def _description(rows: Sequence[ranking.Row]) -> str:

@@ -43,12 +43,19 @@ class Sweep:
     """One experiment on one data set: where its records are, and what its stages share."""
 
     def __init__(
-        self, experiment: Experiment, data: Dataset, ops: Ops, display: Display, processes: int | None = None
+        self,
+        experiment: Experiment,
+        data: Dataset,
+        ops: Ops,
+        display: Display,
+        processes: int | None = None,
+        draws: bool = True,
     ) -> None:
         """
         processes  that train at the same time, a group each; None: one for each device of ops
+        draws      whether runs get pictures
         """
-        self._processes = processes or ops.devices
+        self._processes, self._draws = processes or ops.devices, draws
         self.experiment, self.data, self.ops, self.display = experiment, data, ops, display
         self.signals = Signals()
         self.name = experiment_name(experiment, data)
@@ -178,7 +185,7 @@ class Sweep:
         Raises Interrupted when a signal stopped it, after all records were closed: the same call goes on.
         """
         with self._lock(), self.signals.active():
-            records = Records(tracker, self.experiment, self.data, self.ops, self._owner())
+            records = Records(tracker, self.experiment, self.data, self.ops, self._owner(), self._draws)
             try:
                 with self.signals.held():
                     for name in self._close_open(records, "KILLED", "its process ended without closing it"):
@@ -195,9 +202,10 @@ class Sweep:
                 rows = ranking.ranked(cells, self.outcomes(stage))
                 if reopen or not complete:
                     with self.signals.held():
-                        if pictures := augmented_samples(self.ops, self.data, self.experiment.seed, rows):
-                            records.augmented(run_id, pictures)
-                        records.end_stage(run_id, cells, rows)
+                        samples = augmented_samples(self.ops, self.data, self.experiment.seed, rows)
+                        if samples and self._draws:
+                            records.augmented(run_id, samples)
+                        records.end_stage(run_id, stage, cells, rows)
             except BaseException as error:
                 if isinstance(self.__dict__.get("trainer"), Processes):  # they may be in the middle of something
                     self.__dict__.pop("trainer").close()

@@ -63,6 +63,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) 
     sweep = (f"SWEEP_{name}" for name in ("DATA", "BACKEND", "PRECISION", "SEED", "EPOCHS", "THREADS", "PROCESSES"))
     for name in ("MLFLOW_TRACKING_URI", "CIFAR10_DIR", *sweep):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SWEEP_FIGURES", "none")  # they take seconds; tests of pictures ask for them
     monkeypatch.setenv("SWEEP_ROOT", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     shutil.copy(empty_store, tmp_path / "mlflow.db")

@@ -13,6 +13,7 @@ from conftest import small_images
 
 from core import figures, ops, threads
 from core.errors import InputError
+from core.figures.__main__ import main
 from core.init_study import BINS, InitStudy, init_study
 from core.project import available_cores
 from core.random import Purpose, normal
@@ -147,7 +148,7 @@ SMALL = ("init-study", "--data", "small.npz", "--depth", "2", "--width", "4")
 
 
 def test_the_command_draws_and_prints(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert figures.main(SMALL) == 0
+    assert main(SMALL) == 0
     captured = capsys.readouterr()
     assert (folder / "figures" / "init-study.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     assert captured.err.startswith("data: small from ")
@@ -169,7 +170,7 @@ def test_the_options_are_heeded(folder: Path, capsys: pytest.CaptureFixture[str]
         ("--depth", "3"),
         ("--out", "deep/er/a.SVG"),
     ):
-        assert figures.main([*SMALL, *options]) == 0
+        assert main([*SMALL, *options]) == 0
         tables.append(capsys.readouterr().out.split("\n", 1)[1])
     assert len(set(tables)) == 5
     assert tables[0] == tables[-1]
@@ -180,16 +181,16 @@ def test_the_options_are_heeded(folder: Path, capsys: pytest.CaptureFixture[str]
 
 def test_it_computes_on_as_many_threads_as_asked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SWEEP_THREADS", "1")
-    assert figures.main(SMALL) == 0
+    assert main(SMALL) == 0
     assert threads.count() == 1
     monkeypatch.setenv("SWEEP_THREADS", "0")
-    assert figures.main(SMALL) == 2
-    assert figures.main([*SMALL, "--threads", str(available_cores())]) == 0
+    assert main(SMALL) == 2
+    assert main([*SMALL, "--threads", str(available_cores())]) == 0
     assert threads.count() == available_cores()
 
 
 def test_without_cifar10_it_is_digits(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert figures.main(["init-study", "--depth", "1", "--width", "2"]) == 0
+    assert main(["init-study", "--depth", "1", "--width", "2"]) == 0
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("data: digits")
     assert "CIFAR-10 not found" in line
@@ -198,7 +199,7 @@ def test_without_cifar10_it_is_digits(folder: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ((), "COMMAND"),
+        ((), "nothing to draw: give --run-id"),
         (("portrait",), "invalid choice: 'portrait'"),
         ((*SMALL, "--depth", "0"), "--depth is 0: it must be"),
         ((*SMALL, "--depth", "two"), "--depth: invalid int value: 'two'"),
@@ -220,7 +221,7 @@ def test_bad_input_gets_one_clear_line(
     folder: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], complaint: str
 ) -> None:
     (folder / "taken.png").mkdir()
-    assert figures.main(arguments) == 2
+    assert main(arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     errors = [line for line in captured.err.splitlines() if not line.startswith("data: ")]
@@ -231,7 +232,8 @@ def test_bad_input_gets_one_clear_line(
 
 def test_pyplot_is_never_loaded(folder: Path) -> None:
     """It would look for a screen, and keep every figure."""
-    code = f"import sys; from core.figures import main; main({SMALL}); sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = "import sys; from core.figures.__main__ import main; "
+    code += f"main({SMALL}); sys.exit('matplotlib.pyplot' in sys.modules)"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     assert subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True).returncode == 0
 

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted(path for folder in ("core", "sweep") for path in (ROOT / folder).rglob("*.py"))
 NAMES = [path.relative_to(ROOT).as_posix() for path in SOURCES]
 
+FIGURES = [name for name in NAMES if name.startswith("core/figures/")]
 KERNELS = [name for name in NAMES if name.startswith("core/ops/kernels/")]
 
 # Libraries that one file alone, or a few, may import, wherever in it.
@@ -25,7 +26,8 @@ ONLY = {
     "numba": ["core/ops/cpu.py", *KERNELS],
     "llvmlite": KERNELS,
     "cupy": ["core/ops/gpu.py"],
-    "matplotlib": ["core/figures.py"],
+    "matplotlib": FIGURES,
+    "PIL": FIGURES,
     "scipy": ["sweep/ranking.py"],
     "torch": [],
 }
@@ -33,7 +35,7 @@ ONLY = {
 AT_LOAD = {"numpy", "threadpoolctl"}
 AT_LOAD_OF = {
     "core/tracking.py": {"alembic", "filelock", "mlflow", "sqlalchemy"},
-    "core/figures.py": {"matplotlib"},
+    **{name: {"matplotlib"} for name in FIGURES},
     "core/ops/gpu.py": {"cupy"},
     "core/ops/cpu.py": {"numba"},
     **{name: {"llvmlite", "numba"} for name in KERNELS},

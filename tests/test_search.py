@@ -294,14 +294,17 @@ def test_pruned_trials_leave_the_group_and_close_with_what_they_had(project: Pat
     assert {row["status"] for row in stage["trials"]} == {"finished"}
 
 
-def test_a_stage_that_augments_has_a_picture_of_it(project: Path, capsys) -> None:
+def test_a_stage_that_augments_has_a_picture_of_it(project: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("SWEEP_FIGURES", "all")
     write(
         project,
         GRID.partition("lr =")[0] + "crop = [0, 1]\n" + '[stages.plain]\nsampler = "grid"\nspace = { lr = [0.1] }\n',
     )
     augmenting, plain = sweep(capsys)
     tracker = Tracker()
-    folders = [tracker.artifact(tracker.find(s["run_id"]), "summary.csv").parent for s in (augmenting, plain)]
+    folders = [
+        tracker.artifact(tracker.find(s["run_id"]), "summary.csv").parent / "figures" for s in (augmenting, plain)
+    ]
     assert [(folder / "augmented.png").exists() for folder in folders] == [True, False]
     assert (folders[0] / "augmented.png").read_bytes().startswith(b"\x89PNG")
 

@@ -1,0 +1,8 @@
+"""Pictures, drawn by matplotlib without a screen; python -m core.figures draws those of a run."""
+
+from core.figures.images import augmented
+from core.figures.spread import init_study
+from core.figures.style import save
+from core.figures.training import curves, overlay
+
+__all__ = ["augmented", "curves", "init_study", "overlay", "save"]

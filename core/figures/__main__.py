@@ -1,0 +1,166 @@
+"""python -m core.figures: the pictures of a run, of a model's file, or of initialisations."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from matplotlib.figure import Figure
+
+from core import checkpoint, data, ops, threads
+from core import init_study as numbers
+from core.batches import Images, shuffled_batches
+from core.config import check_setting
+from core.errors import InputError, exit_status
+from core.evaluate import data_of
+from core.figures import init_study, model, runs, save
+from core.figures.style import SUFFIXES
+from core.project import expand
+
+LARGEST = 10_000  # depth, width and number of images
+FORMATS = ("png", "svg")
+
+
+class _Parser(argparse.ArgumentParser):
+    """One whose complaints are one line, as those of all that comes after it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; `{self.prog} --help` tells more")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    shared = _Parser(add_help=False)
+    shared.add_argument("--data", help="cifar10, digits, a file.npz, or auto (CIFAR-10 if found, else digits)")
+    shared.add_argument("--data-dir", metavar="DIR", help="where cifar-10-batches-py is (else $CIFAR10_DIR, data/)")
+    cores = os.environ.get("SWEEP_THREADS") or None
+    shared.add_argument("--threads", default=cores, metavar="N", help="to compute on (default: every core there is)")
+
+    top = _Parser(
+        prog="python -m core.figures",
+        parents=[shared],
+        description="Draw a trained model, a stage of a search, or (init-study) how initialisations differ.",
+        epilog="exit status: 0 done, 1 failed, 2 wrong use or input, 130 interrupted",
+    )
+    what = top.add_mutually_exclusive_group()
+    what.add_argument("--run-id", metavar="ID", help="a run in MLflow, a trial's or a stage's, or the first digits")
+    what.add_argument("--model", type=Path, metavar="FILE.npz", help="a model's file, also one of the published code")
+    top.add_argument(
+        "--image",
+        default="0",
+        metavar="N",
+        help="whose maps are drawn: the number of a validation (of --model: test) "
+        "image, from 0, or a picture's file (default: 0)",
+    )
+    top.add_argument("--out", metavar="DIR", help="where to write (default: a folder of its own in figures/)")
+    top.add_argument("--format", choices=[*FORMATS, "both"], default="both", help="default: %(default)s")
+    top.add_argument("--tracking-uri", metavar="URI", help="MLflow server or database (default: mlflow.db here)")
+
+    commands = top.add_subparsers(dest="command", metavar="init-study", parser_class=_Parser)
+    study = commands.add_parser(
+        "init-study", parents=[shared], help="spread of activations, layer by layer, under each initialisation"
+    )
+    study.add_argument("--depth", type=int, default=8, help="convolutions (default: %(default)s)")
+    study.add_argument("--width", type=int, default=32, help="filters of each (default: 32)")
+    study.add_argument("--images", type=int, default=128, help="pushed through, if there are so many (default: 128)")
+    study.add_argument("--seed", type=int, default=0, help="of the weights and the choice of images (default: 0)")
+    study.add_argument(
+        "--out", default="figures/init-study.png", metavar="FILE", help="a .png or .svg (default: %(default)s)"
+    )
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+
+    def command() -> int:
+        options = parser().parse_args(arguments)
+        threads.use(options.threads)
+        if options.command:
+            _init_study(options)
+        elif options.run_id:
+            _draw_run(options)
+        elif options.model:
+            _draw_file(options)
+        else:
+            raise InputError("nothing to draw: give --run-id ID, --model FILE.npz, or init-study")
+        return 0
+
+    return exit_status(command)
+
+
+def _draw_run(options: argparse.Namespace) -> None:
+    from core.tracking import Tracker
+
+    tracker = Tracker(options.tracking_uri)
+    run = tracker.find(options.run_id)
+    if run.tags.get("kind") == "stage":
+        found = runs.of_stage(tracker, run)
+    else:
+        trained_on = data_of(run, options.data, options.data_dir)
+        found = runs.of_trial(tracker, run, ops.load(), trained_on, options.image)
+    _write_all(found, options, f"{run.name.partition(' ')[0]}-{run.run_id[:8]}")
+
+
+def _draw_file(options: argparse.Namespace) -> None:
+    arrays = checkpoint.load_model(options.model)
+    found = data.load(options.data, options.data_dir)
+    print(data.describe(found), file=sys.stderr)
+    if found.x_test is None or found.y_test is None:
+        x, y, kind = found.x, found.y, "image"
+    else:
+        x, y, kind = found.x_test, found.y_test, "test image"
+    backend = ops.load()
+    seen = Images.on_device(backend, x, y, found.scale)
+    shown = model.chosen(options.image, seen, kind, backend)
+    drawn = model.pictures(backend, arrays, seen, found.classes, shown, of=f"{kind}s of {found.name}")
+    _write_all(drawn, options, options.model.stem)
+
+
+def _write_all(found: Mapping[str, Figure], options: argparse.Namespace, name: str) -> None:
+    folder = expand(options.out or f"figures/{name}")
+    for title, figure in found.items():
+        for suffix in FORMATS if options.format == "both" else [options.format]:
+            path = folder / f"{title}.{suffix}"
+            _write(figure, path)
+            print(path)
+    sys.stdout.flush()  # a reader that has left is noticed here, not when Python ends
+
+
+def _init_study(options: argparse.Namespace) -> None:
+    for name in ("depth", "width", "images"):
+        if not 1 <= (value := getattr(options, name)) <= LARGEST:
+            raise InputError(f"--{name} is {value}: it must be a whole number from 1 to {LARGEST}")
+    check_setting("seed", options.seed)
+    path = expand(options.out)
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"--out is {path}: it must end in {' or '.join(SUFFIXES)}")
+    found = data.load(options.data, options.data_dir)
+    print(data.describe(found), file=sys.stderr)
+    backend = ops.load()
+    images = Images.on_device(backend, found.x, found.y, found.scale)
+    x, _ = images.batch(next(shuffled_batches(len(images), options.images, options.seed, 0)))
+    study = numbers.init_study(backend, x, depth=options.depth, width=options.width, seed=options.seed)
+    _write(init_study(study, found.name), path)
+    print(path)
+    print("layer", *(f"{scheme:>9}" for scheme in study.schemes))
+    for layer, spread in enumerate(study.spread.T, start=1):
+        print(f"{layer:5}", *(f"{value:9.3g}" for value in spread))
+    sys.stdout.flush()
+
+
+def _write(figure: Figure, path: Path) -> None:
+    """Save, in a folder made if it is missing. Raises InputError if that cannot be."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save(figure, path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

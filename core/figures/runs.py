@@ -1,0 +1,72 @@
+"""The pictures of runs in MLflow: a trial's, and a stage's."""
+
+from __future__ import annotations
+
+import csv
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.figure import Figure
+
+from core import checkpoint
+from core.batches import Images
+from core.figures import model, search
+
+if TYPE_CHECKING:
+    from core.data import Dataset
+    from core.ops import Ops
+    from core.tracking import RunInfo, Tracker
+
+
+def of_trial(tracker: Tracker, run: RunInfo, ops: Ops, data: Dataset, image: str = "0") -> dict[str, Figure]:
+    """Everything about a trial, seen on its validation images: those for the test are for the last figure alone.
+
+    image  see core.figures.model.chosen
+    """
+    arrays = checkpoint.load_model(tracker.artifact(run, "model.npz"))
+    split = data.split(int(run.tags.get("data.seed", 0)))
+    seen = Images.on_device(ops, split.x_validation, split.y_validation, data.scale)
+    shown = model.chosen(image, seen, "validation image", ops)
+    history = [{k: float(v) for k, v in row.items()} for row in _table(tracker, run, "history.csv")]
+    best_epoch = int(run.metrics.get("best_epoch", 0))
+    of = f"validation images of {data.name}"
+    return model.pictures(ops, arrays, seen, data.classes, shown, of=of, history=history, best_epoch=best_epoch)
+
+
+def of_stage(tracker: Tracker, run: RunInfo) -> dict[str, Figure]:
+    """The stage's trials side by side, by what was searched. Raises InputError while nothing is ranked."""
+    trials = stage_trials(tracker, run)
+    data = run.tags.get("data.name", "")
+    return search.pictures(trials, f"{run.tags.get('stage', run.name)}: {len(trials)} trials on {data}")
+
+
+def stage_trials(tracker: Tracker, run: RunInfo) -> list[search.Trial]:
+    """A stage's ranked trials, of several seeds the best one's curve."""
+    runs = {found.run_id: found for found in tracker.siblings(run, kind="trial", stage=run.tags.get("stage", ""))}
+    rows = _table(tracker, run, "summary.csv")
+    columns = list(rows[0])
+    searched = columns[columns.index("trial") + 1 : columns.index("best_val_accuracy")]
+    values = {key: _numbers_or_text([row[key] for row in rows]) for key in searched}
+    return [
+        search.Trial(
+            row["trial"],
+            {key: values[key][place] for key in searched if row[key]},
+            float(row["best_val_accuracy"]) if row["best_val_accuracy"] else None,
+            [float(line["val_accuracy"]) for line in _table(tracker, runs[row["run_id"]], "history.csv")],
+            fixed=runs[row["run_id"]].tags.get("source") == "point",
+        )
+        for place, row in enumerate(rows)
+    ]
+
+
+def _table(tracker: Tracker, run: RunInfo, name: str) -> list[dict[str, str]]:
+    text = tracker.artifact(run, name).read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines()))
+
+
+def _numbers_or_text(column: list[str]) -> list[Any]:
+    """The values of a column, which are of one kind; what is empty does not matter."""
+    for kind in (int, float):
+        with suppress(ValueError):
+            return [kind(text) if text else None for text in column]
+    return column
