@@ -45,7 +45,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError  # noqa: E402
 logging.getLogger("alembic").setLevel(logging.WARNING)
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs tracebacks of what it also raises
 
-_PAGE = 1000
+_PAGE = 1000  # runs, or metrics, in a request
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 
@@ -137,12 +137,23 @@ class Tracker:
         with _clear_errors(f"run {run_id}"):
             self._client.set_terminated(run_id, status)
 
-    def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Log numbers in one request. MLflow can store neither nan nor infinity faithfully: those are left out."""
-        now = int(time.time() * 1000)
-        finite = [Metric(key, value, now, step) for key, value in metrics.items() if math.isfinite(value)]
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
+        """Log numbers that a run has one each of. MLflow can store neither nan nor infinity faithfully: those are left
+        out.
+        """
+        self.log_steps(run_id, [(0, time.time(), metrics)])
+
+    def log_steps(self, run_id: str, steps: Iterable[tuple[int, float, Mapping[str, float]]]) -> None:
+        """Log the numbers of several steps, each with the time it ended at (seconds since 1970), in few requests."""
+        finite = [
+            Metric(key, value, int(moment * 1000), step)
+            for step, moment, metrics in steps
+            for key, value in metrics.items()
+            if math.isfinite(value)
+        ]
         with _clear_errors(f"run {run_id}"):
-            self._client.log_batch(run_id, metrics=finite)
+            for start in range(0, len(finite), _PAGE):
+                self._client.log_batch(run_id, metrics=finite[start : start + _PAGE])
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set or replace tags."""

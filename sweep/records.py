@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _PARENT = "mlflow.parentRunId"
+_PATIENCE = 1.0  # seconds until an epoch is in MLflow, at the next one
 _SHOWN = 30  # rows of the table in a stage's description, which MLflow cuts at 8,000 characters
 
 
@@ -49,6 +51,7 @@ class Records:
         """
         self.tracker, self._experiment, self._data, self._ops = tracker, experiment, data, ops
         self._draws = draws
+        self._pending: dict[str, list[tuple[int, float, Metrics]]] = {}  # epochs that MLflow does not know yet
         self._owner, self._environment = owner, environment(ops.name, ops.device, ops.precision)
         tags = {"data.name": data.name, "data.sha256": data.sha256}
         tags["mlflow.experimentKind"] = "custom_model_development"  # the page opens on runs, not on language models
@@ -93,8 +96,20 @@ class Records:
         params = cell.settings.effective()
         return self.tracker.start(self._id, cell.name, parent=parent, params=params, tags=tags, dataset=data)
 
+    def epoch(self, run_id: str, epoch: int, metrics: Metrics) -> None:
+        """Note an epoch of a trial. Short ones are written together, as MLflow may take longer than the training."""
+        now = time.time()
+        self._pending.setdefault(run_id, []).append((epoch, now, metrics))
+        if now - self._pending[run_id][0][1] >= _PATIENCE:
+            self._write_epochs(run_id)
+
+    def _write_epochs(self, run_id: str) -> None:
+        if steps := self._pending.pop(run_id, None):
+            self.tracker.log_steps(run_id, steps)
+
     def results(self, run_id: str, cell: Cell, result: TrialResult, outcome: Outcome) -> None:
         """Metrics of the best epoch, and artifacts."""
+        self._write_epochs(run_id)
         names = ("best_val_accuracy", "best_val_loss", "best_epoch", "epochs")
         best = {name: float(value) for name in names if (value := getattr(outcome, name)) is not None}
         self.tracker.log_metrics(run_id, best)
@@ -130,6 +145,7 @@ class Records:
 
     def break_off(self, run_id: str, status: str, reason: str) -> None:
         """Close a run whose training did not come to an end: "KILLED", or "FAILED" by an error."""
+        self._write_epochs(run_id)
         self.tracker.set_tags(run_id, {"reason": reason})
         self.tracker.finish(run_id, status)
 

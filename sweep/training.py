@@ -232,7 +232,7 @@ class Training:
         """Write down what an epoch brought."""
         with self._signals.held():
             for place, metrics in report.metrics.items():
-                self._records.tracker.log_metrics(group.running[place].run_id, metrics, step=report.epoch)
+                self._records.epoch(group.running[place].run_id, report.epoch, metrics)
             for place, result in report.ended.items():
                 running = group.running[place]
                 outcome = replace(_outcome(running.run_id, result), seconds=running.seconds)

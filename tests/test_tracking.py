@@ -34,7 +34,7 @@ def test_a_run_is_read_as_it_was_written(tracker: Tracker, project: Path) -> Non
     assert run.params == {"lr": "0.1", "filters": "3x4"}
     assert run.tags["mlflow.parentRunId"] == parent
     for epoch in (1, 2):
-        tracker.log_metrics(run_id, {"loss": 1 / epoch, "bad": math.nan, "worse": math.inf}, step=epoch)
+        tracker.log_steps(run_id, [(epoch, 5.0, {"loss": 1 / epoch, "bad": math.nan, "worse": math.inf})])
     for status in ("KILLED", "FAILED", "FINISHED"):
         tracker.finish(run_id, status)
         (run,) = tracker.runs(experiment, kind="trial")
@@ -46,6 +46,19 @@ def test_a_run_is_read_as_it_was_written(tracker: Tracker, project: Path) -> Non
     assert "kind" not in tracker.find(run_id).tags
     stored = tracker._client.get_run(run_id).inputs.dataset_inputs[0]
     assert (stored.dataset.digest, stored.dataset.source) == (("ab" * 32)[:36], "scikit-learn")
+
+
+def test_many_steps_are_logged_together(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.tracking._PAGE", 2)
+    run_id = tracker.start(tracker.experiment("first"), "trial 1")
+    tracker.log_steps(run_id, [(epoch, epoch + 0.5, {"loss": 1 / epoch, "accuracy": 0.5}) for epoch in (1, 2, 3)])
+    points = tracker._client.get_metric_history(run_id, "loss")
+    assert [(point.step, point.timestamp, point.value) for point in points] == [
+        (1, 1500, 1.0),
+        (2, 2500, 0.5),
+        (3, 3500, 1 / 3),
+    ]
+    assert len(tracker._client.get_metric_history(run_id, "accuracy")) == 3
 
 
 def test_an_experiment_is_made_once_and_comes_back_when_deleted(tracker: Tracker) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import matplotlib
 import numpy as np
@@ -30,9 +31,9 @@ matplotlib.rcParams.update(
 )
 
 
-def blank(width: float, height: float, title: str) -> Figure:
+def blank(width: float, height: float, title: str, layout: Literal["constrained"] | None = "constrained") -> Figure:
     """An empty figure of so many inches."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout=layout)
     FigureCanvasAgg(figure)
     figure.suptitle(title)
     return figure
