@@ -55,10 +55,20 @@ class Dataset:
     sha256: str
     note: str = ""
 
+    @property
+    def training_images(self) -> int:
+        """How many of x are for training; the rest is for validation."""
+        return int(len(self.x) * TRAINING_SHARE)
+
+    @property
+    def validation_images(self) -> int:
+        """How many of x validation accuracy is counted on."""
+        return len(self.x) - self.training_images
+
     def split(self, seed: int) -> Split:
         """Shuffle by seed; the first 80 % are for training, the rest for validation."""
         order = permutation(seed, Purpose.SPLIT, 0, len(self.x))
-        train, validation = np.split(order, [int(len(order) * TRAINING_SHARE)])
+        train, validation = np.split(order, [self.training_images])
         return Split(self.x[train], self.y[train], self.x[validation], self.y[validation])
 
 

@@ -172,7 +172,7 @@ def _as_json(result: StageResult) -> dict[str, Any]:
 
 
 def _show(sweep: Sweep, result: StageResult, quiet: bool) -> None:
-    from sweep import display, ranking
+    from sweep import advice, display, ranking
 
     total = len(result.rows)
     replicated = any(len(row.cells) > 1 for row in result.rows)
@@ -188,16 +188,20 @@ def _show(sweep: Sweep, result: StageResult, quiet: bool) -> None:
     if best is None:
         sweep.display.warn(f"{result.stage}: all {total} trials failed; their runs in MLflow say why")
         return
-    sweep.display.note(
-        f"winner: {best.cell.name}, validation accuracy {_accuracy(best)}\n"
-        f"test it:   python -m core.evaluate --run-id {best.outcome.run_id}\n"
-        "browse:    mlflow ui    (or: make ui)"
-    )
-    if lead := ranking.lead(result.rows):
-        sweep.display.note(f"the winner is {lead}")
+    stage = sweep.experiment.stages[result.stage]
+    lines = [("winner", f"{best.cell.name}, validation accuracy {_accuracy(best)}")]
+    lines += [("sure?", advice.certainty(stage, result.rows, sweep.data.validation_images))]
+    lines += [("why", mattered)] if (mattered := advice.mattered(result.rows)) else []
+    lines += [("edge", edge) for edge in advice.edges(stage, result.rows)]
+    lines += [
+        ("test it", f"python -m core.evaluate --run-id {best.outcome.run_id}"),
+        ("see it", f"python -m core.figures --run-id {best.outcome.run_id}"),
+        ("browse", "mlflow ui    (or: make ui)"),
+    ]
     for following in sweep.experiment.stages.values():
         if following.after == result.stage:
-            sweep.display.note(f"go on:     python -m sweep run {sweep.experiment.name} --stage {following.name}")
+            lines.append(("go on", f"python -m sweep run {sweep.experiment.name} --stage {following.name}"))
+    sweep.display.note("\n".join(f"{name + ':':<9}{text}" for name, text in lines))
 
 
 def _accuracy(row: Row) -> str:

@@ -21,9 +21,10 @@ from core.ops import Ops
 from core.project import environment
 from core.tracking import DatasetInfo, RunInfo, Tracker
 from core.train import Metrics, TrialResult
-from sweep import ranking
+from sweep import advice, ranking
 from sweep.experiment import Experiment, Stage
 from sweep.plan import Cell
+from sweep.space import Range, Values
 from sweep.study import Outcome
 
 if TYPE_CHECKING:
@@ -157,7 +158,8 @@ class Records:
         self._tend(run_id, stage, rows, best)
         ended = Counter(outcome.status for row in rows for outcome in row.outcomes)
         metrics = {f"trials_{status}": float(ended[status]) for status in ("finished", "cut", "pruned", "failed")}
-        tags = {"mlflow.note.content": _description(rows), "plan": _plan_hash(cells)}
+        description = _description(stage, rows, self._data.validation_images)
+        tags = {"mlflow.note.content": description, "plan": _plan_hash(cells)}
         if best and best.accuracy is not None:
             metrics["best_val_accuracy"] = best.accuracy
             tags |= {"winner.run_id": best.outcome.run_id, "winner.name": best.cell.name}
@@ -208,9 +210,24 @@ class Records:
             self.tracker.log_files(run_id, Path(name), "figures")
 
 
-def _description(rows: Sequence[ranking.Row]) -> str:
-    lead = ranking.lead(rows)
-    return (f"The winner is {lead}.\n\n" if lead else "") + ranking.to_markdown(rows[:_SHOWN])
+def _description(stage: Stage, rows: Sequence[ranking.Row], images: int) -> str:
+    """What MLflow shows of a stage, in Markdown: what was searched, what won, how sure that is, and the table."""
+    searched = "; ".join(f"**{key}** {_choices(values)}" for key, values in stage.space.dimensions.items())
+    lines = [f"Searched by {stage.sampler}: {searched}.", ""]
+    if (best := ranking.winner(rows)) and best.accuracy is not None:
+        low, high = advice.interval(best.accuracy, images)
+        lines += [
+            f"Winner: **{best.cell.name}**, validation accuracy **{best.accuracy:.4f}** "
+            f"(95 %: {low:.4f} to {high:.4f}, by {images} images).",
+            "",
+        ]
+    said = [advice.certainty(stage, rows, images), advice.mattered(rows), *advice.edges(stage, rows)]
+    lines += [f"- {line}" for line in said if line]
+    return "\n".join([*lines, "", ranking.to_markdown(rows[:_SHOWN])])
+
+
+def _choices(values: Values) -> str:
+    return str(values) if isinstance(values, Range) else ", ".join(map(str, values))
 
 
 def _search(stage: Stage) -> dict[str, str]:

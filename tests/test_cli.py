@@ -147,7 +147,8 @@ def test_progress_goes_to_stderr_and_the_table_to_stdout(project: Path, capsys: 
     assert header.split("\t")[:4] == ["rank", "trial", "lr", "filters"]
     assert [row.split("\t")[0] for row in rows] == ["1", "2", "3", "4"]
     assert captured.err.count("epoch ") == 6
-    assert "winner: grid-0" in captured.err
+    assert "winner:  grid-0" in captured.err
+    assert "sure?:   " in captured.err
     assert "python -m core.evaluate --run-id" in captured.err
     assert captured.err.endswith("python -m sweep run small --stage dropout\n")
     assert main(["run", "small", "--stage", "grid"]) == 0
