@@ -124,10 +124,9 @@ def mattered(rows: Sequence[Row]) -> str:
         return ""
     first, *others = found
     (best, high), (worst, low) = max(first.means.items(), key=_value), min(first.means.items(), key=_value)
-    sentence = (
-        f"{first.key}{' mattered most: it' if others else ''} explains {first.share:.0%} of the differences in accuracy "
-        f"(mean {high:.4f} at {best}, {low:.4f} at {worst})"
-    )
+    sentence = f"{first.key} mattered most: it" if others else first.key
+    sentence += f" explains {first.share:.0%} of the differences in accuracy"
+    sentence += f" (mean {high:.4f} at {best}, {low:.4f} at {worst})"
     rest = ", ".join(f"{effect.key} {effect.share:.0%}" for effect in others)
     return f"{sentence}; {rest}." if rest else f"{sentence}."
 
