@@ -13,7 +13,7 @@ export DO_NOT_TRACK := true
 python := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep-grid sweep-dropout plan ui data bench bench-quick bench-gpu test check constraints clean _runtime _dev
+.PHONY: help setup sweep-grid sweep-dropout plan report ui data bench bench-quick bench-gpu test check constraints clean _runtime _dev
 
 help: ## list the targets
 	@echo "usage: make TARGET [EXPERIMENT=report] [ARGS=\"...\"] [PORT=5000] [PYTHON=python3.12]"
@@ -34,6 +34,9 @@ sweep-dropout: _runtime ## stage 2: dropout drawn at random around the winner of
 
 plan: _runtime ## what a sweep would train, with its memory and time; trains nothing (seconds)
 	@$(python) -m sweep plan $(EXPERIMENT) $(ARGS)
+
+report: _runtime ## a page on all that EXPERIMENT has found, into reports/; prints its path (seconds)
+	@$(python) -m sweep report $(EXPERIMENT) $(ARGS)
 
 ui: _runtime ## MLflow's page of all runs, at PORT of this machine; Ctrl-C ends it
 	@echo "Starting MLflow's page takes about 10 seconds." >&2

@@ -1,4 +1,4 @@
-"""The command line: python -m sweep run | plan | ui. Heavy modules are imported by the command that needs them."""
+"""The command line: python -m sweep run | plan | report | ui. Each command imports what it needs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="train what is not trained yet, and rank", epilog=EXIT_CODES)
     show = commands.add_parser("plan", help="print trials, groups, memory and estimated time; train nothing")
-    for command in (run, show):
+    told = commands.add_parser("report", help="write a page on all that an experiment has found; prints its path")
+    for command in (run, show, told):
         command.add_argument("experiment", help="a name in experiments/, or a path ending in .toml")
         command.add_argument("--stage", help="only this stage (default: all, in order)")
         command.add_argument("--points", action="append", default=[], metavar="NAME", help="add the fixed points NAME")
@@ -60,8 +61,13 @@ def parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--seed", help="of data split, order, draws and trials")
         command.add_argument("--epochs", help="at most so many epochs a trial, in every stage")
+    for command in (run, show):
         command.add_argument("--json", action="store_true", help="the result as JSON on standard output")
-    run.add_argument("--tracking-uri", metavar="URI", help="MLflow server or database (default: mlflow.db here)")
+    for command in (run, told):
+        command.add_argument(
+            "--tracking-uri", metavar="URI", help="MLflow server or database (default: mlflow.db here)"
+        )
+    told.add_argument("--out", metavar="DIR", default="reports", help="where to write (default: %(default)s)")
     run.add_argument("--figures", metavar="all|none", help="pictures of trials, stages and winners (default: all)")
     run.add_argument("--quiet", action="store_true", help="no progress, no notes")
     ui = commands.add_parser("ui", help="browse the runs in MLflow's web page")
@@ -75,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, variable in ENVIRONMENT.items():
         if getattr(options, name, "") is None:
             setattr(options, name, os.environ.get(variable) or None)
-    command = {"run": _run, "plan": _plan, "ui": _ui}[options.command]
+    command = {"run": _run, "plan": _plan, "report": _report, "ui": _ui}[options.command]
     return exit_status(lambda: command(options))
 
 
@@ -196,6 +202,7 @@ def _show(sweep: Sweep, result: StageResult, quiet: bool) -> None:
     lines += [
         ("test it", f"python -m core.evaluate --run-id {best.outcome.run_id}"),
         ("see it", f"python -m core.figures --run-id {best.outcome.run_id}"),
+        ("read it", f"python -m sweep report {sweep.experiment.name}    (a page on all stages)"),
         ("browse", "mlflow ui    (or: make ui)"),
     ]
     for following in sweep.experiment.stages.values():
@@ -254,6 +261,35 @@ def _plan(options: argparse.Namespace) -> int:
                 )
     if options.json:
         print(json.dumps({"experiment": sweep.name, "stages": result}, indent=2))
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    import tempfile
+    from pathlib import Path
+
+    from core.project import expand
+    from core.tracking import Tracker
+    from sweep.report import content, write
+
+    sweep, _ = _open(options, quiet=True)
+    tracker = Tracker(options.tracking_uri)
+    report = content.gather(sweep, tracker)
+    drawn = {stage.name: write.pictures(tracker, stage) for stage in report.stages}
+    texts = {"html": write.to_html(report, drawn), "md": write.to_markdown(report), "csv": write.to_csv(report)}
+    folder = expand(options.out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for kind, text in texts.items():
+            (folder / f"{sweep.name}.{kind}").write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written: {error.strerror or error}") from None
+    with tempfile.TemporaryDirectory() as name:
+        for kind, text in texts.items():
+            (Path(name) / f"report.{kind}").write_text(text, encoding="utf-8")
+        for run_id in (stage.run_id for stage in report.stages if stage.run_id):
+            tracker.log_files(run_id, Path(name), "report")
+    print(folder / f"{sweep.name}.html")
     return 0
 
 

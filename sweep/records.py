@@ -212,7 +212,7 @@ class Records:
 
 def _description(stage: Stage, rows: Sequence[ranking.Row], images: int) -> str:
     """What MLflow shows of a stage, in Markdown: what was searched, what won, how sure that is, and the table."""
-    searched = "; ".join(f"**{key}** {_choices(values)}" for key, values in stage.space.dimensions.items())
+    searched = "; ".join(f"**{key}** {choices(values)}" for key, values in stage.space.dimensions.items())
     lines = [f"Searched by {stage.sampler}: {searched}.", ""]
     if (best := ranking.winner(rows)) and best.accuracy is not None:
         low, high = advice.interval(best.accuracy, images)
@@ -226,7 +226,8 @@ def _description(stage: Stage, rows: Sequence[ranking.Row], images: int) -> str:
     return "\n".join([*lines, "", ranking.to_markdown(rows[:_SHOWN])])
 
 
-def _choices(values: Values) -> str:
+def choices(values: Values) -> str:
+    """What a stage searches of one setting, as text."""
     return str(values) if isinstance(values, Range) else ", ".join(map(str, values))
 
 

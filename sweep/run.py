@@ -185,7 +185,7 @@ class Sweep:
         Raises Interrupted when a signal stopped it, after all records were closed: the same call goes on.
         """
         with self._lock(), self.signals.active():
-            records = Records(tracker, self.experiment, self.data, self.ops, self._owner(), self._draws)
+            records = Records(tracker, self.experiment, self.data, self.ops, self._claim(), self._draws)
             try:
                 with self.signals.held():
                     for name in self._close_open(records, "KILLED", "its process ended without closing it"):
@@ -216,12 +216,20 @@ class Sweep:
                 self.display.end()
         return StageResult(stage.name, run_id, rows, trained)
 
-    def _owner(self) -> str:
-        """A name for this folder's records: another checkout may share the MLflow server, and trains on its own."""
+    @property
+    def owner(self) -> str:
+        """A name for this folder's records: another checkout may share the MLflow server, and trains on its own.
+
+        "" while nothing has been trained here.
+        """
         path = self._folder / "owner"
-        if not path.exists():
-            path.write_text(uuid.uuid4().hex)
-        return path.read_text().strip()
+        return path.read_text().strip() if path.exists() else ""
+
+    def _claim(self) -> str:
+        """The owner's name, made if there is none."""
+        if not self.owner:
+            (self._folder / "owner").write_text(uuid.uuid4().hex)
+        return self.owner
 
     @contextmanager
     def _lock(self) -> Iterator[None]:

@@ -16,7 +16,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 OLDEST = (3, 11)
-INSTALLATIONS = ("dev,gpu", "dev,gpu13")  # one at a time: the two ask for different versions of cuda-toolkit
+INSTALLATIONS = (
+    "browser,dev,gpu",
+    "browser,dev,gpu13",
+)  # one at a time: the two ask for different versions of cuda-toolkit
 HEADER = """\
 # Versions that work together on Python 3.11 to 3.13, for all extras of pyproject.toml. Written by: make constraints
 # cuda-toolkit is left out: the two CuPy extras need different versions of it, and pin it themselves.

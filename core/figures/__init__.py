@@ -2,7 +2,7 @@
 
 from core.figures.images import augmented
 from core.figures.spread import init_study
-from core.figures.style import save
+from core.figures.style import as_svg, save
 from core.figures.training import curves, overlay
 
-__all__ = ["augmented", "curves", "init_study", "overlay", "save"]
+__all__ = ["as_svg", "augmented", "curves", "init_study", "overlay", "save"]

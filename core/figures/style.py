@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Literal
 
@@ -42,6 +43,13 @@ def blank(width: float, height: float, title: str, layout: Literal["constrained"
 def save(figure: Figure, path: Path) -> None:
     """Write the figure in the format of its suffix, a PNG with 120 dots an inch."""
     figure.savefig(path, dpi=120, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def as_svg(figure: Figure) -> bytes:
+    """The figure as the text of an SVG file."""
+    out = io.BytesIO()
+    figure.savefig(out, format="svg", metadata={"Date": None})
+    return out.getvalue()
 
 
 def count_epochs(axes: Axes) -> None:

@@ -1,0 +1,197 @@
+"""What the page tells, gathered from the records; no markup."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from core.errors import InputError
+from core.tracking import RunInfo, Tracker
+from sweep import advice, ranking
+from sweep.display import duration
+from sweep.experiment import Stage
+from sweep.records import Records, choices
+from sweep.report import published
+from sweep.run import Sweep
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A share of right answers, with its 95 % interval by the number of images."""
+
+    value: float
+    images: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return advice.interval(self.value, self.images)
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{self.value:.4f} (95 %: {low:.4f} to {high:.4f}, by {self.images} images)"
+
+
+@dataclass(frozen=True)
+class StagePart:
+    """One stage: how it searched and what came out.
+
+    searched   each setting with its choices, as text
+    inherited  what the winner of the stage before gave
+    columns    of the ranked table: only those settings that differ
+    trials     the ranked rows by column
+    troubles   name, status and reason of those that were pruned, cut or failed
+    said       sentences on certainty, what mattered and the edges
+    missing    why there is no ranking, and what to run; "" if there is one
+    """
+
+    name: str
+    sampler: str
+    searched: Mapping[str, str]
+    inherited: Mapping[str, Any]
+    run_id: str = ""
+    columns: Sequence[str] = ()
+    trials: Sequence[Mapping[str, Any]] = ()
+    winner: str = ""
+    winner_run: str = ""
+    accuracy: Accuracy | None = None
+    test: Accuracy | None = None
+    troubles: Sequence[tuple[str, str, str]] = ()
+    said: Sequence[str] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+    epochs: int = 0
+    seconds: float = 0.0
+    missing: str = ""
+
+    @property
+    def time(self) -> str:
+        return duration(self.seconds)
+
+    @property
+    def fixed(self) -> str:
+        """Like "lr 0.1, reg 0.01": what the winner has from the stage before."""
+        return ", ".join(f"{key} {value}" for key, value in self.inherited.items())
+
+
+@dataclass(frozen=True)
+class Report:
+    """A whole experiment on one data set.
+
+    best         the stage whose winner is the best of all; None while nothing is ranked
+    comparisons  tables that set results beside published ones
+    commands     that repeat it all
+    environment  what it was computed with
+    """
+
+    title: str
+    question: str
+    data: str
+    sha256: str
+    stages: Sequence[StagePart]
+    best: StagePart | None
+    comparisons: Sequence[published.Comparison]
+    commands: Sequence[str]
+    environment: Mapping[str, str]
+    file: str
+
+
+def gather(sweep: Sweep, tracker: Tracker) -> Report:
+    """Read everything. Raises InputError if the experiment has no runs on this data."""
+    runs: dict[str, RunInfo] = {}
+    if owner := sweep.owner:
+        runs = Records(tracker, sweep.experiment, sweep.data, sweep.ops, owner).runs()
+    if not runs:
+        name = sweep.experiment.name
+        raise InputError(f"nothing of {name} was trained on {sweep.data.name}: first run `python -m sweep run {name}`")
+    stages = [_stage(sweep, stage, runs) for stage in sweep.experiment.stages.values()]
+    ranked = [part for part in stages if part.accuracy]
+    best = max(reversed(ranked), key=lambda part: part.accuracy.value if part.accuracy else 0.0, default=None)
+    told = runs[best.winner_run].tags if best else next(reversed(runs.values())).tags
+    names = ("code", "backend", "precision", "device", "system", "python", "packages")
+    data = sweep.data
+    return Report(
+        title=sweep.experiment.name,
+        question=_question(sweep.experiment.text),
+        data=f"{data.name} ({data.training_images} training and {data.validation_images} validation images)",
+        sha256=data.sha256,
+        stages=stages,
+        best=best,
+        comparisons=published.comparisons(stages) if data.name == "cifar10" else (),
+        commands=_commands(sweep, best),
+        environment={name: told[name] for name in names if name in told},
+        file=sweep.experiment.text,
+    )
+
+
+def _question(text: str) -> str:
+    """The first line of the file's comment."""
+    first = text.partition("\n")[0]
+    return first.lstrip("# ") if first.startswith("#") else ""
+
+
+def _commands(sweep: Sweep, best: StagePart | None) -> list[str]:
+    experiment, data = sweep.experiment, sweep.data
+    source = data.source if data.source.endswith(".npz") else data.name
+    lines = [f"python -m sweep run {experiment.name} --data {source} --seed {experiment.seed}"]
+    if best:
+        lines += [
+            f"python -m core.evaluate --run-id {best.winner_run}",
+            f"python -m core.figures --run-id {best.winner_run}",
+        ]
+    return lines
+
+
+def _stage(sweep: Sweep, stage: Stage, runs: Mapping[str, RunInfo]) -> StagePart:
+    searched = {key: choices(values) for key, values in stage.space.dimensions.items()}
+    command = f"python -m sweep run {sweep.experiment.name} --stage {stage.name}"
+    try:
+        inherited = sweep.inherited(stage)
+        rows = ranking.ranked(sweep.cells(stage), sweep.outcomes(stage))
+    except InputError as error:
+        return StagePart(stage.name, stage.sampler, searched, {}, missing=f"Not run yet: {error}")
+    if not rows:
+        return StagePart(stage.name, stage.sampler, searched, inherited, missing=f"Not run yet: `{command}` does.")
+    outcomes = [outcome for row in rows for outcome in row.outcomes]
+    own = [run for run in runs.values() if run.tags.get("kind") == "stage" and run.tags.get("stage") == stage.name]
+    lines = ranking.table(rows)
+    differing = [
+        key for key in lines[0] if key != "run_id" and (key not in searched or len({r[key] for r in lines}) > 1)
+    ]
+    best = ranking.winner(rows)
+    images = sweep.data.validation_images
+    said = [advice.certainty(stage, rows, images), advice.mattered(rows), *advice.edges(stage, rows)]
+    return StagePart(
+        stage.name,
+        stage.sampler,
+        searched,
+        inherited,
+        run_id=own[-1].run_id if own else "",
+        columns=[*differing, "run_id"],
+        trials=lines,
+        winner=best.cell.name if best else "",
+        winner_run=best.outcome.run_id if best else "",
+        accuracy=Accuracy(best.accuracy, images) if best and best.accuracy is not None else None,
+        test=_tested(sweep, runs.get(best.outcome.run_id)) if best else None,
+        troubles=_troubles(rows, runs),
+        said=[line for line in said if line],
+        counts=Counter(outcome.status for outcome in outcomes),
+        epochs=sum(outcome.epochs for outcome in outcomes),
+        seconds=sum(outcome.seconds for outcome in outcomes),
+        missing="" if best else "No trial finished: the reasons are below.",
+    )
+
+
+def _tested(sweep: Sweep, run: RunInfo | None) -> Accuracy | None:
+    if run is None or sweep.data.x_test is None or "test_accuracy" not in run.metrics:
+        return None
+    return Accuracy(run.metrics["test_accuracy"], len(sweep.data.x_test))
+
+
+def _troubles(rows: Sequence[ranking.Row], runs: Mapping[str, RunInfo]) -> list[tuple[str, str, str]]:
+    return [
+        (cell.label, outcome.status, runs[outcome.run_id].tags.get("reason", "") if outcome.run_id in runs else "")
+        for row in rows
+        for cell, outcome in zip(row.cells, row.outcomes, strict=True)
+        if outcome.status != "finished"
+    ]

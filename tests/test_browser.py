@@ -1,0 +1,176 @@
+"""Pages in a real browser: Chromium, driven by Playwright. Skipped where one of them is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import EXPERIMENT
+
+from core.tracking import Tracker
+from sweep.__main__ import main
+
+playwright = pytest.importorskip("playwright.sync_api")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+
+WIDE = EXPERIMENT.replace("lr = [0.01, 0.1]", "lr = [0.01, 0.02, 0.1, 1e30]\nreg = [0.001, 0.01]")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        options = ["--no-sandbox"] if os.geteuid() == 0 else []
+        found = driver.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
+    """The report's page of a sweep whose grid has 16 trials, four of which fail."""
+    from conftest import small_images
+    from numpy import savez
+
+    folder = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SWEEP_ROOT", str(folder))
+        patch.chdir(folder)
+        shutil.copy(empty_store, folder / "mlflow.db")
+        (folder / "experiments").mkdir()
+        (folder / "experiments/small.toml").write_text(WIDE)
+        (x, y), (x_test, y_test) = small_images(60, 0), small_images(20, 1)
+        savez(folder / "small.npz", x=x, y=y, x_test=x_test, y_test=y_test)
+        assert main(["run", "small", "--quiet"]) == 3
+        assert main(["report", "small"]) == 0
+    (page,) = (folder / "reports").glob("*.html")
+    return page
+
+
+class Opened:
+    """A page, and what the browser complained of."""
+
+    def __init__(self, browser: Any, path: Path, **options: Any) -> None:
+        self.context = browser.new_context(**options)
+        self.page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(path.as_uri())
+
+    def column(self, name: str) -> list[str]:
+        """What the rows shown of the grid's table have in this column, from above."""
+        found: list[str] = self.page.evaluate(
+            """(name) => {
+                const table = document.getElementById("grid-table");
+                const column = [...table.tHead.rows[0].cells].findIndex((cell) => cell.textContent === name);
+                return [...table.tBodies[0].rows].filter((row) => row.checkVisibility())
+                    .map((row) => row.cells[column].dataset.value);
+            }""",
+            name,
+        )
+        return found
+
+    def sort(self, name: str) -> None:
+        self.page.locator("#grid-table thead button", has_text=name).first.click()
+
+
+@pytest.fixture
+def opened(browser: Any, path: Path) -> Iterator[Opened]:
+    found = Opened(browser, path, viewport={"width": 1600, "height": 1000})
+    yield found
+    assert found.complaints == []
+    assert {url.partition(":")[0] for url in found.requests} <= {"file", "data"}
+    found.context.close()
+
+
+def test_a_heading_sorts_by_size_and_the_other_way_when_pressed_again(opened: Opened) -> None:
+    assert [int(rank) for rank in opened.column("rank")] == list(range(1, 17))
+    opened.sort("lr")
+    rates = [float(lr) for lr in opened.column("lr")]
+    assert rates == sorted(rates)
+    assert len(set(rates)) == 4
+    opened.sort("lr")
+    assert [float(lr) for lr in opened.column("lr")] == sorted(rates, reverse=True)
+    opened.sort("best_val_accuracy")
+    known = [value for value in opened.column("best_val_accuracy") if value]
+    assert [float(value) for value in known] == sorted(map(float, known))
+    headings = opened.page.locator("#grid-table th[aria-sort]")
+    assert [headings.count(), headings.inner_text()] == [1, "best_val_accuracy"]
+
+
+def test_filters_are_words_and_values_of_columns(opened: Opened) -> None:
+    box, count = opened.page.get_by_label("Filter").first, opened.page.locator("#grid-table-count")
+    box.fill("lr=0.1")
+    assert set(opened.column("lr")) == {"0.1"}
+    assert count.inner_text() == "4 of 16"
+    box.fill("lr=0.10 filters=3x4")
+    assert opened.column("filters") == ["3x4", "3x4"]
+    box.fill("FAILED")
+    assert set(opened.column("status")) == {"failed"}
+    assert count.inner_text() == "4 of 16"
+    box.fill("no such thing")
+    assert opened.column("rank") == []
+    box.fill("")
+    assert len(opened.column("rank")) == 16
+
+
+def test_the_keyboard_reaches_everything(opened: Opened) -> None:
+    page = opened.page
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "theme"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    seen = []
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        seen.append(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
+    assert {"grid-filter", "dropout-filter", "rank", "status", "how to repeat it"} <= set(seen)
+    page.locator("#grid-table thead button", has_text="rank").focus()
+    page.keyboard.press("Enter")
+    assert [int(rank) for rank in opened.column("rank")] == list(range(16, 0, -1))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_light_and_dark_follow_the_system_until_the_button_is_pressed(browser: Any, path: Path, scheme: str) -> None:
+    opened = Opened(browser, path, color_scheme=scheme)
+    colour = "getComputedStyle(document.body).backgroundColor"
+    first = opened.page.evaluate(colour)
+    assert first == {"light": "rgb(255, 255, 255)", "dark": "rgb(22, 24, 27)"}[scheme]
+    opened.page.get_by_role("button", name="Dark").click()
+    assert opened.page.evaluate(colour) != first
+    assert opened.complaints == []
+    opened.context.close()
+
+
+@pytest.mark.parametrize("width", [400, 1600])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_is_readable_and_accessible_at_any_width(browser: Any, path: Path, width: int, scheme: str) -> None:
+    opened = Opened(browser, path, viewport={"width": width, "height": 900}, color_scheme=scheme)
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+    small = opened.page.evaluate(
+        """[...document.querySelectorAll("p, td, li, dd, h1, h2, button, figcaption")]
+            .filter((element) => parseFloat(getComputedStyle(element).fontSize) < 13).length"""
+    )
+    assert small == 0
+    assert opened.page.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
+    found = axe.Axe().run(opened.page)
+    assert [(violation["id"], violation["nodes"][0]["html"]) for violation in found.response["violations"]] == []
+    assert opened.complaints == []
+    opened.context.close()
+
+
+def test_it_shows_what_the_runs_say(opened: Opened, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWEEP_ROOT", str(path.parent.parent))
+    tracker = Tracker()
+    for run_id, accuracy in zip(opened.column("run_id"), opened.column("best_val_accuracy"), strict=True):
+        known = tracker.find(run_id).metrics.get("best_val_accuracy")
+        assert json.dumps(known) == (accuracy or "null")
