@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import csv
 import http.client
 import logging
 import math
@@ -247,6 +248,14 @@ class Tracker:
             return Path(self._client.download_artifacts(run.run_id, name, str(place)))
         except (MlflowException, OSError) as error:
             raise InputError(f"{missing}: {_reason(error)}") from None
+
+    def table(self, run: RunInfo, name: str) -> list[dict[str, str]]:
+        """The rows of an artifact that is CSV with a header. Raises InputError if the run has none of that name."""
+        return list(csv.DictReader(self.artifact(run, name).read_text(encoding="utf-8").splitlines()))
+
+    def history(self, run: RunInfo) -> list[dict[str, float]]:
+        """Each epoch's metrics of a trial, from epoch 1. Raises InputError if the run has none."""
+        return [{key: float(value) for key, value in row.items()} for row in self.table(run, "history.csv")]
 
     def _folder(self, run: RunInfo) -> Path | None:
         """Where the run's artifacts are on this machine; None if a server has them.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,7 @@ def of_trial(tracker: Tracker, run: RunInfo, ops: Ops, data: Dataset, image: str
     split = data.split(int(run.tags.get("data.seed", 0)))
     seen = Images.on_device(ops, split.x_validation, split.y_validation, data.scale)
     shown = model.chosen(image, seen, "validation image", ops)
-    history = [{k: float(v) for k, v in row.items()} for row in _table(tracker, run, "history.csv")]
+    history = tracker.history(run)
     best_epoch = int(run.metrics.get("best_epoch", 0))
     of = f"validation images of {data.name}"
     return model.pictures(ops, arrays, seen, data.classes, shown, of=of, history=history, best_epoch=best_epoch)
@@ -43,7 +42,7 @@ def of_stage(tracker: Tracker, run: RunInfo) -> dict[str, Figure]:
 def stage_trials(tracker: Tracker, run: RunInfo) -> list[search.Trial]:
     """A stage's ranked trials, of several seeds the best one's curve."""
     runs = {found.run_id: found for found in tracker.siblings(run, kind="trial", stage=run.tags.get("stage", ""))}
-    rows = _table(tracker, run, "summary.csv")
+    rows = tracker.table(run, "summary.csv")
     columns = list(rows[0])
     searched = columns[columns.index("trial") + 1 : columns.index("best_val_accuracy")]
     values = {key: _numbers_or_text([row[key] for row in rows]) for key in searched}
@@ -52,16 +51,11 @@ def stage_trials(tracker: Tracker, run: RunInfo) -> list[search.Trial]:
             row["trial"],
             {key: values[key][place] for key in searched if row[key]},
             float(row["best_val_accuracy"]) if row["best_val_accuracy"] else None,
-            [float(line["val_accuracy"]) for line in _table(tracker, runs[row["run_id"]], "history.csv")],
+            [epoch["val_accuracy"] for epoch in tracker.history(runs[row["run_id"]])],
             fixed=runs[row["run_id"]].tags.get("source") == "point",
         )
         for place, row in enumerate(rows)
     ]
-
-
-def _table(tracker: Tracker, run: RunInfo, name: str) -> list[dict[str, str]]:
-    text = tracker.artifact(run, name).read_text(encoding="utf-8")
-    return list(csv.DictReader(text.splitlines()))
 
 
 def _numbers_or_text(column: list[str]) -> list[Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from core.figures.style import OTHER, TRAIN, VALIDATION, WINNER, blank, count_epochs
+from core.figures.style import LEVELS, OTHER, TRAIN, VALIDATION, WINNER, blank, count_epochs
 
 
 def curves(history: Sequence[dict[str, float]], best_epoch: int, title: str) -> Figure:
@@ -49,4 +50,23 @@ def overlay(accuracies: Mapping[str, Sequence[float]], winner: str, title: str) 
     if others := len(accuracies) - 1:
         handles.append(Line2D([], [], color=OTHER, alpha=0.35, label=f"{others} other trials"))
     axes.legend(handles=handles, loc="lower right")
+    return figure
+
+
+def side_by_side(histories: Mapping[str, Sequence[Mapping[str, float]]], title: str) -> Figure:
+    """Validation loss and accuracy by epoch of a few trials, a colour each.
+
+    histories  by the trial's name: each epoch's metrics, from epoch 1
+    """
+    figure = blank(9, 4 + 0.2 * len(histories), title)
+    panels = figure.subplots(1, 2)
+    for axes, key, label in zip(
+        panels, ("val_loss", "val_accuracy"), ("validation cross entropy", "validation accuracy"), strict=True
+    ):
+        for (name, history), colour in zip(histories.items(), cycle(LEVELS), strict=False):
+            values = [row[key] for row in history]
+            axes.plot(range(1, len(values) + 1), values, marker=".", color=colour, label=name)
+        axes.set(ylabel=label)
+        count_epochs(axes)
+    figure.legend(handles=panels[0].lines, loc="outside lower center", ncols=2)
     return figure

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from core import figures
@@ -48,15 +48,16 @@ def pictures(tracker: Tracker, stage: StagePart) -> list[Picture]:
     if not stage.run_id or not stage.winner_run:
         return []
     drawn = runs.of_stage(tracker, tracker.find(stage.run_id))
-    found = [_picture(figures.as_svg(figure), "svg+xml", CAPTIONS[name]) for name, figure in drawn.items()]
+    found = [picture(figures.as_svg(figure), "svg+xml", CAPTIONS[name]) for name, figure in drawn.items()]
     winner = tracker.find(stage.winner_run)
     for name, caption in WINNERS.items():
         if png := _artifact(tracker, winner, f"figures/{name}.png"):
-            found.append(_picture(png, "png", caption))
+            found.append(picture(png, "png", caption))
     return found
 
 
-def _picture(content: bytes, kind: str, caption: str) -> Picture:
+def picture(content: bytes, kind: str, caption: str) -> Picture:
+    """An image of type image/kind."""
     return Picture(f"data:image/{kind};base64,{base64.b64encode(content).decode()}", caption)
 
 
@@ -68,16 +69,22 @@ def _artifact(tracker: Tracker, run: RunInfo, name: str) -> bytes | None:
 
 
 def to_html(report: Report, drawn: Mapping[str, Sequence[Picture]]) -> str:
-    """A page that needs nothing but itself. All text is escaped.
+    """A page that needs nothing but itself.
 
     drawn  each stage's pictures
     """
+    return render("sweep.html", report=report, pictures=drawn, shown=_shown)
+
+
+def render(template: str, **content: Any) -> str:
+    """A page from one of the templates beside this file. All text is escaped."""
     folder = Path(__file__).parent
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment = Environment(
+        loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
     environment.filters["code"] = _code
-    page = environment.from_string((folder / "page.html").read_text(encoding="utf-8"))
     css, script = (Markup((folder / f"page.{kind}").read_text(encoding="utf-8")) for kind in ("css", "js"))
-    return page.render(report=report, pictures=drawn, css=css, script=script, shown=_shown)
+    return environment.get_template(template).render(css=css, script=script, **content)
 
 
 def _code(text: str) -> Markup:

@@ -1,0 +1,205 @@
+"""What python -m sweep run, plan and ui do. Each command imports what it needs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from core.errors import InputError
+
+if TYPE_CHECKING:
+    from core.ops import Ops
+    from sweep.experiment import Experiment
+    from sweep.ranking import Row
+    from sweep.run import StageResult, Sweep
+
+
+def open_sweep(options: argparse.Namespace, quiet: bool) -> tuple[Sweep, list[str]]:
+    """The sweep that the options ask for, and the names of its stages to handle."""
+    from core import data, ops, threads
+    from sweep import display, experiment
+    from sweep.run import Sweep
+
+    threads.use(options.threads)
+    overrides = {
+        name: _whole(name, value) for name in ("seed", "epochs") if (value := getattr(options, name)) is not None
+    }
+    chosen: Experiment = experiment.load(options.experiment, overrides)
+    stages = list(chosen.stages)
+    if options.stage is not None:
+        if options.stage not in stages:
+            raise InputError(f'{chosen.path} has no stage "{options.stage}"; there are: {", ".join(stages)}')
+        stages = [options.stage]
+    for point in options.points:
+        if not any(point in chosen.stages[name].points for name in stages):
+            raise InputError(f'{chosen.path}: no points called "{point}" in {", ".join(stages)}')
+    backend = ops.load(options.backend or chosen.backend or "auto", options.precision or chosen.precision or "float32")
+    # $CIFAR10_DIR, which beats the file, is looked up by data.load.
+    data_dir = options.data_dir or (None if os.environ.get("CIFAR10_DIR") else chosen.data_dir)
+    found = data.load(options.data or chosen.data, data_dir)
+    screen = display.choose(quiet)
+    screen.note(data.describe(found))
+    draws = getattr(options, "figures", None) or "all"
+    if draws not in ("all", "none"):
+        raise InputError(f'figures is "{draws}": it must be all or none')
+    return Sweep(chosen, found, backend, screen, _processes(options.processes, backend), draws == "all"), stages
+
+
+def _whole(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(f"{name} is {text!r}: it must be a whole number") from None
+
+
+def _processes(asked_for: str | None, backend: Ops) -> int | None:
+    from core import threads
+
+    if asked_for is None:
+        return None
+    number, most = _whole("processes", asked_for), backend.devices if backend.name == "gpu" else threads.count()
+    if not 1 <= number <= most:
+        kind = "GPUs" if backend.name == "gpu" else "threads"
+        raise InputError(f"processes is {number}: it must be a whole number from 1 to {most}, the {kind} there are")
+    return number
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train what is not trained yet, and rank."""
+    from core.tracking import Tracker
+    from sweep import ranking
+    from sweep.interrupt import Interrupted
+
+    sweep, stages = open_sweep(options, options.quiet)
+    tracker = Tracker(options.tracking_uri)
+    results: list[StageResult] = []
+    try:
+        for name in stages:
+            stage = sweep.experiment.stages[name]
+            points = [point for point in options.points if point in stage.points]
+            results.append(sweep.run_stage(stage, tracker, points))
+            if not options.json:
+                _show(sweep, results[-1], options.quiet)
+            if not ranking.winner(results[-1].rows):
+                break  # nothing to build on
+    except Interrupted as interrupted:
+        sweep.display.warn(f"stopped by {interrupted}; finished trials are kept: the same command goes on")
+        return interrupted.exit_status
+    if options.json:
+        print(json.dumps({"experiment": sweep.name, "stages": [_as_json(result) for result in results]}, indent=2))
+    rows = [result.rows for result in results]
+    if not all(ranking.winner(ranked) for ranked in rows):
+        return 1
+    return 3 if any(row.status == "failed" for ranked in rows for row in ranked) else 0
+
+
+def _as_json(result: StageResult) -> dict[str, Any]:
+    from sweep import ranking
+
+    rows = ranking.table(result.rows)
+    best = ranking.winner(result.rows)
+    return {
+        "stage": result.stage,
+        "run_id": result.run_id,
+        "trained": result.trained,
+        "winner": rows[0] if best else None,
+        "trials": rows,
+    }
+
+
+def _show(sweep: Sweep, result: StageResult, quiet: bool) -> None:
+    from sweep import advice, display, ranking
+
+    total = len(result.rows)
+    replicated = any(len(row.cells) > 1 for row in result.rows)
+    kind = f"settings ({sum(len(row.cells) for row in result.rows)} trials)" if replicated else "trials"
+    if result.trained == 0:
+        sweep.display.note(f"{result.stage}: nothing to train, all {total} {kind} were done before")
+    if not quiet:
+        rows = ranking.short(result.rows) if sys.stdout.isatty() else ranking.table(result.rows)
+        searched = ranking.searched([row.cell for row in result.rows])
+        spare = ("loss", "epoch", "status", "run", *reversed(searched))
+        display.print_table(f"{result.stage}: {total} {kind}, best first", rows, spare)
+    best = ranking.winner(result.rows)
+    if best is None:
+        sweep.display.warn(f"{result.stage}: all {total} trials failed; their runs in MLflow say why")
+        return
+    stage = sweep.experiment.stages[result.stage]
+    lines = [("winner", f"{best.cell.name}, validation accuracy {_accuracy(best)}")]
+    lines += [("sure?", advice.certainty(stage, result.rows, sweep.data.validation_images))]
+    lines += [("why", mattered)] if (mattered := advice.mattered(result.rows)) else []
+    lines += [("edge", edge) for edge in advice.edges(stage, result.rows)]
+    lines += [
+        ("test it", f"python -m core.evaluate --run-id {best.outcome.run_id}"),
+        ("see it", f"python -m core.figures --run-id {best.outcome.run_id}"),
+        ("read it", f"python -m sweep report {sweep.experiment.name}    (a page on all stages)"),
+        ("browse", "mlflow ui    (or: make ui)"),
+    ]
+    for following in sweep.experiment.stages.values():
+        if following.after == result.stage:
+            lines.append(("go on", f"python -m sweep run {sweep.experiment.name} --stage {following.name}"))
+    sweep.display.note("\n".join(f"{name + ':':<9}{text}" for name, text in lines))
+
+
+def _accuracy(row: Row) -> str:
+    if row.spread is None:
+        return f"{row.accuracy:.4f}"
+    return f"{row.accuracy:.4f} (mean of {len(row.cells)} seeds, standard deviation {row.spread:.4f})"
+
+
+def plan(options: argparse.Namespace) -> int:
+    """Print trials, groups, memory and estimated time."""
+    from dataclasses import asdict
+
+    from sweep import display, ranking
+    from sweep.estimate import group_cost
+
+    sweep, stages = open_sweep(options, options.json)
+    result = []
+    for name in stages:
+        stage = sweep.experiment.stages[name]
+        try:
+            cells = sweep.cells(stage, [point for point in options.points if point in stage.points])
+        except InputError as error:
+            if name == stages[0]:
+                raise
+            sweep.display.note(str(error))
+            continue
+        done = sweep.outcomes(stage)
+        todo, remaining = sweep.open(stage, cells)
+        expected = todo + sweep.examples(stage, remaining)
+        costs = [group_cost(sweep.ops, sweep.data, group, sweep.experiment.seed) for group in sweep.groups(expected)]
+        keys = ranking.searched(cells)
+        rows = [
+            {"trial": cell.label, **{key: cell.searched.get(key) for key in keys}, "done": cell.key in done}
+            for cell in cells
+        ]
+        result.append(
+            {"stage": name, "cells": rows, "proposals": remaining, "groups": [asdict(cost) for cost in costs]}
+        )
+        if not options.json:
+            if rows:
+                display.print_table(f"{name}: {len(cells)} trials, {len(todo)} to train", rows)
+            if remaining:
+                sweep.display.note(
+                    f"{name}: {stage.sampler} will propose {remaining} settings, {stage.at_once} at once"
+                )
+            if costs:
+                display.print_table(f"{name}: groups that train together", [display.readable(cost) for cost in costs])
+                seconds = sum(cost.seconds for cost in costs)
+                sweep.display.note(
+                    f"{name}: about {display.duration(seconds)} at most; trials that stop early save time"
+                )
+    if options.json:
+        print(json.dumps({"experiment": sweep.name, "stages": result}, indent=2))
+    return 0
+
+
+def ui(options: argparse.Namespace) -> int:
+    """Become MLflow's page."""
+    from sweep.ui import serve
+
+    return serve(options.port)

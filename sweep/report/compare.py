@@ -1,0 +1,100 @@
+"""Two or more trials side by side: what differs in their settings, their results and what computed them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from core import figures
+from core.errors import InputError
+from core.tracking import RunInfo, Tracker
+from sweep.report.write import picture, render
+
+MOST = 8  # runs in one comparison
+_RESULTS = ("best_val_accuracy", "best_val_loss", "best_epoch", "epochs", "test_accuracy", "test_loss")
+_TAGS = (
+    "outcome",
+    "stage",
+    "data.name",
+    "data.sha256",
+    "data.seed",
+    "backend",
+    "precision",
+    "device",
+    "code",
+    "packages",
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A table with a column for each run, and what all have in common, as text."""
+
+    runs: Sequence[str]
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    same: str
+
+
+def find(tracker: Tracker, prefixes: Sequence[str]) -> list[RunInfo]:
+    """The trials of these run ids; of a stage, its winner. Raises InputError if there are too few or too many."""
+    if not 2 <= len(prefixes) <= MOST:
+        raise InputError(f"{len(prefixes)} runs are to be compared: it must be from 2 to {MOST}")
+    found = []
+    for prefix in prefixes:
+        run = tracker.find(prefix)
+        if run.tags.get("kind") == "stage":
+            if "winner.run_id" not in run.tags:
+                raise InputError(f"run {run.run_id} is the stage {run.name}, which has no winner yet")
+            run = tracker.find(run.tags["winner.run_id"])
+        found.append(run)
+    if len({run.run_id for run in found}) < len(found):
+        raise InputError(f"{', '.join(prefixes)} name one run twice")
+    return found
+
+
+def compare(tracker: Tracker, runs: Sequence[RunInfo]) -> Comparison:
+    """Results first, then the settings that differ, then what else does."""
+    settings = [
+        json.loads(tracker.artifact(run, "config.json").read_text(encoding="utf-8"))["settings"] for run in runs
+    ]
+    keys = list(dict.fromkeys(key for values in settings for key in values))
+    known = [name for name in _RESULTS if any(name in run.metrics for run in runs)]
+    rows = [[name, *(_number(run.metrics.get(name)) for run in runs)] for name in known]
+    lines = [[key, *(_text(values.get(key)) for values in settings)] for key in keys]
+    lines += [[key, *(run.tags.get(key, "-") for run in runs)] for key in _TAGS]
+    rows += [line for line in lines if len(set(line[1:])) > 1]
+    same = ", ".join(f"{line[0]} {line[1]}" for line in lines if len(set(line[1:])) == 1 and line[1] != "-")
+    names = [_name(run) for run in runs]
+    return Comparison(names, ["run", *names], rows, same)
+
+
+def _settings(tracker: Tracker, run: RunInfo) -> dict[str, Any]:
+    settings: dict[str, Any] = json.loads(tracker.artifact(run, "config.json").read_text(encoding="utf-8"))["settings"]
+    return settings
+
+
+def to_html(tracker: Tracker, runs: Sequence[RunInfo], comparison: Comparison) -> str:
+    """The comparison as a page, with the curves of all runs."""
+    histories = {_name(run): tracker.history(run) for run in runs}
+    drawn = figures.side_by_side(histories, "Validation loss and accuracy by epoch")
+    caption = "Validation loss and accuracy by epoch, a colour for each run."
+    return render("compare.html", comparison=comparison, picture=picture(figures.as_svg(drawn), "svg+xml", caption))
+
+
+def _name(run: RunInfo) -> str:
+    return f"{run.name.partition(' ')[0]} ({run.run_id[:8]})"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.6g}"
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
