@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import time
 import urllib.request
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,6 +72,33 @@ class RunInfo:
     params: dict[str, str]
     metrics: dict[str, float]
     artifact_uri: str
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A version of a registered model, and the run it is from."""
+
+    number: int
+    run_id: str
+    tags: dict[str, str]
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """What MLflow needs to serve a model without a pickle.
+
+    script        Python that calls mlflow.models.set_model
+    files         what the script reads, by name
+    code          a package that it imports
+    requirements  packages that both need
+    input_shape   of one example
+    """
+
+    script: Path
+    files: Mapping[str, Path]
+    code: Path
+    requirements: tuple[str, ...]
+    input_shape: tuple[int, ...]
 
 
 class Tracker:
@@ -182,6 +210,35 @@ class Tracker:
             (Path(folder) / name).write_text(text, encoding="utf-8")
             self.log_files(run_id, Path(folder))
 
+    def versions(self, name: str) -> list[ModelVersion]:
+        """All versions of a registered model, oldest first; none if it is not registered."""
+        with _clear_errors(f"model {name}"):
+            found = self._client.search_model_versions(f"name = {_quoted(name)}", max_results=_PAGE)
+        return sorted(
+            (ModelVersion(v.version, v.run_id or "", dict(v.tags)) for v in found), key=lambda v: int(v.number)
+        )
+
+    def register(self, name: str, run: RunInfo, model: ServedModel, tags: Mapping[str, str]) -> ModelVersion:
+        """Store a model that can be served, and make it the newest version of the registered model called name."""
+        with _clear_errors(f"model {name}"), tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model"
+            _save(path, model)
+            experiment = self.experiment(run.experiment)
+            stored = self._client.create_logged_model(experiment, name=name, source_run_id=run.run_id)
+            self._client.log_model_artifacts(stored.model_id, str(path))
+            self._client.finalize_logged_model(stored.model_id, "READY")
+            if not self._client.search_registered_models(f"name = {_quoted(name)}"):
+                self._client.create_registered_model(name)
+            version = self._client.create_model_version(
+                name, source=stored.model_uri, run_id=run.run_id, tags=dict(tags), model_id=stored.model_id
+            )
+        return ModelVersion(int(version.version), run.run_id, dict(tags))
+
+    def set_alias(self, name: str, alias: str, version: ModelVersion) -> None:
+        """Let models:/name@alias be this version."""
+        with _clear_errors(f"model {name}"):
+            self._client.set_registered_model_alias(name, alias, str(version.number))
+
     def runs(self, experiment_id: str, **tags: str) -> list[RunInfo]:
         """All runs of the experiment with these tags, oldest first."""
         wanted = " and ".join(f"tags.`{key}` = {_quoted(value)}" for key, value in tags.items())
@@ -276,6 +333,24 @@ class Tracker:
         folder = Path(tempfile.mkdtemp(prefix="sweep-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         return folder
+
+
+def _save(path: Path, model: ServedModel) -> None:
+    """Write the folder that MLflow serves. The import takes a second, which only sweeps that end should wait for."""
+    with warnings.catch_warnings(action="ignore"):  # of its own types, and of an example of an input that it misses
+        import mlflow.pyfunc
+        import numpy as np
+        from mlflow.models import ModelSignature
+        from mlflow.types import Schema, TensorSpec
+
+        mlflow.pyfunc.save_model(
+            path,
+            python_model=str(model.script),
+            artifacts={key: str(file) for key, file in model.files.items()},
+            code_paths=[str(model.code)],
+            pip_requirements=list(model.requirements),
+            signature=ModelSignature(Schema([TensorSpec(np.dtype(np.float32), (-1, *model.input_shape))])),
+        )
 
 
 def _require_answer(uri: str) -> None:

@@ -19,7 +19,7 @@ from core import checkpoint, figures
 from core.data import Dataset
 from core.ops import Ops
 from core.project import environment
-from core.tracking import DatasetInfo, RunInfo, Tracker
+from core.tracking import DatasetInfo, RunInfo, ServedModel, Tracker
 from core.train import Metrics, TrialResult
 from sweep import advice, ranking
 from sweep.experiment import Experiment, Stage
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _PARENT = "mlflow.parentRunId"
+_ACCURACY = "best_val_accuracy"
+CORE = Path(checkpoint.__file__).parent
+SERVED_WITH = ("numpy", "pandas", "threadpoolctl")  # what core.served and the reference backend import
 _PATIENCE = 1.0  # seconds until an epoch is in MLflow, at the next one
 _SHOWN = 30  # rows of the table in a stage's description, which MLflow cuts at 8,000 characters
 
@@ -164,6 +167,7 @@ class Records:
             metrics["best_val_accuracy"] = best.accuracy
             tags |= {"winner.run_id": best.outcome.run_id, "winner.name": best.cell.name}
             self._draw(run_id, best.outcome.run_id)
+            self._register(stage, best, best.accuracy)
         if lead := ranking.lead(rows):
             metrics |= {"lead": lead.difference, "lead_low": lead.low, "lead_high": lead.high}
         own = self.runs(kind="stage", stage=stage.name)[run_id].tags
@@ -193,6 +197,24 @@ class Records:
         """A picture of augmented training images, for the stage: see core.figures.augmented."""
         title = f"Training images of {self._data.name}, as they are and as augmentation changes them"
         self._log_figures(run_id, {"augmented": figures.augmented(rows, title)})
+
+    def _register(self, stage: Stage, best: ranking.Row, accuracy: float) -> None:
+        """Make the stage's winner a version of the experiment's model; the best of all stages is its champion."""
+        name = experiment_name(self._experiment, self._data)
+        run = self.tracker.find(best.outcome.run_id)
+        versions = self.tracker.versions(name)
+        if all(version.run_id != run.run_id for version in versions):
+            shape = tuple(self._data.x.shape[1:])
+            about = {"classes": self._data.classes, "scale": self._data.scale, "input_shape": shape}
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "about.json"
+                path.write_text(json.dumps(about), encoding="utf-8")
+                files = {"model": self.tracker.artifact(run, "model.npz"), "about": path}
+                served = ServedModel(CORE / "served.py", files, CORE, SERVED_WITH, shape)
+                tags = {"stage": stage.name, "trial": best.cell.name, _ACCURACY: str(accuracy)}
+                versions.append(self.tracker.register(name, run, served, tags))
+        ours = [version for version in versions if _ACCURACY in version.tags]
+        self.tracker.set_alias(name, "champion", max(reversed(ours), key=lambda v: float(v.tags[_ACCURACY])))
 
     def _draw(self, stage: str, winner: str) -> None:
         """The pictures of a stage's run, and of its winner's."""

@@ -19,7 +19,7 @@ KERNELS = [name for name in NAMES if name.startswith("core/ops/kernels/")]
 
 # Libraries that one file alone, or a few, may import, wherever in it.
 ONLY = {
-    "mlflow": ["core/tracking.py"],
+    "mlflow": ["core/served.py", "core/tracking.py"],
     "sqlalchemy": ["core/tracking.py"],
     "alembic": ["core/tracking.py"],
     "optuna": ["sweep/study.py"],
@@ -36,6 +36,7 @@ AT_LOAD = {"numpy", "threadpoolctl"}
 AT_LOAD_OF = {
     "core/tracking.py": {"alembic", "filelock", "mlflow", "sqlalchemy"},
     **{name: {"matplotlib"} for name in FIGURES},
+    "core/served.py": {"mlflow", "pandas"},
     "core/ops/gpu.py": {"cupy"},
     "core/ops/cpu.py": {"numba"},
     **{name: {"llvmlite", "numba"} for name in KERNELS},

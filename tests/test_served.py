@@ -1,0 +1,146 @@
+"""The winner as a registered model: loaded and served by MLflow itself, outside the project."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import EXPERIMENT
+
+from core import data, ops
+from core.batches import Images
+from core.checkpoint import load_model
+from core.model import architecture_of, probabilities
+from core.tracking import Tracker
+from sweep.__main__ import main
+
+
+def sweep(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    """The stages of a sweep that runs, by name."""
+    assert main(["run", "small", "--json", "--quiet", *arguments]) == 0
+    result = json.loads(capsys.readouterr().out)
+    return {stage["stage"]: stage for stage in result["stages"]} | {"name": result["experiment"]}
+
+
+def expected(run_id: str) -> np.ndarray:
+    """The probabilities that the run's model gives the test images."""
+    tracker, found = Tracker(), data.load("small.npz")
+    arrays = load_model(tracker.artifact(tracker.find(run_id), "model.npz"))
+    assert found.x_test is not None
+    assert found.y_test is not None
+    images = Images(found.x_test, found.y_test, found.scale)
+    model = {name: values[None] for name, values in arrays.items()}
+    return probabilities(ops.load("reference"), architecture_of(arrays, found.x.shape[1:]), model, images)  # type: ignore[arg-type]
+
+
+def environment(project: Path) -> dict[str, str]:
+    """Of a process that knows MLflow's database and nothing of the project."""
+    known = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "SWEEP_ROOT")}
+    known["MLFLOW_TRACKING_URI"] = f"sqlite:///{project / 'mlflow.db'}"
+    return known | {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+def test_the_champion_is_loaded_without_the_project_and_without_pickle(project: Path, capsys, tmp_path: Path) -> None:
+    stages = sweep(capsys, "--stage", "grid")
+    code = f"""
+import sys
+import mlflow, numpy as np
+model = mlflow.pyfunc.load_model("models:/{stages["name"]}@champion")
+found = model.predict(np.load("{project / "small.npz"}")["x_test"].astype(np.float32))
+assert not any(name.startswith("sweep") for name in sys.modules)
+print(found.to_json(orient="split"))
+"""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    result = subprocess.run(
+        [sys.executable, "-P", "-c", code], cwd=elsewhere, env=environment(project), capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout.splitlines()[-1])
+    assert found["columns"] == ["0", "1", "2"]
+    np.testing.assert_allclose(found["data"], expected(stages["grid"]["winner"]["run_id"]), atol=1e-6)
+    assert not [path for path in (project / "mlruns").rglob("*") if path.suffix in (".pkl", ".pickle", ".joblib")]
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        number: int = probe.getsockname()[1]
+        return number
+
+
+@pytest.fixture
+def serving(project: Path, capsys, port: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The address at which `mlflow models serve` serves the champion of a sweep."""
+    stages = sweep(capsys, "--stage", "grid")
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/{stages['name']}@champion"]
+    command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
+    process = subprocess.Popen(
+        command,
+        cwd=project.parent,
+        env=environment(project),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        until = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"{address}/ping", timeout=2).close()
+                break
+            except OSError:
+                assert process.poll() is None, process.communicate()[0]
+                assert time.monotonic() < until
+                time.sleep(0.2)
+        yield address, stages
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
+
+
+def test_it_predicts_over_http(serving: tuple[str, dict[str, Any]], project: Path) -> None:
+    address, stages = serving
+    body = json.dumps({"inputs": np.load(project / "small.npz")["x_test"].tolist()}).encode()
+    request = urllib.request.Request(f"{address}/invocations", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as response:
+        predictions = json.loads(response.read())["predictions"]
+    found = [[row[name] for name in ("0", "1", "2")] for row in predictions]
+    np.testing.assert_allclose(found, expected(stages["grid"]["winner"]["run_id"]), atol=1e-6)
+
+
+def test_each_stages_winner_is_a_version_and_the_best_is_champion(project: Path, capsys) -> None:
+    stages = sweep(capsys)
+    tracker = Tracker()
+    winners = [stages[name]["winner"] for name in ("grid", "dropout")]
+    versions = tracker.versions(stages["name"])
+    assert [version.run_id for version in versions] == [winner["run_id"] for winner in winners]
+    assert [version.tags["stage"] for version in versions] == ["grid", "dropout"]
+    best = max(reversed(winners), key=lambda winner: winner["best_val_accuracy"])
+    champion = tracker._client.get_model_version_by_alias(stages["name"], "champion")
+    assert champion.run_id == best["run_id"]
+
+
+def test_a_winner_is_registered_once_and_a_new_one_takes_its_place(project: Path, capsys) -> None:
+    path = project / "experiments/small.toml"
+    path.write_text(EXPERIMENT.replace("[0.01, 0.1]", "[1e-6]"))
+    first = sweep(capsys, "--stage", "grid")
+    sweep(capsys, "--stage", "grid")
+    assert len(Tracker().versions(first["name"])) == 1
+    path.write_text(EXPERIMENT.replace("[0.01, 0.1]", "[1e-6, 0.1]"))
+    second = sweep(capsys, "--stage", "grid")
+    assert second["grid"]["winner"]["run_id"] != first["grid"]["winner"]["run_id"]
+    champion = Tracker()._client.get_model_version_by_alias(first["name"], "champion")
+    assert (int(champion.version), champion.run_id) == (2, second["grid"]["winner"]["run_id"])
