@@ -214,9 +214,8 @@ class Tracker:
         """All versions of a registered model, oldest first; none if it is not registered."""
         with _clear_errors(f"model {name}"):
             found = self._client.search_model_versions(f"name = {_quoted(name)}", max_results=_PAGE)
-        return sorted(
-            (ModelVersion(v.version, v.run_id or "", dict(v.tags)) for v in found), key=lambda v: int(v.number)
-        )
+        versions = (ModelVersion(int(version.version), version.run_id or "", dict(version.tags)) for version in found)
+        return sorted(versions, key=lambda version: version.number)
 
     def register(self, name: str, run: RunInfo, model: ServedModel, tags: Mapping[str, str]) -> ModelVersion:
         """Store a model that can be served, and make it the newest version of the registered model called name."""
