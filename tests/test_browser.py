@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +16,7 @@ from typing import Any
 import pytest
 from conftest import EXPERIMENT
 
-from core.tracking import Tracker
+from core.tracking import RunInfo, Tracker
 from sweep.__main__ import main
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -41,6 +45,7 @@ def path(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
     folder = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SWEEP_ROOT", str(folder))
+        patch.setenv("SWEEP_FIGURES", "all")
         patch.chdir(folder)
         shutil.copy(empty_store, folder / "mlflow.db")
         (folder / "experiments").mkdir()
@@ -174,3 +179,74 @@ def test_it_shows_what_the_runs_say(opened: Opened, path: Path, monkeypatch: pyt
     for run_id, accuracy in zip(opened.column("run_id"), opened.column("best_val_accuracy"), strict=True):
         known = tracker.find(run_id).metrics.get("best_val_accuracy")
         assert json.dumps(known) == (accuracy or "null")
+
+
+# ------------------------------------------------------------------------------------------------------ MLflow's page
+
+
+@pytest.fixture(scope="module")
+def mlflow_page(browser: Any, path: Path) -> Iterator[Any]:
+    """A tab on MLflow's page of the sweep's runs, as `make ui` serves it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {"SWEEP_ROOT": str(path.parent.parent)}
+    command = [sys.executable, "-m", "sweep", "ui", "--port", str(port)]
+    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    context = browser.new_context(viewport={"width": 1600, "height": 1000})
+    page = context.new_page()
+    try:
+        until = time.monotonic() + 60
+        while True:
+            try:
+                page.goto(f"http://127.0.0.1:{port}/")
+                break
+            except playwright.Error:
+                assert time.monotonic() < until
+                time.sleep(0.3)
+        page.set_default_timeout(30_000)
+        yield page
+    finally:
+        context.close()
+        server.terminate()
+        server.wait(20)
+
+
+@pytest.fixture
+def runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, RunInfo]:
+    """The stages' runs by stage, and the grid's winner."""
+    monkeypatch.setenv("SWEEP_ROOT", str(path.parent.parent))
+    tracker = Tracker()
+    (experiment,) = (e for e in tracker._client.search_experiments() if e.name.startswith("small"))
+    found = {run.tags["stage"]: run for run in tracker.runs(experiment.experiment_id, kind="stage")}
+    return found | {"winner": tracker.find(found["grid"].tags["winner.run_id"])}
+
+
+def address(page: Any, *parts: str) -> str:
+    return page.url.partition("#")[0] + "#/experiments/1/runs" + "".join(f"/{part}" for part in parts)
+
+
+def test_mlflow_lists_stages_and_below_them_trials(mlflow_page: Any, runs: dict[str, RunInfo]) -> None:
+    mlflow_page.goto(address(mlflow_page))
+    for stage in ("grid", "dropout"):
+        mlflow_page.get_by_text(f"{stage} stage", exact=True).first.wait_for()
+    mlflow_page.locator(".ag-cell", has_text="grid stage").get_by_role("button").first.click()
+    mlflow_page.get_by_text(runs["winner"].name).first.wait_for()
+
+
+def test_mlflow_tells_of_a_stage_what_was_searched_and_what_won(mlflow_page: Any, runs: dict[str, RunInfo]) -> None:
+    mlflow_page.goto(address(mlflow_page, runs["grid"].run_id))
+    mlflow_page.get_by_text("Searched by grid").first.wait_for()
+    mlflow_page.get_by_text(runs["winner"].name).first.wait_for()
+
+
+@pytest.mark.parametrize(("run", "name"), [("grid", "heat-maps"), ("dropout", "by-value"), ("winner", "confusion")])
+def test_mlflow_shows_pictures(mlflow_page: Any, runs: dict[str, RunInfo], run: str, name: str) -> None:
+    mlflow_page.goto(address(mlflow_page, runs[run].run_id, "artifacts", "figures", f"{name}.png"))
+    mlflow_page.wait_for_function("[...document.images].some((image) => image.naturalWidth > 400)")
+
+
+def test_mlflow_draws_the_curves_of_a_trial(mlflow_page: Any, runs: dict[str, RunInfo]) -> None:
+    mlflow_page.goto(address(mlflow_page, runs["winner"].run_id, "model-metrics"))
+    mlflow_page.get_by_text("val_accuracy").first.wait_for()
+    mlflow_page.wait_for_function("document.querySelectorAll('.js-plotly-plot .scatterlayer path.js-line').length >= 4")
