@@ -130,6 +130,8 @@ def _show(sweep: Sweep, result: StageResult, quiet: bool) -> None:
     stage = sweep.experiment.stages[result.stage]
     lines = [("winner", f"{best.cell.name}, validation accuracy {_accuracy(best)}")]
     lines += [("sure?", advice.certainty(stage, result.rows, sweep.data.validation_images))]
+    if saved := _saved(sweep, result):
+        lines.append(("fused", saved))
     lines += [("why", mattered)] if (mattered := advice.mattered(result.rows)) else []
     lines += [("edge", edge) for edge in advice.edges(stage, result.rows)]
     lines += [
@@ -142,6 +144,20 @@ def _show(sweep: Sweep, result: StageResult, quiet: bool) -> None:
         if following.after == result.stage:
             lines.append(("go on", f"python -m sweep run {sweep.experiment.name} --stage {following.name}"))
     sweep.display.note("\n".join(f"{name + ':':<9}{text}" for name, text in lines))
+
+
+def _saved(sweep: Sweep, result: StageResult) -> str:
+    """What training the trials together has saved; "" where nothing was trained, or nothing together."""
+    from sweep import display
+    from sweep.estimate import fusion
+
+    groups = sweep.groups([cell for row in result.rows for cell in row.cells])
+    if not result.trained or max(map(len, groups)) == 1:
+        return ""
+    seconds = sum(outcome.seconds for row in result.rows for outcome in row.outcomes)
+    times = fusion(sweep.ops, sweep.data, groups)
+    together, alone = display.duration(seconds), display.duration(seconds * times)
+    return f"{together} of training together; one trial at a time about {alone} ({times:.1f} times as long)"
 
 
 def _accuracy(row: Row) -> str:
@@ -171,7 +187,7 @@ def plan(options: argparse.Namespace) -> int:
         done = sweep.outcomes(stage)
         todo, remaining = sweep.open(stage, cells)
         expected = todo + sweep.examples(stage, remaining)
-        costs = [group_cost(sweep.ops, sweep.data, group, sweep.experiment.seed) for group in sweep.groups(expected)]
+        costs = [group_cost(sweep.ops, sweep.data, group) for group in sweep.groups(expected)]
         keys = ranking.searched(cells)
         rows = [
             {"trial": cell.label, **{key: cell.searched.get(key) for key in keys}, "done": cell.key in done}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import socket
 import subprocess
@@ -149,10 +150,13 @@ def test_progress_goes_to_stderr_and_the_table_to_stdout(project: Path, capsys: 
     assert captured.err.count("epoch ") == 6
     assert "winner:  grid-0" in captured.err
     assert "sure?:   " in captured.err
+    assert re.search(r"fused:   0 s of training together; one trial at a time about .* \(\d\.\d times", captured.err)
     assert "python -m core.evaluate --run-id" in captured.err
     assert captured.err.endswith("python -m sweep run small --stage dropout\n")
     assert main(["run", "small", "--stage", "grid"]) == 0
-    assert "nothing to train, all 4 trials were done before" in capsys.readouterr().err
+    again = capsys.readouterr().err
+    assert "nothing to train, all 4 trials were done before" in again
+    assert "fused:" not in again
     assert main(["run", "small", "--stage", "grid", "--quiet"]) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
