@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 import sys
-import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
-from rich.text import Text
 
 from core.train import EpochReport
 from sweep.estimate import GroupCost
 from sweep.plan import Cell, group_name
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a stage has before it.
+
+    todo     cells that will train
+    further  epochs of trials that nobody knows yet
+    images   in an epoch of one trial
+    seconds  of an epoch of one trial, by the group's name, as measured before; empty: all take the same
+    """
+
+    todo: Sequence[Cell]
+    further: int
+    images: int
+    seconds: Mapping[str, float]
+
+
 class Display:
-    """Nothing but warnings: what --quiet shows, and the base of the others."""
+    """Nothing but warnings: what --quiet shows, and the base of the others.
+
+    tells_time  whether it wants to know beforehand how long epochs take
+    """
+
+    tells_time = False
 
     def warn(self, text: str) -> None:
         """Something the user should know even when asking for quiet."""
@@ -35,8 +46,8 @@ class Display:
     def note(self, text: str) -> None:
         """A line about what goes on."""
 
-    def begin(self, stage: str, trials: int, done: int, trial_epochs: int) -> None:
-        """A stage starts: so many trials, of which some are done; at most so many epochs remain over all trials."""
+    def begin(self, stage: str, trials: int, done: int, work: Work) -> None:
+        """A stage starts: so many trials, of which some are done."""
 
     def group(self, number: int, groups: int | None, cells: Sequence[Cell]) -> None:
         """A group starts training. groups: how many there are, if that is known."""
@@ -48,12 +59,13 @@ class Display:
         """The stage is over, or broken off."""
 
 
-def _heading(number: int, groups: int | None, cells: Sequence[Cell]) -> str:
+def heading(number: int, groups: int | None, cells: Sequence[Cell]) -> str:
+    """Like "group 2/3 32x32"."""
     return f"group {number}{f'/{groups}' if groups else ''} {group_name(cells[0].settings)}"
 
 
-class _Best:
-    """The best validation accuracy seen, and whose it is."""
+class Best:
+    """The best validation accuracy seen, and whose it is; update tells it as text."""
 
     def __init__(self) -> None:
         self.accuracy, self.name = -1.0, ""
@@ -70,83 +82,32 @@ class Lines(Display):
     """One line an epoch, for logs and pipes."""
 
     def __init__(self) -> None:
-        self._best = _Best()
+        self._best = Best()
 
     def note(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    def begin(self, stage: str, trials: int, done: int, trial_epochs: int) -> None:
-        self._best = _Best()
+    def begin(self, stage: str, trials: int, done: int, work: Work) -> None:
+        self._best = Best()
 
     def epoch(self, number: int, groups: int | None, cells: Sequence[Cell], report: EpochReport) -> None:
         best = self._best.update(cells, report)
         seconds = next(iter(report.metrics.values()))["epoch_seconds"]
         last = max(cell.settings.epochs for cell in cells)
         trials = f"{len(report.metrics)} trial{'s' if len(report.metrics) > 1 else ''}"
-        self.note(f"{_heading(number, groups, cells)} epoch {report.epoch}/{last}: {trials}, {seconds:.1f} s, {best}")
-
-
-class _TimeLeft(TimeRemainingColumn):
-    """Of the epochs: trials end in bursts, from which no time can be told."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{super().render(task)} left") if task.fields["timed"] else Text("")
-
-
-class Live(Display):
-    """Bars that move, for a terminal."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._best = _Best()
-        self._progress: Progress | None = None
-        self._trials = self._epochs = TaskID(0)
-
-    def note(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-    def warn(self, text: str) -> None:
-        self.note(text)
-
-    def begin(self, stage: str, trials: int, done: int, trial_epochs: int) -> None:
-        """Two bars: trials, with the best so far, and epochs, with the time left."""
-        self._best = _Best()
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=14),
-            MofNCompleteColumn(),
-            _TimeLeft(compact=True),
-            TextColumn("{task.fields[best]}"),
-            console=self._console,
-        )
-        self._progress.start()
-        self._trials = self._progress.add_task(f"{stage}: trials", total=trials, completed=done, best="", timed=False)
-        self._epochs = self._progress.add_task("epochs", total=trial_epochs, best="", timed=True)
-
-    def group(self, number: int, groups: int | None, cells: Sequence[Cell]) -> None:
-        if self._progress:
-            heading = textwrap.shorten(_heading(number, groups, cells), 30, placeholder="…")  # both bars fit 80 columns
-            self._progress.update(self._epochs, description=f"{heading}: epochs")
-
-    def epoch(self, number: int, groups: int | None, cells: Sequence[Cell], report: EpochReport) -> None:
-        if self._progress:
-            # A trial that stops early takes its remaining epochs with it.
-            skipped = sum(cells[place].settings.epochs - report.epoch for place in report.ended)
-            self._progress.update(self._epochs, advance=len(report.metrics) + skipped)
-            self._progress.update(self._trials, advance=len(report.ended), best=self._best.update(cells, report))
-
-    def end(self) -> None:
-        if self._progress:
-            self._progress.stop()
-            self._progress = None
+        self.note(f"{heading(number, groups, cells)} epoch {report.epoch}/{last}: {trials}, {seconds:.1f} s, {best}")
 
 
 def choose(quiet: bool) -> Display:
-    """Quiet, live bars on a terminal, or lines."""
+    """Quiet, bars and curves on a terminal, or lines."""
     if quiet:
         return Display()
     console = Console(stderr=True)
-    return Live(console) if console.is_terminal else Lines()
+    if not console.is_terminal:
+        return Lines()
+    from sweep.live import Live
+
+    return Live(console)
 
 
 def print_table(title: str, rows: Sequence[dict[str, Any]], spare: Sequence[str] = ()) -> None:

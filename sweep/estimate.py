@@ -67,6 +67,12 @@ def group_cost(ops: Ops, data: Dataset, group: Sequence[Cell]) -> GroupCost:
     return GroupCost(plan.group_name(trials[0]), len(group), steps, memory, seconds)
 
 
+def epoch_seconds(ops: Ops, data: Dataset, groups: Sequence[Sequence[Cell]]) -> dict[str, float]:
+    """How long an epoch of one trial takes in each of these groups, by the group's name."""
+    costs = [(group_cost(ops, data, group), group) for group in groups]
+    return {cost.network: cost.seconds / sum(cell.settings.epochs for cell in group) for cost, group in costs}
+
+
 def fusion(ops: Ops, data: Dataset, groups: Sequence[Sequence[Cell]]) -> float:
     """How many times as long these groups would take if their trials trained one at a time: by a step of each."""
     together = sum(group_cost(ops, data, group).seconds for group in groups)

@@ -16,8 +16,8 @@ from core.ops import Ops
 from core.project import root
 from core.tracking import Tracker
 from sweep import plan, ranking
-from sweep.display import Display
-from sweep.estimate import fitting, usable_memory
+from sweep.display import Display, Work
+from sweep.estimate import epoch_seconds, fitting, usable_memory
 from sweep.experiment import Experiment, Stage
 from sweep.interrupt import Interrupted, Signals
 from sweep.parsing import Value
@@ -269,9 +269,10 @@ class Sweep:
         """Train what is open, then what an adaptive sampler proposes; returns how many cells."""
         inherited, done = self.inherited(stage), self.outcomes(stage)
         total = len(cells) + remaining * stage.seeds
-        longest = stage.longest_training if remaining else 0
-        epochs = sum(cell.settings.epochs for cell in todo) + remaining * stage.seeds * longest
-        self.display.begin(stage.name, total, len(cells) - len(todo), epochs)
+        further = remaining * stage.seeds * stage.longest_training if remaining else 0
+        seconds = epoch_seconds(self.ops, self.data, self.groups(todo)) if self.display.tells_time else {}
+        work = Work(todo, further, self.data.training_images, seconds)
+        self.display.begin(stage.name, total, len(cells) - len(todo), work)
         if not todo and not remaining:
             return 0
         study = Study(self._journal, stage, self._identity(stage, inherited, cells), self.experiment.seed)

@@ -187,6 +187,9 @@ def test_live_bars_on_a_terminal(project: Path) -> None:
     assert "4/4" in text
     assert "group 2/2" in text
     assert "accuracy" in text
+    assert " left, " in text
+    assert "images/s" in text
+    assert re.search("grid-0[1-4] lr=0.01? .*[\u2581-\u2588]+", text)  # a curve
     assert "…" not in text  # nothing is cut off
 
 
