@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -187,12 +189,19 @@ def test_it_shows_what_the_runs_say(opened: Opened, path: Path, monkeypatch: pyt
 @pytest.fixture(scope="module")
 def mlflow_page(browser: Any, path: Path) -> Iterator[Any]:
     """A tab on MLflow's page of the sweep's runs, as `make ui` serves it."""
+    with served(browser, path, sys.executable, "-m", "sweep", "ui") as page:
+        yield page
+
+
+@contextmanager
+def served(browser: Any, path: Path, *command: str) -> Iterator[Any]:
+    """A tab on the page that this command serves at --port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environment = os.environ | {"SWEEP_ROOT": str(path.parent.parent)}
-    command = [sys.executable, "-m", "sweep", "ui", "--port", str(port)]
-    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    server = subprocess.Popen([*command, "--port", str(port)], env=environment, **quiet)
     context = browser.new_context(viewport={"width": 1600, "height": 1000})
     page = context.new_page()
     try:
@@ -250,3 +259,12 @@ def test_mlflow_draws_the_curves_of_a_trial(mlflow_page: Any, runs: dict[str, Ru
     mlflow_page.goto(address(mlflow_page, runs["winner"].run_id, "model-metrics"))
     mlflow_page.get_by_text("val_accuracy").first.wait_for()
     mlflow_page.wait_for_function("document.querySelectorAll('.js-plotly-plot .scatterlayer path.js-line').length >= 4")
+
+
+def test_optunas_page_opens_the_journal(browser: Any, path: Path) -> None:
+    pytest.importorskip("optuna_dashboard")
+    (journal,) = (path.parent.parent / "mlruns").rglob("optuna.journal")
+    program = Path(sys.executable).parent / "optuna-dashboard"
+    with served(browser, path, str(program), str(journal)) as page:
+        for stage in ("grid", "dropout"):
+            page.get_by_text(re.compile(f"{stage}-[0-9a-f]+")).first.wait_for()
