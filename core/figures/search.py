@@ -17,6 +17,7 @@ from core.figures.style import LEVELS, MUTED, OTHER, SEQUENTIAL, WINNER, blank
 from core.figures.training import overlay
 
 FEW = 12  # a setting with at most so many values has levels, else it is a range
+DECADES = 100  # a range that spans more is drawn on a logarithmic axis
 ACCURACY = "best validation accuracy"
 
 
@@ -105,7 +106,7 @@ def by_value(trials: Sequence[Trial], title: str) -> Figure:
     best = trials[0]
     label = f"the best: {key} {best.searched[key]:.4g}, {best.accuracy:.4f}"
     axes.plot(best.searched[key], _accuracy(best), "*", color=WINNER, markersize=15, label=label)
-    if values[0] > 0 and values[-1] > 30 * values[0]:
+    if values[0] > 0 and values[-1] > DECADES * values[0]:
         axes.set_xscale("log")
     axes.set(xlabel=key, ylabel=ACCURACY, ylim=(floor, max(accuracies) + 0.3 * (spread or 0.1)))
     axes.grid(axis="y", alpha=0.3)
@@ -136,11 +137,11 @@ def main_effects(trials: Sequence[Trial], title: str) -> Figure:
         axes.grid(axis="y", alpha=0.3)
     for line in grid:
         line[0].set_ylabel(ACCURACY)
-    handles = [
-        Line2D([], [], color=OTHER, marker=".", linestyle="", label="a trial"),
-        Line2D([], [], color="black", marker="D", markersize=5, linewidth=1, label="mean of the level"),
-        Line2D([], [], color=WINNER, marker="*", markersize=11, linestyle="", label=f"the best: {trials[0].name}"),
-    ]
+    best = Line2D([], [], color=WINNER, marker="*", markersize=11, linestyle="", label=f"the best: {trials[0].name}")
+    mean = Line2D([], [], color="black", marker="D", markersize=5, linewidth=1, label="mean of the level")
+    handles = [Line2D([], [], color=OTHER, marker=".", linestyle="", label="a trial"), best]
+    if any(len(axes.lines) == 3 for axes in figure.axes):
+        handles.append(mean)
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
 
@@ -275,7 +276,7 @@ class _Scale:
     def __init__(self, key: str, values: Sequence[Any]) -> None:
         self.key, self.values = key, list(values)
         self.stepped = len(values) <= FEW or not all(map(_is_number, values))
-        self.logarithmic = not self.stepped and min(values) > 0 and max(values) > 30 * min(values)
+        self.logarithmic = not self.stepped and min(values) > 0 and max(values) > DECADES * min(values)
 
     def places(self, values: Sequence[Any]) -> np.ndarray:
         """Where on the axis these values are; the logarithm where the axis is logarithmic."""
