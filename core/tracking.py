@@ -228,8 +228,10 @@ class Tracker:
             self._client.finalize_logged_model(stored.model_id, "READY")
             if not self._client.search_registered_models(f"name = {_quoted(name)}"):
                 self._client.create_registered_model(name)
+            # A server refuses plain paths; without one, MLflow would look for models:/ in the default store, not here.
+            source = stored.model_uri if self._is_server else stored.artifact_location
             version = self._client.create_model_version(
-                name, source=stored.model_uri, run_id=run.run_id, tags=dict(tags), model_id=stored.model_id
+                name, source, run_id=run.run_id, tags=dict(tags), model_id=stored.model_id
             )
         return ModelVersion(int(version.version), run.run_id, dict(tags))
 

@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,9 @@ def sweep(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]
     return {stage["stage"]: stage for stage in result["stages"]} | {"name": result["experiment"]}
 
 
-def expected(run_id: str) -> np.ndarray:
+def expected(run_id: str, tracker: Tracker | None = None) -> np.ndarray:
     """The probabilities that the run's model gives the test images."""
-    tracker, found = Tracker(), data.load("small.npz")
+    tracker, found = tracker or Tracker(), data.load("small.npz")
     arrays = load_model(tracker.artifact(tracker.find(run_id), "model.npz"))
     assert found.x_test is not None
     assert found.y_test is not None
@@ -50,8 +51,15 @@ def environment(project: Path) -> dict[str, str]:
     return known | {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
-def test_the_champion_is_loaded_without_the_project_and_without_pickle(project: Path, capsys, tmp_path: Path) -> None:
+def test_the_champion_is_loaded_without_the_project_and_without_pickle(project: Path, capsys) -> None:
     stages = sweep(capsys, "--stage", "grid")
+    check_champion(project, stages, environment(project))
+    assert not [path for path in (project / "mlruns").rglob("*") if path.suffix in (".pkl", ".pickle", ".joblib")]
+
+
+def check_champion(
+    project: Path, stages: dict[str, Any], known: dict[str, str], tracker: Tracker | None = None
+) -> None:
     code = f"""
 import sys
 import mlflow, numpy as np
@@ -60,16 +68,14 @@ found = model.predict(np.load("{project / "small.npz"}")["x_test"].astype(np.flo
 assert not any(name.startswith("sweep") for name in sys.modules)
 print(found.to_json(orient="split"))
 """
-    elsewhere = tmp_path / "elsewhere"
+    elsewhere = project / "elsewhere"
     elsewhere.mkdir()
-    result = subprocess.run(
-        [sys.executable, "-P", "-c", code], cwd=elsewhere, env=environment(project), capture_output=True, text=True
-    )
+    command = [sys.executable, "-P", "-c", code]
+    result = subprocess.run(command, cwd=elsewhere, env=known, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout.splitlines()[-1])
     assert found["columns"] == ["0", "1", "2"]
-    np.testing.assert_allclose(found["data"], expected(stages["grid"]["winner"]["run_id"]), atol=1e-6)
-    assert not [path for path in (project / "mlruns").rglob("*") if path.suffix in (".pkl", ".pickle", ".joblib")]
+    np.testing.assert_allclose(found["data"], expected(stages["grid"]["winner"]["run_id"], tracker), atol=1e-6)
 
 
 @pytest.fixture
@@ -80,12 +86,10 @@ def port() -> int:
         return number
 
 
-@pytest.fixture
-def serving(project: Path, capsys, port: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The address at which `mlflow models serve` serves the champion of a sweep."""
-    stages = sweep(capsys, "--stage", "grid")
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/{stages['name']}@champion"]
-    command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
+@contextmanager
+def running(project: Path, port: int, health: str, *arguments: str) -> Iterator[str]:
+    """The address of an mlflow command that serves, from when it answers at /health to the end of the block."""
+    command = [sys.executable, "-m", "mlflow", *arguments, "--host", "127.0.0.1", "--port", str(port)]
     process = subprocess.Popen(
         command,
         cwd=project.parent,
@@ -99,26 +103,38 @@ def serving(project: Path, capsys, port: int) -> Iterator[tuple[str, dict[str, A
         until = time.monotonic() + 60
         while True:
             try:
-                urllib.request.urlopen(f"{address}/ping", timeout=2).close()
+                urllib.request.urlopen(f"{address}/{health}", timeout=2).close()
                 break
             except OSError:
                 assert process.poll() is None, process.communicate()[0]
                 assert time.monotonic() < until
                 time.sleep(0.2)
-        yield address, stages
+        yield address
     finally:
         process.terminate()
         process.communicate(timeout=20)
 
 
-def test_it_predicts_over_http(serving: tuple[str, dict[str, Any]], project: Path) -> None:
-    address, stages = serving
+def test_it_predicts_over_http(project: Path, capsys, port: int) -> None:
+    stages = sweep(capsys, "--stage", "grid")
+    model = ("models", "serve", "-m", f"models:/{stages['name']}@champion", "--env-manager", "local")
     body = json.dumps({"inputs": np.load(project / "small.npz")["x_test"].tolist()}).encode()
-    request = urllib.request.Request(f"{address}/invocations", body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as response:
-        predictions = json.loads(response.read())["predictions"]
+    with running(project, port, "ping", *model) as address:
+        request = urllib.request.Request(f"{address}/invocations", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as response:
+            predictions = json.loads(response.read())["predictions"]
     found = [[row[name] for name in ("0", "1", "2")] for row in predictions]
     np.testing.assert_allclose(found, expected(stages["grid"]["winner"]["run_id"]), atol=1e-6)
+
+
+def test_a_server_keeps_and_hands_out_the_champion(project: Path, capsys, port: int) -> None:
+    store = ("--backend-store-uri", f"sqlite:///{project / 'server.db'}", "--workers", "1")
+    with running(
+        project, port, "health", "server", *store, "--artifacts-destination", f"{project / 'kept'}"
+    ) as address:
+        stages = sweep(capsys, "--stage", "grid", "--tracking-uri", address)
+        known = environment(project) | {"MLFLOW_TRACKING_URI": address}
+        check_champion(project, stages, known, Tracker(address))
 
 
 def test_each_stages_winner_is_a_version_and_the_best_is_champion(project: Path, capsys) -> None:
