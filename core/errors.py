@@ -21,6 +21,9 @@ def exit_status(command: Callable[[], int]) -> int:
     except MemoryError as error:
         print(f"error: out of memory: {error}; use fewer filters, or fewer images at a time", file=sys.stderr)
         return 1
+    except ChildProcessError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of our output has left: `| head`

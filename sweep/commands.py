@@ -88,6 +88,8 @@ def run(options: argparse.Namespace) -> int:
     except Interrupted as interrupted:
         sweep.display.warn(f"stopped by {interrupted}; finished trials are kept: the same command goes on")
         return interrupted.exit_status
+    finally:
+        sweep.close()
     if options.json:
         print(json.dumps({"experiment": sweep.name, "stages": [_as_json(result) for result in results]}, indent=2))
     rows = [result.rows for result in results]

@@ -135,6 +135,12 @@ class Sweep:
         material = Material(split, self.data.scale, seed, self.ops.name, self.ops.precision)
         return Here(self.ops, material) if self._processes == 1 else Processes(self._processes, material)
 
+    def close(self) -> None:
+        """End the processes that train. Another stage starts new ones."""
+        trainer = self.__dict__.pop("trainer", None)
+        if isinstance(trainer, Processes):
+            trainer.close()
+
     def groups(self, cells: Sequence[Cell]) -> list[list[Cell]]:
         """The cells that train together. A group that memory is too small for comes in parts, and a note says so; the
         largest are cut as well while there are fewer than processes.
@@ -207,8 +213,7 @@ class Sweep:
                             records.augmented(run_id, samples)
                         records.end_stage(run_id, stage, cells, rows)
             except BaseException as error:
-                if isinstance(self.__dict__.get("trainer"), Processes):  # they may be in the middle of something
-                    self.__dict__.pop("trainer").close()
+                self.close()  # its processes may be in the middle of something
                 with self.signals.held():
                     self._close_open(records, *_ending(error))
                 raise

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
+import traceback
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from core import ops, threads
 from core.batches import Images
 from core.config import Architecture, Settings
 from core.data import Split
+from core.errors import InputError
 from core.train import EpochReport, Verdict, train_group
 
 
@@ -74,6 +78,7 @@ class Here:
                 continue
             except MemoryError as caught:
                 error = caught.with_traceback(None)  # the frames that it knows hold the arrays
+            error.__context__ = None  # and so may those of an error before it
             self.train(group.halves(error))
 
     def reports(self, architecture: Architecture, trials: Sequence[Settings], group: Any) -> Iterator[EpochReport]:
@@ -89,18 +94,30 @@ class Processes:
     def __init__(self, count: int, material: Material) -> None:
         context = multiprocessing.get_context("spawn")
         share = max(1, threads.count() // count)
-        self._processes = {}
-        for number in range(count):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, number, material, share), daemon=True)
-            process.start()
-            theirs.close()
-            self._processes[ours] = process
+        self._processes: dict[Connection, Any] = {}
+        # A Ctrl-C is for this process. Those that it starts inherit what it blocks, and so never hear of it.
+        resource_tracker.ensure_running()  # which would unblock it
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            for number in range(count):
+                ours, theirs = context.Pipe()
+                process = context.Process(target=_work, args=(theirs, number, material.backend, share), daemon=True)
+                process.start()
+                theirs.close()
+                self._processes[ours] = process
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        try:
+            for connection in self._processes:
+                self._send(connection, material)  # as an argument it would hang where a process dies as it starts
+        except BaseException:
+            self.close()
+            raise
 
     def train(self, groups: Iterable[Group]) -> None:
         source, again, active = iter(groups), deque[Group](), dict[Connection, Group]()
         while True:
-            for connection in self._processes.keys() - active.keys():
+            for connection in [connection for connection in self._processes if connection not in active]:
                 group = again.popleft() if again else next(source, None)
                 if group is None:
                     break
@@ -108,8 +125,7 @@ class Processes:
                 active[connection] = group
             if not active:
                 return
-            ready = wait(list(active))
-            for connection in [connection for connection in active if connection in ready]:
+            for connection in cast(list[Connection], wait(list(active))):
                 group = active[connection]
                 what, content = self._receive(connection)
                 if what == "judge":
@@ -142,7 +158,7 @@ class Processes:
         process.join()
         if process.exitcode == -signal.SIGKILL:  # what a system does that has no memory left
             return MemoryError("a process that trained a group was killed")
-        return RuntimeError(f"a process that trained a group has ended, exit status {process.exitcode}")
+        return ChildProcessError(f"a process that trained a group has ended, exit status {process.exitcode}")
 
     def close(self) -> None:
         """End the processes."""
@@ -166,23 +182,47 @@ class _Remote:
         return verdicts
 
 
-def _work(connection: Connection, number: int, material: Material, share: int) -> None:
-    """A process that trains what it is sent, as long as the one that has the records is there; signals are for that."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if material.backend == "gpu":
+def _work(connection: Connection, number: int, backend: str, share: int) -> None:
+    """A process that trains what it is sent, as long as the one that has the records is there."""
+    if backend == "gpu":
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[number] if visible else str(number)
     threads.use(share)
-    trainer = Here(ops.load(material.backend, material.precision), material)
     with suppress(EOFError, ConnectionError):  # it has gone
+        material = connection.recv()
+        trainer, broken = None, None
+        try:
+            trainer = Here(ops.load(backend, material.precision), material)
+        except Exception as error:
+            broken = _portable(error)
         while True:
             architecture, trials = connection.recv()
-            failed: Exception | None = None
-            try:
-                for report in trainer.reports(architecture, trials, _Remote(connection)):
-                    connection.send(("epoch", report))
-            except (EOFError, ConnectionError):
-                return
-            except Exception as error:  # raised there
-                failed = error.with_traceback(None)
-            connection.send(("end", failed))
+            connection.send(("end", broken or _train(trainer, connection, architecture, trials)))
+
+
+def _train(
+    trainer: Here | None, connection: Connection, architecture: Architecture, trials: Sequence[Settings]
+) -> Exception | None:
+    """Train a group and send its reports; returns what went wrong."""
+    assert trainer is not None
+    try:
+        for report in trainer.reports(architecture, trials, _Remote(connection)):
+            connection.send(("epoch", report))
+    except (EOFError, ConnectionError):
+        raise
+    except Exception as error:  # raised there
+        return _portable(error)
+    return None
+
+
+def _portable(error: Exception) -> Exception:
+    """The error as it can be sent; where it is a mistake of ours, with the lines that led to it."""
+    if not isinstance(error, (MemoryError, InputError)):
+        error.add_note("".join(traceback.format_exception(error)))
+    error = error.with_traceback(None)
+    error.__context__ = error.__cause__ = None
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception as obstacle:
+        return ChildProcessError(f"{type(error).__name__}: {error} ({obstacle})")
+    return error

@@ -7,10 +7,12 @@ import hashlib
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -33,13 +35,68 @@ _OPTIONS = (
 )
 
 
+class DeviceArray(np.ndarray):
+    """An array that stands for one in a GPU's memory: like CuPy's it meets none of the host's."""
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        _refuse_host_arrays(inputs)
+        plain = [value.view(np.ndarray) if isinstance(value, DeviceArray) else value for value in inputs]
+        if out := options.get("out"):
+            options["out"] = tuple(value.view(np.ndarray) for value in out)
+        result = getattr(ufunc, method)(*plain, **options)
+        return out[0] if out else _on_device(result)
+
+
+def _refuse_host_arrays(values: Any) -> None:
+    for value in values:
+        if isinstance(value, np.ndarray) and not isinstance(value, DeviceArray) and value.ndim:
+            raise TypeError("an array of the host, where a GPU's is needed")
+
+
+def _on_device(result: Any) -> Any:
+    return result.view(DeviceArray) if isinstance(result, np.ndarray) else result
+
+
+class _DeviceModule(ModuleType):
+    """NumPy, as CuPy is: its functions make the device's arrays, and but for asarray they take no others.
+
+    of  the module of NumPy that it stands for
+    """
+
+    def __init__(self, name: str, of: ModuleType) -> None:
+        super().__init__(name)
+        self._of = of
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._of, name)
+        if isinstance(found, ModuleType):
+            return _DeviceModule(name, found)
+        if not callable(found) or isinstance(found, type):
+            return found
+
+        def function(*arguments: Any, **options: Any) -> Any:
+            if name not in ("array", "asarray"):
+                _refuse_host_arrays(arguments)
+            return _on_device(found(*arguments, **options))
+
+        return function
+
+
+XP = sys.modules["host_device"] = _DeviceModule("host_device", np)
+DeviceArray.__module__ = XP.__name__  # by which core finds the functions that belong to an array
+
+
+def to_host(values: Any) -> np.ndarray:
+    return np.array(values, subok=False)
+
+
 class HostDevice:
     """Runs kernels on the CPU.
 
     orders  in how many orders the threads of a block take turns; all must give the same bits
     """
 
-    xp = np
+    xp = XP
 
     def __init__(self, orders: int = 3) -> None:
         self._library, self._orders = _library(), orders
@@ -47,10 +104,13 @@ class HostDevice:
     def empty(self, shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
         values = np.empty(shape, dtype)
         values.reshape(-1).view(np.uint8).fill(0xFF)  # NaN
-        return values
+        return values.view(DeviceArray)
 
     def address(self, values: np.ndarray) -> int:
         return values.ctypes.data
+
+    def to_host(self, values: Any) -> np.ndarray:
+        return to_host(values)
 
     def launch(self, kernel: str, grid: tuple[int, ...], block: int, shared: int, *arguments: Any) -> None:
         assert 0 < block <= 1024
@@ -80,6 +140,7 @@ def _argument(value: Any) -> tuple[np.ndarray, int]:
     if value is None:
         return np.zeros(1, np.uint64), -1
     if isinstance(value, np.ndarray) and value.dtype.names is None:
+        _refuse_host_arrays([value])
         assert value.flags.c_contiguous
         assert value.flags.writeable
         return np.array([value.ctypes.data], np.uint64), value.nbytes
@@ -119,4 +180,4 @@ extern "C" int host_launch(const char *name, const unsigned *g, unsigned block, 
 
 def host_ops(orders: int = 3, precision: str = "float32") -> Ops:
     """The GPU backend's operations on the CPU."""
-    return backend(HostDevice(orders), precision, device="a CPU in its place")
+    return backend(HostDevice(orders), precision, device="a CPU in its place", xp=XP, to_host=to_host)

@@ -126,7 +126,7 @@ def test_a_projection_errs_little(fast: Ops, shape: tuple[int, ...]) -> None:
 
 
 def test_a_value_alone_cannot_be_normalised(fast: Ops) -> None:
-    x, w, c = np.ones((1, 1, 1, 1, 1), np.float32), np.ones((1, 2, 1, 3, 3), np.float32), np.ones((1, 2), np.float32)
+    x, w, c = (fast.xp.ones(shape, np.float32) for shape in ((1, 1, 1, 1, 1), (1, 2, 1, 3, 3), (1, 2)))
     with pytest.raises(ValueError, match="batch of 2"):
         fast.block(x, w, c, c, c, pad=1, pool=1)
 
@@ -134,28 +134,32 @@ def test_a_value_alone_cannot_be_normalised(fast: Ops) -> None:
 def test_equal_values_pool_like_the_first_and_nan_spreads(fast: Ops) -> None:
     x = np.zeros((1, 2, 20, 4, 4), np.float32)
     x[0, 1] = np.nan
-    w, one = np.ones((1, 3, 20, 3, 3), np.float32), np.ones((1, 3), np.float32)
+    x = fast.xp.asarray(x)
+    w, one = fast.xp.ones((1, 3, 20, 3, 3), np.float32), fast.xp.ones((1, 3), np.float32)
     running = {"mean": 0 * one, "variance": one}
-    y = fast.block_inference(x, w, 0 * one, one, one, **running, pad=1)
+    y = fast.to_host(fast.block_inference(x, w, 0 * one, one, one, **running, pad=1))
     np.testing.assert_array_equal(y[0, 0], np.ones((3, 2, 2)))
     assert np.isnan(y[0, 1]).all()
-    *_, saved = fast.block(x[:, :1], w, 0 * one, one, one, np.zeros((1, 1, 3, 4, 4), np.float32), pad=1)
-    *_, gradient = fast.block_grad(np.ones((1, 1, 3, 2, 2), np.float32), saved)
+    *_, saved = fast.block(x[:, :1], w, 0 * one, one, one, fast.xp.zeros((1, 1, 3, 4, 4), np.float32), pad=1)
+    *_, gradient = fast.block_grad(fast.xp.ones((1, 1, 3, 2, 2), np.float32), saved)
     expected = np.zeros((4, 4))
     expected[::2, ::2] = 1  # of equals the first, in row order
-    np.testing.assert_array_equal(gradient[0, 0], np.broadcast_to(expected, (3, 4, 4)))
+    np.testing.assert_array_equal(fast.to_host(gradient)[0, 0], np.broadcast_to(expected, (3, 4, 4)))
 
 
 def test_read_only_and_oddly_laid_out_arrays_are_welcome(fast: Ops) -> None:
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((1, 5, 6, 7, 16)).astype(np.float32)[:, ::-1].transpose(0, 1, 4, 2, 3)
-    w, c = rng.standard_normal((2, 16, 16, 3, 3)).astype(np.float32), np.ones((2, 16), np.float32)
-    x.flags.writeable = False
-    expected, *_, saved = fast.block(np.ascontiguousarray(x), w, c, c, c)
+    xp = fast.xp
+    x = xp.asarray(rng.standard_normal((1, 5, 6, 7, 16)).astype(np.float32))[:, ::-1].transpose(0, 1, 4, 2, 3)
+    w, c = xp.asarray(rng.standard_normal((2, 16, 16, 3, 3)).astype(np.float32)), xp.ones((2, 16), np.float32)
+    if isinstance(x, np.ndarray):
+        x.flags.writeable = False
+    expected, *_, saved = fast.block(xp.ascontiguousarray(x), w, c, c, c)
     y, *_ = fast.block(x, w, c, c, c)
-    np.testing.assert_array_equal(y, expected)
-    dy = np.broadcast_to(np.float32(1), y.shape)
-    np.testing.assert_array_equal(fast.block_grad(dy, saved)[1], fast.block_grad(dy.copy(), saved)[1])
+    np.testing.assert_array_equal(fast.to_host(y), fast.to_host(expected))
+    dy = xp.broadcast_to(xp.asarray(np.float32(1)), y.shape)
+    found = (fast.to_host(fast.block_grad(gradient, saved)[1]) for gradient in (dy, dy.copy()))
+    np.testing.assert_array_equal(*found)
 
 
 # ------------------------------------------------------------------------------------------------------ whole networks
@@ -165,15 +169,16 @@ def trained(ops: Ops, architecture: Architecture, trials: list[Settings], steps:
     """The model after so many steps on made-up images."""
     rng = np.random.default_rng(1)
     pixels = rng.integers(0, 256, (60, *architecture.input_shape), dtype=np.uint8)
-    images = Images(pixels, rng.integers(0, architecture.classes, 60), 1 / 255)
-    model = initial_model(architecture, trials)
+    images = Images.on_device(ops, pixels, rng.integers(0, architecture.classes, 60), 1 / 255)
+    model = initial_model(architecture, trials, xp=ops.xp)
     group = Hyperparameters.of(trials)
     optimiser = trials[0].optimiser
     state = initial_state(optimiser, model, group)
     step = ops.make_step(ops, architecture, group, optimiser=optimiser)
+    lr = ops.xp.asarray(np.array([trial.lr for trial in trials]))
     for number in range(steps):
-        step(model, state, images, rng.permutation(60)[:19], np.array([trial.lr for trial in trials]), number)
-    return model
+        step(model, state, images, ops.xp.asarray(rng.permutation(60)[:19]), lr, number)
+    return {name: ops.to_host(values) for name, values in model.items()}
 
 
 LARGER = {

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,11 +23,12 @@ from test_run import runs
 
 from core.config import Architecture, Settings
 from core.data import Split
+from core.errors import InputError
 from core.ops import reference
 from core.tracking import Tracker
 from core.train import EpochReport, Verdict
 from sweep.__main__ import main
-from sweep.trainer import Group, Material, Processes
+from sweep.trainer import Group, Material, Processes, _portable
 
 REFERENCE = reference.OPS
 GRID = ["--stage", "grid", "--json", "--backend", "reference"]
@@ -84,9 +87,11 @@ def test_a_number_of_processes_that_cannot_be_is_refused(
 
 
 def start(project: Path) -> subprocess.Popen[str]:
-    """A sweep in two processes that would take hours, once both train."""
+    """A sweep in two processes that would take hours, once both train; in a process group of its own."""
+    train_for_long(project)
     command = [sys.executable, "-m", "sweep", "run", "small", *GRID, "--processes", "2", "--epochs", "100000"]
-    sweep = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=project)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    sweep = subprocess.Popen(command, text=True, cwd=project, start_new_session=True, **pipes)
     assert sweep.stderr is not None
     seen: set[str] = set()
     while len(seen) < 2:
@@ -94,6 +99,11 @@ def start(project: Path) -> subprocess.Popen[str]:
         assert line, "the sweep has ended"
         seen |= {line.split()[1]} if line.startswith("group") else set()
     return sweep
+
+
+def train_for_long(project: Path) -> None:
+    path = project / "experiments" / "small.toml"
+    path.write_text(EXPERIMENT.replace("epochs = 3", "epochs = 3\npatience = 100000"))
 
 
 def children(process: subprocess.Popen[str]) -> list[int]:
@@ -137,19 +147,22 @@ def test_a_process_that_is_killed_ends_the_sweep_with_one_line_and_the_same_comm
     assert "Traceback" not in errors
     assert gone(workers)
     assert {run.status for run in runs("trial")} == {"FAILED"}
+    (project / "experiments" / "small.toml").write_text(EXPERIMENT)
     assert len(trained(capsys, "small")) == 4
 
 
 class Killer:
-    """A group whose judge kills the process that waits for it."""
+    """A group whose judge kills the only process of a trainer, which waits for it."""
 
     architecture = Architecture((1, 6, 7), (2,), 3)
     trials = (Settings(filters="2", batch_size=16),)
 
+    def __init__(self, processes: Processes) -> None:
+        (self.process,) = processes._processes.values()
+
     def judge(self, report: EpochReport) -> dict[int, Verdict]:
-        worker = multiprocessing.active_children()[0]
-        worker.kill()
-        worker.join()
+        self.process.kill()
+        self.process.join()
         return {}
 
     def record(self, report: EpochReport) -> None: ...
@@ -161,28 +174,101 @@ class Killer:
 @pytest.mark.parametrize("before", ["it has its group", "it hears who ends"])
 def test_a_process_that_is_killed_before_it_is_sent_something_is_told_as_such(before: str) -> None:
     """To write to it then is an error of the pipe: not the one that a reader of our output leaves us."""
-    x, y = small_images(40, 0)
-    material = Material(Split(x, y, x, y), 1 / 255, 0, "reference", "float32")
-    processes = Processes(1, material)
+    processes = Processes(1, material())
     try:
+        killer = Killer(processes)
         if before == "it has its group":
-            Killer().judge(EpochReport(0, {}, {}))
+            killer.judge(EpochReport(0, {}, {}))
         with pytest.raises(MemoryError, match="a process that trained a group was killed"):
-            processes.train([Killer()])
+            processes.train([killer])
     finally:
         processes.close()
 
 
+def material(count: int = 40, backend: str = "reference") -> Material:
+    x, y = small_images(count, 0)
+    return Material(Split(x, y, x, y), 1 / 255, 0, backend, "float32")
+
+
+def test_a_process_that_dies_as_it_starts_does_not_hang_the_sweep() -> None:
+    """It has data to take that no pipe holds."""
+    before = set(multiprocessing.active_children())
+
+    def kill() -> None:
+        while not (found := set(multiprocessing.active_children()) - before):
+            time.sleep(0.01)
+        found.pop().kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(MemoryError, match="a process that trained a group was killed"):
+        Processes(1, material(200_000))
+    killer.join()
+
+
+def test_a_process_that_cannot_start_says_why_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    processes = Processes(1, material(backend="tpu"))
+    try:
+        with pytest.raises(InputError, match='backend is "tpu"'):
+            processes.train([Killer(processes)])
+    finally:
+        processes.close()
+    assert capfd.readouterr().err == ""
+
+
+def test_an_error_travels_with_the_lines_that_led_to_it() -> None:
+    try:
+        raise ValueError("odd")
+    except ValueError as error:
+        travelled = pickle.loads(pickle.dumps(_portable(error)))
+    assert isinstance(travelled, ValueError)
+    assert "test_trainer.py" in travelled.__notes__[0]
+    assert not hasattr(_portable(InputError("wrong")), "__notes__")
+
+    class LocalError(Exception):
+        """Which pickle cannot name."""
+
+    lost = _portable(LocalError("why"))
+    assert isinstance(lost, ChildProcessError)
+    assert str(lost).startswith("LocalError: why (")
+
+
+def test_no_process_is_left_when_a_sweep_is_done(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = set(multiprocessing.active_children())
+    trained(capsys, "small", "--processes", "2")
+    assert set(multiprocessing.active_children()) == before
+
+
 @needs_proc
+@pytest.mark.parametrize("whole", [False, True], ids=["the sweep", "all, as a terminal does"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_sweep_that_is_stopped_takes_its_processes_with_it(project: Path, number: int) -> None:
+def test_a_sweep_that_is_stopped_takes_its_processes_with_it(project: Path, number: int, whole: bool) -> None:
     sweep = start(project)
     workers = children(sweep)
-    sweep.send_signal(number)
+    (os.killpg if whole else os.kill)(sweep.pid, number)
     _, errors = sweep.communicate(timeout=60)
-    assert sweep.returncode == (-number if number == signal.SIGKILL else 128 + number)
+    if whole and number == signal.SIGTERM:  # whether it hears of its own end or of theirs first
+        assert sweep.returncode in (143, 1)
+    else:
+        assert sweep.returncode == (-number if number == signal.SIGKILL else 128 + number)
     assert "Traceback" not in errors
     assert gone(workers)
+
+
+@needs_proc
+@pytest.mark.parametrize("after", [0.3, 0.8, 1.3, 1.8])
+def test_ctrl_c_while_processes_start_is_quiet(project: Path, after: float) -> None:
+    """Whenever it comes: before there are any, while they import, or once they train."""
+    train_for_long(project)
+    command = [sys.executable, "-m", "sweep", "run", "small", *GRID, "--processes", "2", "--epochs", "100000"]
+    sweep = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=project, start_new_session=True)
+    assert sweep.stderr is not None
+    sweep.stderr.readline()  # what data there is: from here on signals are heard
+    time.sleep(after)
+    os.killpg(sweep.pid, signal.SIGINT)
+    _, errors = sweep.communicate(timeout=60)
+    assert "Traceback" not in errors
+    assert sweep.returncode == 130
 
 
 def test_a_group_that_finds_too_little_memory_is_trained_in_halves(

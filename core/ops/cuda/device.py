@@ -28,6 +28,9 @@ class Device(Protocol):
     def address(self, values: Array) -> int:
         """Where an array lies in the device's memory."""
 
+    def to_host(self, values: Any) -> np.ndarray:
+        """A copy in the host's memory. It waits for the device, so no step that is recorded may do it."""
+
     def launch(self, kernel: str, grid: Grid, block: int, shared: int, *arguments: Any) -> None:
         """Run a kernel with so many bytes of shared memory.
 

@@ -86,7 +86,9 @@ class _Operations:
             return None
         shape = tiles.Convolution.of(x.shape[1:], w.shape[1], 3, pad)
         enough = shape.images * shape.rows * shape.columns > 1 and pool <= 3 and min(shape.rows, shape.columns) >= pool
-        return tiles.cuts(shape, tensor=self._tensor) if enough else None
+        if not enough:
+            return None
+        return (tiles.cuts(shape, tensor=True) if self._tensor else None) or tiles.cuts(shape)
 
     def _pictures(self, x: Array, w: Array, shortcut: Array | None, pad: int, pool: int) -> tiles.Pictures | None:
         """The form of a block that reads images as they come."""
@@ -164,7 +166,11 @@ class _Operations:
         self, x: Array, w: Array, b: Array, labels: Array, rate: Array, seed: np.ndarray, step: int
     ) -> tuple[Array, Array, Any]:
         if not _of_type(x, w) or w.shape[2] > linear.MOST_CLASSES:
-            loss, correct, saved = reference.head(x, w, b, labels, rate, seed, step)
+            seeds, number = (
+                self._device.to_host(seed),
+                self._device.to_host(step),
+            )  # a recorded step has them on the device
+            loss, correct, saved = reference.head(x, w, b, labels, rate, seeds, int(number.reshape(-1)[0]))
             return loss, correct, (reference.head_grad, saved)
         types = ((rate, np.float32), (seed, np.uint64), (step, np.uint32))
         draws = tuple(whole(self._device, values, dtype) for values, dtype in types)

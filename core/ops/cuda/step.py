@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -18,6 +19,34 @@ from core.random import Array
 _IN_GATHER = [AUGMENTATIONS.index(name) for name in ("flip", "crop")]  # done as the images are gathered
 
 
+@dataclass(frozen=True)
+class _Body:
+    """What a step does with its batch. It knows nothing of recordings, so that none keeps itself alive.
+
+    lr, number  the learning rates (T,) and the step's number, on the device
+    totals      (3, T): what the step returns
+    """
+
+    device: Device
+    ops: Ops
+    architecture: Architecture
+    trials: Hyperparameters
+    settings: Array
+    optimiser: str
+    lr: Array
+    number: Array
+    totals: Array
+
+    def run(self, model: network.Model, state: network.Model, x: Array, labels: Array) -> None:
+        loss, correct, gradients, statistics = network.loss_and_gradients(
+            self.ops, self.architecture, model, x, labels, self.trials, self.number
+        )
+        changes = gradients | statistics
+        norm = update(self.device, model, changes, state, self.settings, self.lr, self.number, self.optimiser)
+        count = len(self.lr)
+        self.device.launch("totals", (count,), BLOCK, 8 * BLOCK, loss, correct, norm, self.totals, len(labels), count)
+
+
 class Step:
     """A step of one group, as core.step has it. What a batch length needs is recorded when it first comes."""
 
@@ -30,23 +59,22 @@ class Step:
         optimiser: str,
         data_seed: int,
     ) -> None:
-        xp = device.xp
-        self._device, self._ops, self._optimiser = device, ops, optimiser
-        self._architecture, self._seed = architecture, data_seed
-        self._settings = settings_on(device, trials)
-        self._trials = replace(
+        xp, strength, count = device.xp, trials.augmentation, len(trials.seed)
+        on_device = replace(
             trials,
             seed=xp.asarray(trials.seed, np.uint64),
             dropout=xp.asarray(trials.dropout, np.float32),
             sums=xp.asarray(trials.sums),
         )
-        strength, count = trials.augmentation, len(trials.seed)
+        self._device, self._ops, self._seed = device, ops, data_seed
+        self._body = _Body(
+            *(device, ops, architecture, on_device, settings_on(device, trials), optimiser),
+            *(xp.empty(count, np.float64), xp.empty(1, np.uint32), xp.empty((3, count), np.float64)),
+        )
         self._strength = strength[:1] if (strength == strength[0]).all() else strength  # equal images: made once
         self._in_gather = not np.delete(strength, _IN_GATHER, axis=1).any()
         flip, crop = (self._strength[:, i] for i in _IN_GATHER)
         self._flip, self._crop = whole(device, flip, np.float64), whole(device, crop, np.int32)
-        self._lr, self._number = xp.empty(count, np.float64), xp.empty(1, np.uint32)
-        self._totals = xp.empty((3, count), np.float64)
         self._batches: dict[int, tuple[Array, Array]] = {}
         self._recorded: dict[int, Callable[[], None]] = {}
         self._owner: tuple[network.Model, network.Model] | None = None
@@ -59,13 +87,14 @@ class Step:
         size = len(chosen)
         self._gather(images, chosen, lr, number)
         if size not in self._recorded:
-            self._recorded[size] = self._device.record(lambda: self._work(model, state, size))
+            self._recorded[size] = self._device.record(partial(self._body.run, model, state, *self._batches[size]))
         self._recorded[size]()
-        return self._totals
+        return self._body.totals
 
     def _gather(self, images: Images, chosen: Array, lr: Array, number: int) -> None:
         """Put the batch, the learning rates and the step's number where the recorded work reads them."""
         device, size, shape = self._device, len(chosen), images.pixels.shape[1:]
+        body = self._body
         if size not in self._batches:
             x = device.xp.empty((len(self._strength), size, *shape), np.float32)
             self._batches[size] = x, device.xp.empty(size, np.int64)
@@ -73,7 +102,7 @@ class Step:
         rates, order = whole(device, lr, np.float64), whole(device, chosen, np.int64)
         device.launch(
             "set_step", (1,), BLOCK, 0,
-            images.labels, order, labels, size, rates, self._lr, len(self._lr), np.uint32(number), self._number,
+            images.labels, order, labels, size, rates, body.lr, len(body.lr), np.uint32(number), body.number,
         )  # fmt: skip
         if self._in_gather:
             device.launch(
@@ -84,14 +113,3 @@ class Step:
         else:
             batch, _ = images.batch(chosen)
             x[...] = self._ops.augment(batch, self._strength, self._seed, number)
-
-    def _work(self, model: network.Model, state: network.Model, size: int) -> None:
-        """The step but for its batch, which is where _gather puts it."""
-        device, (x, labels) = self._device, self._batches[size]
-        loss, correct, gradients, statistics = network.loss_and_gradients(
-            self._ops, self._architecture, model, x, labels, self._trials, self._number
-        )
-        changes = gradients | statistics
-        norm = update(device, model, changes, state, self._settings, self._lr, self._number, self._optimiser)
-        count = len(self._lr)
-        device.launch("totals", (count,), BLOCK, 8 * BLOCK, loss, correct, norm, self._totals, size, count)
