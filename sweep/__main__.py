@@ -54,15 +54,16 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--data-dir", metavar="DIR", help="where cifar-10-batches-py is (else $CIFAR10_DIR, data/)"
         )
+        command.add_argument("--seed", help="of data split, order, draws and trials")
+        command.add_argument("--epochs", help="at most so many epochs a trial, in every stage")
+    told.set_defaults(backend="reference", precision="float32", threads=None, processes="1")  # it computes nothing
+    for command in (run, show):
         command.add_argument("--backend", help="auto, reference, cpu or gpu")
         command.add_argument("--precision", help="float32 or, on a GPU, tf32: faster, and rounded to 10 bits")
         command.add_argument("--threads", metavar="N", help="to compute on (default: every core there is)")
         command.add_argument(
             "--processes", metavar="N", help="groups that train at the same time (default: one for each GPU, else 1)"
         )
-        command.add_argument("--seed", help="of data split, order, draws and trials")
-        command.add_argument("--epochs", help="at most so many epochs a trial, in every stage")
-    for command in (run, show):
         command.add_argument("--json", action="store_true", help="the result as JSON on standard output")
     for command in (run, told):
         command.add_argument(
