@@ -24,14 +24,16 @@ _UNREADABLE = (  # RuntimeError: encrypted, or a way of compressing that zipfile
 )
 
 
-def read(path: Path, wanted: Collection[str] | None = None) -> dict[str, np.ndarray]:
+def read(path: Path, wanted: Collection[str] | None = None, content: bytes | None = None) -> dict[str, np.ndarray]:
     """The wanted arrays of an .npz (default: all), as far as it has them. They cannot be written to.
+
+    content  the .npz, where it is only a part of the file at path
 
     Sizes are checked before memory is taken, members are read to their end, where their checksum is, and no Python
     object is ever made. Raises InputError in one line if that does not work out.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(path if content is None else io.BytesIO(content)) as archive:
             members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
             chosen = {name: member for name, member in members.items() if wanted is None or name in wanted}
             total = sum(member.file_size for member in chosen.values())

@@ -184,6 +184,11 @@ class Tracker:
             for start in range(0, len(finite), _PAGE):
                 self._client.log_batch(run_id, metrics=finite[start : start + _PAGE])
 
+    def steps(self, run_id: str, names: Iterable[str]) -> set[tuple[str, int]]:
+        """Which of these metrics the run has, at which steps."""
+        with _clear_errors(f"run {run_id}"):
+            return {(m.key, m.step) for name in names for m in self._client.get_metric_history(run_id, name)}
+
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set or replace tags."""
         with _clear_errors(f"run {run_id}"):

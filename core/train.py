@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -16,7 +16,6 @@ from core.config import Architecture, Hyperparameters, Settings
 from core.ops import Ops
 from core.random import Array
 from core.schedules import learning_rates
-from core.step import Step
 
 Metrics = dict[str, float]
 METRICS = (
@@ -29,33 +28,64 @@ METRICS = (
 class TrialResult:
     """What became of one trial.
 
+    ended          whether its training is over
     status         "finished", "failed", or what a judge said
     reason         why it failed, or what the judge gave
     history        each epoch's metrics, from epoch 1
+    seconds        its share of the group's training
     best_epoch     of the highest validation accuracy; 0 if no epoch was finite
     best_accuracy  that accuracy; None if no epoch was finite
-    model          the weights of that epoch, on the host, without trial axis; None if there are none
+    model          the weights of that epoch, without trial axis, on the host once it has ended; None if there are none
     """
 
+    ended: bool = False
     status: str = "finished"
     reason: str = ""
     history: list[Metrics] = field(default_factory=list)
+    seconds: float = 0.0
     best_epoch: int = 0
     best_accuracy: float | None = None
-    model: dict[str, np.ndarray] | None = None
+    model: dict[str, Array] | None = None
 
-    def record(self, settings: Settings, metrics: Metrics, weights: network.Model) -> bool:
-        """Take in one epoch's metrics and the weights after it; True if the trial ends here."""
+    def record(self, settings: Settings, metrics: Metrics, weights: network.Model) -> None:
+        """Take in one epoch's metrics and the weights after it, and see whether the trial ends here."""
         self.history.append(metrics)
         epoch = len(self.history)
         broken = [name for name in ("train_loss", "val_loss") if not np.isfinite(metrics[name])]
         if broken:
-            self.status, self.reason = "failed", f"{broken[0]} became {metrics[broken[0]]} in epoch {epoch}"
-            return True
+            self.end("failed", f"{broken[0]} became {metrics[broken[0]]} in epoch {epoch}")
+            return
         if self.best_accuracy is None or metrics["val_accuracy"] > self.best_accuracy:
             self.best_epoch, self.best_accuracy = epoch, metrics["val_accuracy"]
             self.model = {name: values.copy() for name, values in weights.items()}
-        return epoch == settings.epochs or epoch - self.best_epoch >= settings.patience
+        self.ended = epoch == settings.epochs or epoch - self.best_epoch >= settings.patience
+
+    def end(self, status: str, reason: str) -> None:
+        """The trial ends here, for this reason."""
+        self.ended, self.status, self.reason = True, status, reason
+
+
+@dataclass
+class Progress:
+    """A group after an epoch: all that its training goes on from, bit for bit.
+
+    epoch    from 1
+    active   the trials that trained in it, by their place in the group
+    model    (T, ...) arrays of those, as are the optimiser's in state
+    results  of all trials of the group so far
+    """
+
+    epoch: int
+    active: list[int]
+    model: network.Model
+    state: network.Model
+    results: list[TrialResult]
+
+    def leave(self, places: Container[int]) -> None:
+        """Take trials out of the arrays."""
+        stay = [row for row, place in enumerate(self.active) if place not in places]
+        self.active = [self.active[row] for row in stay]
+        self.model, self.state = network.take(self.model, stay), network.take(self.state, stay)
 
 
 @dataclass(frozen=True)
@@ -76,9 +106,16 @@ Verdict = tuple[str, str]  # the status and the reason of a trial that somebody 
 Judge = Callable[[EpochReport], Mapping[int, Verdict]]
 
 
+Keep = Callable[[Progress], None]
+
+
 def nobody(report: EpochReport) -> Mapping[int, Verdict]:
     """Ends no trial."""
     return {}
+
+
+def nothing(progress: Progress) -> None:
+    """Keeps nothing."""
 
 
 def train_group(
@@ -91,50 +128,65 @@ def train_group(
     data_seed: int = 0,
     dtype: type = np.float32,
     judge: Judge = nobody,
+    keep: Keep = nothing,
+    start: Progress | None = None,
 ) -> Iterator[EpochReport]:
     """Train trials of one architecture, batch size and optimiser together, and report after each epoch.
 
     judge  sees each epoch's report first, and says which of the trials that have not ended do so there
+    keep   is then given the group's progress, before those that have ended leave it; its arrays change afterwards
+    start  what keep was given once: goes on from there. Trials of it that ended there are reported once more.
 
     A trial that has ended is taken out of the arrays; the rest goes on without it. The loop ends with the last trial.
     train_loss and train_accuracy are means over the epoch's batches as they were trained (dropout on, weights
     moving, images augmented); losses are mean cross entropy without the L2 term, so that they compare across values
     of reg. learning_rate is that of the epoch's last step.
     """
-    active = list(range(len(trials)))
-    results = [TrialResult() for _ in trials]
     batch_size, optimiser = trials[0].batch_size, trials[0].optimiser
-    model = network.initial_model(architecture, trials, dtype, ops.xp)
-    state = optim.initial_state(optimiser, model, Hyperparameters.of(trials))
-    step: Step | None = None
-    for epoch in range(max(trial.epochs for trial in trials)):
+    group = start or _beginning(ops, architecture, trials, dtype)
+    results, step = group.results, None
+    if again := {place: results[place] for place in group.active if results[place].ended}:
+        group.leave(again)
+        yield EpochReport(group.epoch, {place: result.history[-1] for place, result in again.items()}, again)
+    while group.active:
         started = time.perf_counter()
-        settings = [trials[trial] for trial in active]
+        settings = [trials[place] for place in group.active]
         if step is None:  # the first, or one for those that are left
-            group = Hyperparameters.of(settings)
-            step = ops.make_step(ops, architecture, group, optimiser=optimiser, data_seed=data_seed, dtype=dtype)
-        measured = _train_epoch(ops, partial(step, model, state, train), settings, len(train), data_seed, epoch)
-        measured["val_loss"], measured["val_accuracy"] = evaluate(ops, architecture, model, validation, batch_size)
-        measured["epoch_seconds"] = np.full(len(active), time.perf_counter() - started)
-        report = EpochReport(epoch + 1, {}, {})
-        for place, trial in enumerate(active):
-            report.metrics[trial] = {name: float(measured[name][place]) for name in METRICS}
-            weights = {name: values[place] for name, values in model.items()}
-            if results[trial].record(trials[trial], report.metrics[trial], weights):
-                report.ended[trial] = results[trial]
-        for trial, (status, reason) in judge(report).items():
-            if trial not in report.ended:
-                results[trial].status, results[trial].reason = status, reason
-                report.ended[trial] = results[trial]
+            those = Hyperparameters.of(settings)
+            step = ops.make_step(ops, architecture, those, optimiser=optimiser, data_seed=data_seed, dtype=dtype)
+        take = partial(step, group.model, group.state, train)
+        measured = _train_epoch(ops, take, settings, len(train), data_seed, group.epoch)
+        measured["val_loss"], measured["val_accuracy"] = evaluate(
+            ops, architecture, group.model, validation, batch_size
+        )
+        measured["epoch_seconds"] = np.full(len(settings), time.perf_counter() - started)
+        group.epoch += 1
+        report = EpochReport(group.epoch, {}, {})
+        for row, place in enumerate(group.active):
+            metrics = {name: float(measured[name][row]) for name in METRICS}
+            results[place].record(trials[place], metrics, {name: values[row] for name, values in group.model.items()})
+            results[place].seconds += metrics["epoch_seconds"] / len(settings)
+            report.metrics[place] = metrics
+            if results[place].ended:
+                report.ended[place] = results[place]
+        for place, (status, reason) in judge(report).items():
+            if place not in report.ended:
+                results[place].end(status, reason)
+                report.ended[place] = results[place]
         for result in report.ended.values():
             _complete(ops, architecture, result)
+        keep(group)
         if report.ended:
-            stay = [place for place, trial in enumerate(active) if trial not in report.ended]
-            active = [active[place] for place in stay]
-            model, state, step = network.take(model, stay), network.take(state, stay), None
+            group.leave(report.ended)
+            step = None
         yield report
-        if not active:
-            return
+
+
+def _beginning(ops: Ops, architecture: Architecture, trials: Sequence[Settings], dtype: type) -> Progress:
+    """Trials before their first epoch."""
+    model = network.initial_model(architecture, trials, dtype, ops.xp)
+    state = optim.initial_state(trials[0].optimiser, model, Hyperparameters.of(trials))
+    return Progress(0, list(range(len(trials))), model, state, [TrialResult() for _ in trials])
 
 
 def _train_epoch(

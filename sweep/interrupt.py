@@ -1,9 +1,9 @@
-"""Ctrl-C and SIGTERM: stop training at once, but never in the middle of writing a record."""
+"""Ctrl-C and SIGTERM: training stops after its epoch, all else at once, but never in the middle of writing a record."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -17,11 +17,21 @@ class Interrupted(BaseException):
 
 
 class Signals:
-    """While active, the first SIGINT or SIGTERM raises Interrupted: at once, or at the end of a `held` section."""
+    """While active, a SIGINT or SIGTERM raises Interrupted: at once, or at the end of a `held` section.
+
+    Within `patient` the first one only sets `stopping`, and raises at the end of that section.
+    """
 
     def __init__(self) -> None:
         self._holding = 0
         self._received: int | None = None
+        self._waiting: int | None = None  # for the end of a patient section
+        self._tell: Callable[[str], None] | None = None  # of that section
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a signal waits for the end of a patient section."""
+        return self._waiting is not None
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -43,7 +53,25 @@ class Signals:
             self._holding -= 1
         self._raise_if_received()
 
+    @contextmanager
+    def patient(self, tell: Callable[[str], None]) -> Iterator[None]:
+        """Let the first signal wait for the end of the block, which should soon follow; tell is given its name."""
+        self._tell = tell
+        try:
+            yield
+        except BaseException:
+            self._waiting = None
+            raise
+        finally:
+            self._tell = None
+        self._received, self._waiting = self._received or self._waiting, None
+        self._raise_if_received()
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._tell and not self.stopping:
+            self._waiting = number
+            self._tell(signal.Signals(number).name)
+            return
         self._received = number
         if not self._holding:
             self._raise_if_received()

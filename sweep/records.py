@@ -20,7 +20,7 @@ from core.data import Dataset
 from core.ops import Ops
 from core.project import environment
 from core.tracking import DatasetInfo, RunInfo, ServedModel, Tracker
-from core.train import Metrics, TrialResult
+from core.train import METRICS, Metrics, TrialResult
 from sweep import advice, ranking
 from sweep.experiment import Experiment, Stage
 from sweep.plan import Cell
@@ -56,7 +56,8 @@ class Records:
         self.tracker, self._experiment, self._data, self._ops = tracker, experiment, data, ops
         self._draws = draws
         self._pending: dict[str, list[tuple[int, float, Metrics]]] = {}  # epochs that MLflow does not know yet
-        self._owner, self._environment = owner, environment(ops.name, ops.device, ops.precision)
+        self._known: dict[str, set[tuple[str, int]]] = {}  # metrics and epochs of runs that go on, which it knows
+        self._owner, self.environment = owner, environment(ops.name, ops.device, ops.precision)
         tags = {"data.name": data.name, "data.sha256": data.sha256}
         tags["mlflow.experimentKind"] = "custom_model_development"  # the page opens on runs, not on language models
         self._id = tracker.experiment(experiment_name(experiment, data), tags)
@@ -66,7 +67,7 @@ class Records:
         return (
             {"kind": kind, "stage": stage, "owner": self._owner, "data.seed": str(self._experiment.seed)}
             | data
-            | self._environment
+            | self.environment
         )
 
     def stage(self, stage: Stage, inherited: dict[str, Any], cells: Sequence[Cell], reopen: bool) -> tuple[str, bool]:
@@ -100,6 +101,20 @@ class Records:
         params = cell.settings.effective()
         return self.tracker.start(self._id, cell.name, parent=parent, params=params, tags=tags, dataset=data)
 
+    def go_on(self, cell: Cell, run_id: str, parent: str, history: Sequence[Metrics]) -> str:
+        """The run of a trial that goes on after these epochs; a new one if it is gone.
+
+        What it does not know of them is told to it, and none of its epochs is told again.
+        """
+        if run_id in self.runs(kind="trial", key=cell.key):
+            self.tracker.update(run_id, status="RUNNING")
+            self._known[run_id] = self.tracker.steps(run_id, METRICS)
+        else:
+            run_id = self.start_trial(cell, parent)
+        self.tracker.set_tags(run_id, {"resumed": f"after epoch {len(history)}, with code {self.environment['code']}"})
+        self._pending[run_id] = [(epoch, time.time(), metrics) for epoch, metrics in enumerate(history, start=1)]
+        return run_id
+
     def epoch(self, run_id: str, epoch: int, metrics: Metrics) -> None:
         """Note an epoch of a trial. Short ones are written together, as MLflow may take longer than the training."""
         now = time.time()
@@ -108,8 +123,14 @@ class Records:
             self._write_epochs(run_id)
 
     def _write_epochs(self, run_id: str) -> None:
-        if steps := self._pending.pop(run_id, None):
-            self.tracker.log_steps(run_id, steps)
+        known = self._known.get(run_id, ())
+        new = [
+            (epoch, moment, {name: value for name, value in metrics.items() if (name, epoch) not in known})
+            for epoch, moment, metrics in self._pending.get(run_id, ())
+        ]
+        if new:
+            self.tracker.log_steps(run_id, new)
+            del self._pending[run_id]  # once it is written
 
     def results(self, run_id: str, cell: Cell, result: TrialResult, outcome: Outcome) -> None:
         """Metrics of the best epoch, and artifacts."""
@@ -138,7 +159,7 @@ class Records:
             "key": cell.key,
             "settings": cell.settings.effective(),
             "data": {"name": self._data.name, "sha256": self._data.sha256, "seed": self._experiment.seed},
-            "environment": self._environment,
+            "environment": self.environment,
             "result": asdict(outcome) | {"reason": result.reason},
         }
 

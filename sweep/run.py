@@ -24,6 +24,7 @@ from sweep.parsing import Value
 from sweep.plan import Cell
 from sweep.records import Records, experiment_name
 from sweep.samples import augmented_samples
+from sweep.saved import Saved, clear, find
 from sweep.study import Outcome, Study, close_abandoned, draw, outcomes, proposals
 from sweep.trainer import Here, Material, Processes, Trainer
 from sweep.training import Training
@@ -60,6 +61,7 @@ class Sweep:
         self.signals = Signals()
         self.name = experiment_name(experiment, data)
         self._folder = root() / "mlruns" / self.name
+        self.training_folder = self._folder / "training"
         self._journal = self._folder / "optuna.journal"
         self._runs: Container[str] | None = None
         self._inherited: dict[str, dict[str, Value]] = {}
@@ -194,15 +196,18 @@ class Sweep:
             records = Records(tracker, self.experiment, self.data, self.ops, self._claim(), self._draws)
             try:
                 with self.signals.held():
-                    for name in self._close_open(records, "KILLED", "its process ended without closing it"):
-                        self.display.note(f"{name} was left open by a process that ended: marked KILLED")
+                    left_open = self._close_open(records, "KILLED", "its process ended without closing it")
                     self._runs = records.runs(kind="trial")
                     self._inherited.clear()
                     cells = self.cells(stage, points)
                     todo, remaining = self.open(stage, cells)
                     reopen = bool(todo or remaining)
+                    saved = find(self.training_folder, cells, todo, records.environment, self.display.note)
+                    going_on = {run for group in saved for run in group.run_ids}
+                    for name in [name for run, name in left_open.items() if run not in going_on]:
+                        self.display.note(f"{name} was left open by a process that ended: marked KILLED")
                     run_id, complete = records.stage(stage, self.inherited(stage), cells, reopen)
-                trained = self._train(stage, cells, todo, remaining, records, run_id)
+                trained = self._train(stage, cells, todo, saved, remaining, records, run_id)
                 self._runs = records.runs(kind="trial")
                 cells = self.cells(stage, points)
                 rows = ranking.ranked(cells, self.outcomes(stage))
@@ -212,6 +217,7 @@ class Sweep:
                         if samples and self._draws:
                             records.augmented(run_id, samples)
                         records.end_stage(run_id, stage, cells, rows)
+                clear(self.training_folder, stage.name)
             except BaseException as error:
                 self.close()  # its processes may be in the middle of something
                 with self.signals.held():
@@ -252,24 +258,31 @@ class Sweep:
         finally:
             lock.release()
 
-    def _close_open(self, records: Records, status: str, reason: str) -> list[str]:
-        """Close all that is open in this experiment, and return the names of the runs that were broken off.
+    def _close_open(self, records: Records, status: str, reason: str) -> dict[str, str]:
+        """Close all that is open in this experiment, and return the names of the runs that were broken off, by id.
 
         A trial whose outcome Optuna has gets the status it ended with; others get this one, and are trained again.
         """
         close_abandoned(self._journal)
         ended = {o.run_id: o for stage in self.experiment.stages for o in outcomes(self._journal, stage).values()}
-        broken_off = []
+        broken_off = {}
         for run_id, run in records.runs().items():
             if run.status == "RUNNING" and run_id in ended:
                 records.close(run_id, ended[run_id])
             elif run.status == "RUNNING":
                 records.break_off(run_id, status, reason)
-                broken_off.append(run.name)
+                broken_off[run_id] = run.name
         return broken_off
 
     def _train(
-        self, stage: Stage, cells: Sequence[Cell], todo: Sequence[Cell], remaining: int, records: Records, parent: str
+        self,
+        stage: Stage,
+        cells: Sequence[Cell],
+        todo: Sequence[Cell],
+        saved: Sequence[Saved],
+        remaining: int,
+        records: Records,
+        parent: str,
     ) -> int:
         """Train what is open, then what an adaptive sampler proposes; returns how many cells."""
         inherited, done = self.inherited(stage), self.outcomes(stage)
@@ -282,12 +295,17 @@ class Sweep:
             return 0
         study = Study(self._journal, stage, self._identity(stage, inherited, cells), self.experiment.seed)
         training = Training(self, stage, inherited, study, records, parent, cells, done)
-        training.planned(todo)
-        training.proposed([same[0].searched for same in plan.by_setting(cells)], remaining)
+        self.training_folder.mkdir(exist_ok=True)
+        with self.signals.patient(self._told_to_stop):
+            training.planned(todo, saved)
+            training.proposed([same[0].searched for same in plan.by_setting(cells)], remaining)
         if training.spent:
             close_abandoned(self._journal)  # what was asked for and not trained
             self.display.note(f"{stage.name}: {training.spent}")
         return training.trained
+
+    def _told_to_stop(self, signal: str) -> None:
+        self.display.note(f"{signal}: stopping after this epoch; once more stops at once")
 
 
 def _ending(error: BaseException) -> tuple[str, str]:

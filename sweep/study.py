@@ -137,11 +137,12 @@ class Study:
         if math.isfinite(accuracy):
             trial.report(accuracy, epoch)
 
-    def curves(self) -> dict[int, list[float]]:
-        """The reported accuracies, epoch by epoch, of all trials of this study that did not fail, by their number."""
+    def curves(self) -> dict[str, list[float]]:
+        """The reported accuracies, epoch by epoch, of this study's trials that did not fail, by their first cell."""
         states = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING]
-        trials = self._study.get_trials(deepcopy=False, states=states)
-        return {t.number: [t.intermediate_values[e] for e in sorted(t.intermediate_values)] for t in trials}
+        trials = [t for t in self._study.get_trials(deepcopy=False, states=states) if t.user_attrs.get("cells")]
+        reported = {t.user_attrs["cells"][0]: t.intermediate_values for t in trials}
+        return {key: [values[epoch] for epoch in sorted(values)] for key, values in reported.items()}
 
     def tell(self, trial: optuna.Trial, key: str, outcome: Outcome) -> None:
         """Record how a cell ended; with its last cell the trial ends."""

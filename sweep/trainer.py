@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import time
 import traceback
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,24 +17,43 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any, Protocol, cast
 
-from core import ops, threads
+from core import checkpoint, ops, threads
 from core.batches import Images
 from core.config import Architecture, Settings
 from core.data import Split
 from core.errors import InputError
-from core.train import EpochReport, Verdict, train_group
+from core.train import EpochReport, Progress, Verdict, train_group
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be trained together.
+
+    start   where to go on, if not at the beginning; its arrays are the host's
+    path    where the progress is kept while it trains
+    about   is kept with it
+    """
+
+    architecture: Architecture
+    trials: Sequence[Settings]
+    path: Path
+    about: Mapping[str, Any]
+    start: Progress | None = None
 
 
 class Group(Protocol):
-    """A group that is to be trained."""
+    """A group that is to be trained.
+
+    stopping  whether it is to stop after the epoch that was judged last
+    """
+
+    stopping: bool
 
     @property
-    def architecture(self) -> Architecture: ...
-
-    @property
-    def trials(self) -> Sequence[Settings]: ...
+    def task(self) -> Task: ...
 
     def judge(self, report: EpochReport) -> Mapping[int, Verdict]:
         """See core.train."""
@@ -47,7 +67,10 @@ class Group(Protocol):
 
 class Trainer(Protocol):
     def train(self, groups: Iterable[Group]) -> None:
-        """Train all groups. The next one is asked for when there is room for it."""
+        """Train all groups. The next one is asked for when there is room for it.
+
+        Ends early when groups are stopping, after an epoch of each that is in training, which is kept.
+        """
 
 
 @dataclass(frozen=True)
@@ -73,19 +96,54 @@ class Here:
     def train(self, groups: Iterable[Group]) -> None:
         for group in groups:
             try:
-                for report in self.reports(group.architecture, group.trials, group):
+                for report in self.reports(group.task, group):
                     group.record(report)
+                    if group.stopping:
+                        return
                 continue
             except MemoryError as caught:
                 error = caught.with_traceback(None)  # the frames that it knows hold the arrays
             error.__context__ = None  # and so may those of an error before it
             self.train(group.halves(error))
 
-    def reports(self, architecture: Architecture, trials: Sequence[Settings], group: Any) -> Iterator[EpochReport]:
+    def reports(self, task: Task, group: Any) -> Iterator[EpochReport]:
         """The epochs of a group; group judges them."""
+        kept = _Kept(task, group, self._ops)
+        start = None if task.start is None else _on_device(task.start, self._ops)
         return train_group(
-            self._ops, architecture, trials, self._images, self._validation, data_seed=self._seed, judge=group.judge
+            *(self._ops, task.architecture, task.trials, self._images, self._validation),
+            data_seed=self._seed,
+            judge=group.judge,
+            keep=kept,
+            start=start,
         )
+
+
+class _Kept:
+    """Writes a group's progress to its file: after the first epoch, and then whenever that costs less than 1 % of the
+    training since the last time, or the group is about to stop.
+    """
+
+    def __init__(self, task: Task, group: Any, backend: ops.Ops) -> None:
+        self._task, self._group, self._to_host = task, group, backend.to_host
+        self._due = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        started = time.perf_counter()
+        if all(progress.results[place].ended for place in progress.active):
+            return
+        if started >= self._due or self._group.stopping:
+            checkpoint.save_group(self._task.path, progress, self._task.about, self._to_host)
+            now = time.perf_counter()
+            self._due = now + 100 * (now - started)
+
+
+def _on_device(progress: Progress, backend: ops.Ops) -> Progress:
+    def moved(arrays: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: backend.xp.array(values) for name, values in arrays.items()}
+
+    results = [replace(r, model=moved(r.model) if r.model and not r.ended else r.model) for r in progress.results]
+    return replace(progress, model=moved(progress.model), state=moved(progress.state), results=results)
 
 
 class Processes:
@@ -115,13 +173,13 @@ class Processes:
             raise
 
     def train(self, groups: Iterable[Group]) -> None:
-        source, again, active = iter(groups), deque[Group](), dict[Connection, Group]()
+        source, again, active, stopping = iter(groups), deque[Group](), dict[Connection, Group](), False
         while True:
             for connection in [connection for connection in self._processes if connection not in active]:
-                group = again.popleft() if again else next(source, None)
+                group = None if stopping else again.popleft() if again else next(source, None)
                 if group is None:
                     break
-                self._send(connection, (group.architecture, group.trials))
+                self._send(connection, group.task)
                 active[connection] = group
             if not active:
                 return
@@ -129,7 +187,8 @@ class Processes:
                 group = active[connection]
                 what, content = self._receive(connection)
                 if what == "judge":
-                    self._send(connection, group.judge(content))
+                    self._send(connection, (group.judge(content), group.stopping))
+                    stopping |= group.stopping
                 elif what == "epoch":
                     group.record(content)
                 else:
@@ -173,12 +232,13 @@ class _Remote:
     """The group in the process that has its records."""
 
     def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+        self._connection, self.stopping = connection, False
 
     def judge(self, report: EpochReport) -> Mapping[int, Verdict]:
         ended = {place: replace(result, model=None) for place, result in report.ended.items()}  # which comes later
         self._connection.send(("judge", EpochReport(report.epoch, report.metrics, ended)))
-        verdicts: Mapping[int, Verdict] = self._connection.recv()
+        verdicts: Mapping[int, Verdict]
+        verdicts, self.stopping = self._connection.recv()
         return verdicts
 
 
@@ -196,18 +256,19 @@ def _work(connection: Connection, number: int, backend: str, share: int) -> None
         except Exception as error:
             broken = _portable(error)
         while True:
-            architecture, trials = connection.recv()
-            connection.send(("end", broken or _train(trainer, connection, architecture, trials)))
+            task = connection.recv()
+            connection.send(("end", broken or _train(trainer, connection, task)))
 
 
-def _train(
-    trainer: Here | None, connection: Connection, architecture: Architecture, trials: Sequence[Settings]
-) -> Exception | None:
+def _train(trainer: Here | None, connection: Connection, task: Task) -> Exception | None:
     """Train a group and send its reports; returns what went wrong."""
     assert trainer is not None
+    group = _Remote(connection)
     try:
-        for report in trainer.reports(architecture, trials, _Remote(connection)):
+        for report in trainer.reports(task, group):
             connection.send(("epoch", report))
+            if group.stopping:
+                break
     except (EOFError, ConnectionError):
         raise
     except Exception as error:  # raised there

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
-from core.config import Architecture, Settings
+from core.checkpoint import remove_group
 from core.errors import InputError
-from core.train import EpochReport, TrialResult, Verdict
+from core.train import EpochReport, Progress, TrialResult, Verdict
 from sweep import plan
 from sweep.experiment import Stage
 from sweep.parsing import Value
 from sweep.plan import Cell
 from sweep.pruning import to_prune
 from sweep.records import Records
+from sweep.saved import Saved, about, path_of
 from sweep.study import Outcome, Study
+from sweep.trainer import Task
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -25,43 +28,36 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Running:
-    """A cell in training, with the Optuna trial of its setting, and its own MLflow run.
-
-    accuracy  on the validation data, after the last epoch
-    seconds   its share of the group's training
-    """
+    """A cell of a group, and its run in MLflow. accuracy: on the validation data, after its last epoch."""
 
     cell: Cell
-    trial: Trial
     run_id: str
     accuracy: float = 0.0
-    seconds: float = 0.0
 
 
 class _Group:
     """Cells in training (see sweep.trainer.Group)."""
 
     def __init__(
-        self, training: Training, number: int, groups: int | None, cells: Sequence[Cell], owners: Mapping[int, Trial]
+        self,
+        training: Training,
+        number: int,
+        groups: int | None,
+        running: Sequence[_Running],
+        owners: Mapping[int, Trial],
+        task: Task,
     ) -> None:
-        """Begin: each cell gets a run.
-
-        number, groups  of how many this is which; None: that is not known
-        owners          the Optuna trial of each setting, by the cells' index
         """
-        self.number, self.groups, self.cells, self.owners = number, groups, cells, owners
-        self._training, self._reported = training, False
-        self.running = [_Running(cell, owners[cell.index], training.begin(cell)) for cell in cells]
-
-    @property
-    def architecture(self) -> Architecture:
-        return self._training.architecture(self.cells[0])
-
-    @property
-    def trials(self) -> list[Settings]:
-        return [cell.settings for cell in self.cells]
+        number, groups  of how many this is which; None: that is not known
+        owners          the Optuna trial of each setting that is not done, by the cells' index
+        """
+        self.number, self.groups, self.running, self.owners, self.task = number, groups, running, owners, task
+        self.cells = [each.cell for each in running]
+        self.stopping = False
+        self._training, self._reported = training, task.start is not None
 
     def judge(self, report: EpochReport) -> Mapping[int, Verdict]:
+        self.stopping = self._training.stopping
         return self._training.judge(self, report)
 
     def record(self, report: EpochReport) -> None:
@@ -95,13 +91,18 @@ class Training:
         """
         self._experiment, self._data, self._trainer = sweep.experiment, sweep.data, sweep.trainer
         self._display, self._signals, self._grouped = sweep.display, sweep.signals, sweep.groups
+        self._folder = sweep.training_folder
         self._stage, self._inherited, self._study = stage, inherited, study
         self._records, self._parent = records, parent
         self._outcomes = {key: outcome for key, outcome in outcomes.items() if not stage.reopens(outcome.status)}
         before = [outcomes[cell.key] for cell in cells if cell.key in outcomes]
         self._epochs, self._seconds = sum(o.epochs for o in before), sum(o.seconds for o in before)
-        self._failed: set[int] = set()
+        self._index = {cell.key: cell.index for cell in cells}
+        self._failed = {self._index[cell.key] for cell in cells if self._status(cell) == "failed"}
         self._groups, self._before = 0, len(self._outcomes)
+
+    def _status(self, cell: Cell) -> str:
+        return self._outcomes[cell.key].status if cell.key in self._outcomes else ""
 
     @property
     def trained(self) -> int:
@@ -113,27 +114,87 @@ class Training:
         """Which limit of the stage's budget is reached; "" if none is."""
         return self._stage.budget.spent(self._seconds, self._epochs)
 
-    def planned(self, cells: Sequence[Cell]) -> None:
-        """Train these cells: group after group is enqueued and asked for."""
-        self._trainer.train(self._enqueued(self._grouped(cells)))
+    @property
+    def stopping(self) -> bool:
+        """Whether training is to end after this epoch: a signal came."""
+        return self._signals.stopping
 
-    def _enqueued(self, groups: Sequence[Sequence[Cell]]) -> Iterator[_Group]:
+    @property
+    def _over(self) -> bool:
+        return bool(self.stopping or self.spent)
+
+    def planned(self, cells: Sequence[Cell], saved: Sequence[Saved]) -> None:
+        """Train these cells: those of saved groups go on, then group after group is enqueued and asked for."""
+        going_on = {group.cells[place].key for group in saved for place in group.progress.active}
+        groups = self._grouped([cell for cell in cells if cell.key not in going_on])
+        count = len(saved) + len(groups)
+        self._trainer.train(chain(self._resumed(saved, count), self._enqueued(groups, count)))
+
+    def _enqueued(self, groups: Sequence[Sequence[Cell]], count: int) -> Iterator[_Group]:
         for cells in groups:
-            if self.spent:
+            if self._over:
                 return
-            settings = plan.by_setting(cells)
             with self._signals.held():
-                trials = self._study.enqueue([same[0].searched for same in settings])
-                owners = {same[0].index: trial for same, trial in zip(settings, trials, strict=True)}
-                for same in settings:
-                    self._describe(owners[same[0].index], self._cells([same[0].searched]))
-            yield self._begun(cells, owners, len(groups))
+                owners = self._owners(cells)
+            yield self._begun(cells, owners, count)
 
-    def _begun(self, cells: Sequence[Cell], owners: Mapping[int, Trial], groups: int | None) -> _Group:
+    def _owners(self, cells: Sequence[Cell]) -> dict[int, Trial]:
+        """New Optuna trials for the settings of these cells, by the cells' index."""
+        settings = [same[0] for same in plan.by_setting(cells)]
+        trials = self._study.enqueue([cell.searched for cell in settings])
+        for cell, trial in zip(settings, trials, strict=True):
+            self._describe(trial, self._cells([cell.searched]))
+        return {cell.index: trial for cell, trial in zip(settings, trials, strict=True)}
+
+    def _resumed(self, saved: Sequence[Saved], count: int) -> Iterator[_Group]:
+        """The groups that were broken off, with their runs, and new Optuna trials that know what was reported."""
+        for group in saved:
+            if self._over:
+                return
+            progress = group.progress
+            self._groups += 1
+            self._display.group(self._groups, count, group.cells)
+            with self._signals.held():
+                owners = self._owners([group.cells[place] for place in progress.active])
+                running = [_Running(*pair) for pair in zip(group.cells, group.run_ids, strict=True)]
+                for each, result in zip(running, progress.results, strict=True):
+                    each.accuracy = result.history[-1]["val_accuracy"]
+                for place in progress.active:
+                    result = progress.results[place]
+                    self._epochs, self._seconds = self._epochs + len(result.history), self._seconds + result.seconds
+                    running[place].run_id = self._records.go_on(
+                        running[place].cell, running[place].run_id, self._parent, result.history
+                    )
+                self._report_again(running, owners, progress)
+            yield self._group(count, running, owners, group)
+
+    def _report_again(self, running: Sequence[_Running], owners: Mapping[int, Trial], progress: Progress) -> None:
+        """Tell new Optuna trials the accuracies of the epochs so far."""
+        for index, trial in owners.items():
+            same = [
+                [metrics["val_accuracy"] for metrics in result.history]
+                for each, result in zip(running, progress.results, strict=True)
+                if each.cell.index == index
+            ]
+            for epoch in range(1, progress.epoch + 1):
+                self._study.report(trial, epoch, sum(values[:epoch][-1] for values in same) / len(same))
+
+    def _begun(self, cells: Sequence[Cell], owners: Mapping[int, Trial], count: int | None) -> _Group:
         self._groups += 1
-        self._display.group(self._groups, groups, cells)
+        self._display.group(self._groups, count, cells)
         with self._signals.held():
-            return _Group(self, self._groups, groups, cells, owners)
+            running = [_Running(cell, self._records.start_trial(cell, self._parent)) for cell in cells]
+        return self._group(count, running, owners)
+
+    def _group(
+        self, count: int | None, running: Sequence[_Running], owners: Mapping[int, Trial], saved: Saved | None = None
+    ) -> _Group:
+        cells = [each.cell for each in running]
+        path = saved.path if saved else path_of(self._folder, cells)
+        known = about(cells, [each.run_id for each in running], self._records.environment)
+        shape = plan.architecture(cells[0].settings, self._data)
+        task = Task(shape, [cell.settings for cell in cells], path, known, saved.progress if saved else None)
+        return _Group(self, self._groups, count, running, owners, task)
 
     def halves(self, group: _Group) -> Iterator[_Group]:
         """Two groups in place of one for which memory did not suffice."""
@@ -143,18 +204,19 @@ class Training:
             for running in group.running:
                 self._records.break_off(running.run_id, "KILLED", "memory ran out: trained in a smaller group")
         for half in plan.parts(group.cells, 2):
-            if not self.spent:
+            if not self._over:
                 yield self._begun(half, group.owners, None)
 
     def proposed(self, tried: list[dict[str, Value]], remaining: int) -> None:
         """Train what the sampler proposes, so many settings after those that were tried."""
-        while remaining and not self.spent:
+        while remaining and not self._over:
             count = min(self._stage.at_once, remaining)
             remaining -= count
             with self._signals.held():
                 wave = self._ask(count)
             tried += [cells[0].searched for _, cells in wave]
             numbered = {cell.key: cell for cell in self._cells(tried)}
+            self._index = {key: cell.index for key, cell in numbered.items()}
             owners: dict[int, Trial] = {}
             repeats: list[tuple[Trial, list[Cell]]] = []
             for trial, cells in wave:
@@ -164,7 +226,9 @@ class Training:
                 else:
                     owners[index] = trial
             new = [cell for cell in numbered.values() if cell.index in owners and cell.key not in self._outcomes]
-            self._trainer.train(self._begun(cells, owners, None) for cells in self._grouped(new) if not self.spent)
+            self._trainer.train(self._begun(cells, owners, None) for cells in self._grouped(new) if not self._over)
+            if self.stopping:
+                return  # a repeat of what has not ended yet must not end
             with self._signals.held():
                 for trial, cells in repeats:  # a choice among few may come up again: the outcome is known
                     self._describe(trial, cells)
@@ -191,15 +255,7 @@ class Training:
     def _describe(self, trial: Trial, cells: Sequence[Cell], is_proposal: bool = False) -> None:
         """Tell Optuna of all cells of a setting."""
         known = {cell.key: self._outcomes[cell.key] for cell in cells if cell.key in self._outcomes}
-        self._failed |= {trial.number for outcome in known.values() if outcome.status == "failed"}
         self._study.describe(trial, cells[0].setting, [cell.key for cell in cells], known, is_proposal)
-
-    def begin(self, cell: Cell) -> str:
-        """The run of a cell that begins to train."""
-        return self._records.start_trial(cell, self._parent)
-
-    def architecture(self, cell: Cell) -> Architecture:
-        return plan.architecture(cell.settings, self._data)
 
     def judge(self, group: _Group, report: EpochReport) -> dict[int, Verdict]:
         """Tell Optuna the epoch's accuracies, and find who is pruned and whether the budget is spent."""
@@ -207,11 +263,10 @@ class Training:
         self._seconds += next(iter(report.metrics.values()))["epoch_seconds"]
         for place, metrics in report.metrics.items():
             group.running[place].accuracy = metrics["val_accuracy"]
-            group.running[place].seconds += metrics["epoch_seconds"] / len(report.metrics)
         with self._signals.held():
             for index in {group.running[place].cell.index for place in report.metrics}:
-                same = [running for running in group.running if running.cell.index == index]
-                self._study.report(same[0].trial, report.epoch, sum(r.accuracy for r in same) / len(same))
+                same = [running.accuracy for running in group.running if running.cell.index == index]
+                self._study.report(group.owners[index], report.epoch, sum(same) / len(same))
             pruned = self._pruned(group, report)
         if self.spent:
             return dict.fromkeys(report.metrics.keys() - report.ended, ("cut", self.spent))
@@ -220,13 +275,14 @@ class Training:
     def _pruned(self, group: _Group, report: EpochReport) -> dict[int, Verdict]:
         if self._stage.pruner is None:
             return {}
-        running = {place: group.running[place].trial.number for place in report.metrics.keys() - report.ended}
+        running = {place: group.running[place].cell.index for place in report.metrics.keys() - report.ended}
         # A setting of which one seed has diverged will rank as failed: it must not take the place of another.
-        self._failed |= {group.running[place].trial.number for place, r in report.ended.items() if r.status == "failed"}
-        curves = {number: curve for number, curve in self._study.curves().items() if number not in self._failed}
+        self._failed |= {group.running[place].cell.index for place, r in report.ended.items() if r.status == "failed"}
+        curves = {self._index[key]: curve for key, curve in self._study.curves().items() if key in self._index}
+        curves = {index: curve for index, curve in curves.items() if index not in self._failed}
         stopped = to_prune(self._stage.pruner, curves, set(running.values()) - self._failed)
         reason = f"pruned by {self._stage.pruner.kind} after epoch {report.epoch}"
-        return {place: ("pruned", reason) for place, number in running.items() if number in stopped}
+        return {place: ("pruned", reason) for place, index in running.items() if index in stopped}
 
     def record(self, group: _Group, report: EpochReport) -> None:
         """Write down what an epoch brought."""
@@ -235,16 +291,17 @@ class Training:
                 self._records.epoch(group.running[place].run_id, report.epoch, metrics)
             for place, result in report.ended.items():
                 running = group.running[place]
-                outcome = replace(_outcome(running.run_id, result), seconds=running.seconds)
+                outcome = _outcome(running.run_id, result)
                 self._records.results(running.run_id, running.cell, result, outcome)
-                self._study.tell(running.trial, running.cell.key, outcome)
+                self._study.tell(group.owners[running.cell.index], running.cell.key, outcome)
                 self._records.close(running.run_id, outcome)
                 self._outcomes[running.cell.key] = outcome
+            if report.metrics.keys() == report.ended.keys():
+                remove_group(group.task.path)
         self._display.epoch(group.number, group.groups, group.cells, report)
 
 
 def _outcome(run_id: str, result: TrialResult) -> Outcome:
     best_loss = result.history[result.best_epoch - 1]["val_loss"] if result.best_epoch else None
-    return Outcome(
-        result.status, run_id, result.best_accuracy, best_loss, result.best_epoch, epochs=len(result.history)
-    )
+    best = (result.best_accuracy, best_loss, result.best_epoch)
+    return Outcome(result.status, run_id, *best, epochs=len(result.history), seconds=result.seconds)

@@ -195,7 +195,7 @@ def test_one_seed_that_was_stopped_decides_for_all(stage_and_cells, journal, sta
     study.tell(trial, "a", outcome("run a"))
     study.tell(trial, "b", replace(outcome("run b"), status=status))
     assert study._study.trials[0].state.name == state
-    assert study.curves() == ({0: [0.3]} if state == "PRUNED" else {})
+    assert study.curves() == ({"a": [0.3]} if state == "PRUNED" else {})
 
 
 def test_an_adaptive_sampler_goes_on_where_it_was_stopped(stage_and_cells, journal) -> None:

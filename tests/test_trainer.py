@@ -28,7 +28,7 @@ from core.ops import reference
 from core.tracking import Tracker
 from core.train import EpochReport, Verdict
 from sweep.__main__ import main
-from sweep.trainer import Group, Material, Processes, _portable
+from sweep.trainer import Group, Material, Processes, Task, _portable
 
 REFERENCE = reference.OPS
 GRID = ["--stage", "grid", "--json", "--backend", "reference"]
@@ -154,8 +154,8 @@ def test_a_process_that_is_killed_ends_the_sweep_with_one_line_and_the_same_comm
 class Killer:
     """A group whose judge kills the only process of a trainer, which waits for it."""
 
-    architecture = Architecture((1, 6, 7), (2,), 3)
-    trials = (Settings(filters="2", batch_size=16),)
+    task = Task(Architecture((1, 6, 7), (2,), 3), (Settings(filters="2", batch_size=16),), Path("never.group"), {})
+    stopping = False
 
     def __init__(self, processes: Processes) -> None:
         (self.process,) = processes._processes.values()
