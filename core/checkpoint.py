@@ -12,17 +12,16 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from core import npz
 from core.errors import InputError
+from core.files import replacing
 from core.train import Progress, TrialResult
 
 _GROUP = b"fused-sweep training 1 "  # a newer layout gets a new number
@@ -32,20 +31,6 @@ def save_model(path: Path, model: Mapping[str, np.ndarray]) -> None:
     """Write the arrays; the file appears whole or not at all."""
     with replacing(path) as file:
         np.savez(file, allow_pickle=False, **model)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of path when it has been written and is on the disk, and not before."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_model(path: Path) -> dict[str, np.ndarray]:

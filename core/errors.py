@@ -29,3 +29,8 @@ def exit_status(command: Callable[[], int]) -> int:
     except BrokenPipeError:  # the reader of our output has left: `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:  # of the world outside: a full disk, a folder that must not be written
+        if error.errno is None:
+            raise
+        print(f"error: {error.filename or 'a file'} cannot be used: {error.strerror}", file=sys.stderr)
+        return 2

@@ -15,13 +15,14 @@ import time
 import urllib.request
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+from core import files
 from core.errors import InputError
 from core.project import root
 
@@ -201,13 +202,33 @@ class Tracker:
                 self._client.delete_tag(run_id, name)
 
     def log_files(self, run_id: str, folder: Path, below: str = "") -> None:
-        """Store every file in folder as an artifact, below a folder of the artifacts if one is named."""
+        """Store every file in folder as an artifact, below a folder of the artifacts if one is named.
+
+        Each appears whole or not at all, and all are listed in the SHA256SUMS beside them.
+        """
         with _clear_errors(f"artifacts of run {run_id}"):
-            place = self._folder(self._plain(self._client.get_run(run_id)))
+            run = self._plain(self._client.get_run(run_id))
+            place = self._folder(run)
+            new = {path.name: files.digest(path) for path in folder.iterdir()}
             if place is None:
+                (folder / files.SUMS).write_text(files.as_list(self._listed(run, below) | new), encoding="utf-8")
                 self._client.log_artifacts(run_id, str(folder), below or None)
-            else:
-                shutil.copytree(folder, place / below, dirs_exist_ok=True)
+                return
+            place /= below
+            place.mkdir(parents=True, exist_ok=True)
+            for path in folder.iterdir():
+                with files.replacing(place / path.name) as file, open(path, "rb") as source:
+                    shutil.copyfileobj(source, file)
+            known = {name: value for name, value in files.listed(place).items() if (place / name).exists()}
+            with files.replacing(place / files.SUMS) as file:
+                file.write(files.as_list(known | new).encode())
+
+    def _listed(self, run: RunInfo, below: str) -> dict[str, str]:
+        """The checksums that a server has of a run's artifacts."""
+        names = [Path(entry.path).name for entry in self._client.list_artifacts(run.run_id, below or None)]
+        if files.SUMS not in names:
+            return {}
+        return files.listed(self.artifact(run, f"{below}/{files.SUMS}" if below else files.SUMS).parent)
 
     def log_text(self, run_id: str, text: str, name: str) -> None:
         """Store text as an artifact."""
@@ -302,15 +323,22 @@ class Tracker:
         missing = f"run {run.run_id} ({run.name}, {run.status}) has no {name}"
         folder = self._folder(run)
         if folder is not None:
-            if (folder / name).is_file():
-                return folder / name
-            raise InputError(missing)
-        try:
+            if not (folder / name).is_file():
+                raise InputError(missing)
+            path = folder / name
+        else:
             place = self._downloads / run.run_id
             place.mkdir(exist_ok=True)
-            return Path(self._client.download_artifacts(run.run_id, name, str(place)))
-        except (MlflowException, OSError) as error:
-            raise InputError(f"{missing}: {_reason(error)}") from None
+            try:
+                path = Path(self._client.download_artifacts(run.run_id, name, str(place)))
+            except (MlflowException, OSError) as error:
+                raise InputError(f"{missing}: {_reason(error)}") from None
+            with suppress(MlflowException, OSError):  # a run of an earlier version has none
+                beside = Path(name).with_name(files.SUMS).as_posix()
+                self._client.download_artifacts(run.run_id, beside, str(place))
+        if path.name != files.SUMS:
+            files.check(path)
+        return path
 
     def table(self, run: RunInfo, name: str) -> list[dict[str, str]]:
         """The rows of an artifact that is CSV with a header. Raises InputError if the run has none of that name."""

@@ -71,6 +71,11 @@ def parser() -> argparse.ArgumentParser:
         )
     told.add_argument("--out", metavar="DIR", default="reports", help="where to write (default: %(default)s)")
     run.add_argument("--figures", metavar="all|none", help="pictures of trials, stages and winners (default: all)")
+    run.add_argument(
+        "--new-data",
+        action="store_true",
+        help="begin anew, although the data has changed since the experiment was begun",
+    )
     run.add_argument("--quiet", action="store_true", help="no progress, no notes")
     again = commands.add_parser("verify", help="train one trial again, alone, and compare it with its run")
     again.add_argument("run", metavar="RUN", help="a trial's run in MLflow, or the beginning of its id")

@@ -45,7 +45,8 @@ def open_sweep(options: argparse.Namespace, quiet: bool) -> tuple[Sweep, list[st
     draws = getattr(options, "figures", None) or "all"
     if draws not in ("all", "none"):
         raise InputError(f'figures is "{draws}": it must be all or none')
-    return Sweep(chosen, found, backend, screen, _processes(options.processes, backend), draws == "all"), stages
+    processes, new_data = _processes(options.processes, backend), getattr(options, "new_data", False)
+    return Sweep(chosen, found, backend, screen, processes, draws == "all", new_data), stages
 
 
 def _whole(name: str, text: str) -> int:

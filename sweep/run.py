@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Container, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-
-from filelock import FileLock, Timeout
 
 from core.data import Dataset
 from core.errors import InputError
 from core.ops import Ops
-from core.project import root
 from core.tracking import Tracker
 from sweep import plan, ranking
 from sweep.display import Display, Work
 from sweep.estimate import epoch_seconds, fitting, usable_memory
 from sweep.experiment import Experiment, Stage
+from sweep.folder import Folder
 from sweep.interrupt import Interrupted, Signals
 from sweep.parsing import Value
 from sweep.plan import Cell
@@ -51,18 +47,19 @@ class Sweep:
         display: Display,
         processes: int | None = None,
         draws: bool = True,
+        new_data: bool = False,
     ) -> None:
         """
         processes  that train at the same time, a group each; None: one for each device of ops
         draws      whether runs get pictures
+        new_data   whether to begin anew where the experiment was begun on other data from the same place
         """
+        self._new_data = new_data
         self._processes, self._draws = processes or ops.devices, draws
         self.experiment, self.data, self.ops, self.display = experiment, data, ops, display
         self.signals = Signals()
         self.name = experiment_name(experiment, data)
-        self._folder = root() / "mlruns" / self.name
-        self.training_folder = self._folder / "training"
-        self._journal = self._folder / "optuna.journal"
+        self.folder = Folder(self.name)
         self._runs: Container[str] | None = None
         self._inherited: dict[str, dict[str, Value]] = {}
         # Before any training: it is free again after each. Devices have their own, processes on a CPU share.
@@ -96,7 +93,7 @@ class Sweep:
 
     def _tried(self, stage: Stage, inherited: Mapping[str, Value]) -> tuple[list[dict[str, Value]], int]:
         """The settings that an adaptive stage has tried so far, and how many its sampler has proposed."""
-        return proposals(self._journal, stage, self._identity(stage, inherited)) if stage.adaptive else ([], 0)
+        return proposals(self.folder.journal, stage, self._identity(stage, inherited)) if stage.adaptive else ([], 0)
 
     def _identity(self, stage: Stage, inherited: Mapping[str, Value], cells: Sequence[Cell] = ()) -> str:
         """What a stage's Optuna study is for: a plan of cells; or, if a sampler proposes them, all it goes by."""
@@ -121,7 +118,7 @@ class Sweep:
 
     def outcomes(self, stage: Stage) -> dict[str, Outcome]:
         """How the stage's cells that have been trained ended, by key. Once a tracker is known, its runs alone count."""
-        return outcomes(self._journal, stage.name, self._runs)
+        return outcomes(self.folder.journal, stage.name, self._runs)
 
     def examples(self, stage: Stage, count: int) -> list[Cell]:
         """Cells like those that an adaptive sampler would propose, to tell what they cost."""
@@ -192,8 +189,9 @@ class Sweep:
 
         Raises Interrupted when a signal stopped it, after all records were closed: the same call goes on.
         """
-        with self._lock(), self.signals.active():
-            records = Records(tracker, self.experiment, self.data, self.ops, self._claim(), self._draws)
+        with self.folder.held(), self.signals.active():
+            owner = self.folder.claim(self.experiment.name, self.data, self._new_data)
+            records = Records(tracker, self.experiment, self.data, self.ops, owner, self._draws)
             try:
                 with self.signals.held():
                     left_open = self._close_open(records, "KILLED", "its process ended without closing it")
@@ -202,7 +200,7 @@ class Sweep:
                     cells = self.cells(stage, points)
                     todo, remaining = self.open(stage, cells)
                     reopen = bool(todo or remaining)
-                    saved = find(self.training_folder, cells, todo, records.environment, self.display.note)
+                    saved = find(self.folder.training, cells, todo, records.environment, self.display.note)
                     going_on = {run for group in saved for run in group.run_ids}
                     for name in [name for run, name in left_open.items() if run not in going_on]:
                         self.display.note(f"{name} was left open by a process that ended: marked KILLED")
@@ -217,7 +215,7 @@ class Sweep:
                         if samples and self._draws:
                             records.augmented(run_id, samples)
                         records.end_stage(run_id, stage, cells, rows)
-                clear(self.training_folder, stage.name)
+                clear(self.folder.training, stage.name)
             except BaseException as error:
                 self.close()  # its processes may be in the middle of something
                 with self.signals.held():
@@ -227,44 +225,13 @@ class Sweep:
                 self.display.end()
         return StageResult(stage.name, run_id, rows, trained)
 
-    @property
-    def owner(self) -> str:
-        """A name for this folder's records: another checkout may share the MLflow server, and trains on its own.
-
-        "" while nothing has been trained here.
-        """
-        path = self._folder / "owner"
-        return path.read_text().strip() if path.exists() else ""
-
-    def _claim(self) -> str:
-        """The owner's name, made if there is none."""
-        if not self.owner:
-            (self._folder / "owner").write_text(uuid.uuid4().hex)
-        return self.owner
-
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        """One process at a time trains in an experiment. The system frees the lock of a process that dies."""
-        lock = FileLock(self._folder / "sweep.lock")
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise InputError(f"another sweep is at work in {self._folder.name}: wait for it, or stop it") from None
-        except OSError as error:
-            raise InputError(f"{self._folder} cannot be written: {error.strerror}") from None
-        try:
-            yield
-        finally:
-            lock.release()
-
     def _close_open(self, records: Records, status: str, reason: str) -> dict[str, str]:
         """Close all that is open in this experiment, and return the names of the runs that were broken off, by id.
 
         A trial whose outcome Optuna has gets the status it ended with; others get this one, and are trained again.
         """
-        close_abandoned(self._journal)
-        ended = {o.run_id: o for stage in self.experiment.stages for o in outcomes(self._journal, stage).values()}
+        close_abandoned(self.folder.journal)
+        ended = {o.run_id: o for stage in self.experiment.stages for o in outcomes(self.folder.journal, stage).values()}
         broken_off = {}
         for run_id, run in records.runs().items():
             if run.status == "RUNNING" and run_id in ended:
@@ -293,14 +260,14 @@ class Sweep:
         self.display.begin(stage.name, total, len(cells) - len(todo), work)
         if not todo and not remaining:
             return 0
-        study = Study(self._journal, stage, self._identity(stage, inherited, cells), self.experiment.seed)
+        study = Study(self.folder.journal, stage, self._identity(stage, inherited, cells), self.experiment.seed)
         training = Training(self, stage, inherited, study, records, parent, cells, done)
-        self.training_folder.mkdir(exist_ok=True)
+        self.folder.training.mkdir(exist_ok=True)
         with self.signals.patient(self._told_to_stop):
             training.planned(todo, saved)
             training.proposed([same[0].searched for same in plan.by_setting(cells)], remaining)
         if training.spent:
-            close_abandoned(self._journal)  # what was asked for and not trained
+            close_abandoned(self.folder.journal)  # what was asked for and not trained
             self.display.note(f"{stage.name}: {training.spent}")
         return training.trained
 

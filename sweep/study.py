@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import optuna.storages.journal
 from optuna.samplers import BaseSampler, CmaEsSampler, GridSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from core.errors import InputError
 from sweep.experiment import Stage
+from sweep.journal import CheckedJournal, cut_torn_line
 from sweep.parsing import Value
 from sweep.space import Range, Space
 
@@ -170,7 +170,7 @@ def close_abandoned(journal: Path) -> int:
     Path(f"{journal}.lock").unlink(missing_ok=True)  # of a process that was killed; Optuna would wait 30 s for it
     if not journal.exists():
         return 0
-    _cut_torn_line(journal)
+    cut_torn_line(journal)
     storage = _storage(journal)
     closed = 0
     for stored in storage.get_all_studies():
@@ -244,11 +244,11 @@ def _tell(study: optuna.Study, number: int, attributes: Mapping[str, Any]) -> bo
 def _storage(journal: Path) -> optuna.storages.JournalStorage:
     try:
         with _experimental():
-            return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
+            return optuna.storages.JournalStorage(CheckedJournal(journal))
+    except InputError:
+        raise
     except (ValueError, LookupError, TypeError, AssertionError, AttributeError, OSError) as error:
-        raise InputError(
-            f"{journal} is damaged ({type(error).__name__}): move it away, and its trials will be trained again"
-        ) from None
+        raise InputError(f"{journal} is damaged ({type(error).__name__})") from None
 
 
 def _sampler(stage: Stage, seed: int) -> BaseSampler:
@@ -280,14 +280,3 @@ def _experimental() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         yield
-
-
-def _cut_torn_line(journal: Path) -> None:
-    """Drop a last line without its newline: a process was killed while writing it, and Optuna cannot append to it."""
-    if not journal.exists():
-        return
-    content = journal.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        with open(journal, "r+b") as file:
-            file.truncate(whole)

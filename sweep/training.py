@@ -91,7 +91,7 @@ class Training:
         """
         self._experiment, self._data, self._trainer = sweep.experiment, sweep.data, sweep.trainer
         self._display, self._signals, self._grouped = sweep.display, sweep.signals, sweep.groups
-        self._folder = sweep.training_folder
+        self._folder = sweep.folder.training
         self._stage, self._inherited, self._study = stage, inherited, study
         self._records, self._parent = records, parent
         self._outcomes = {key: outcome for key, outcome in outcomes.items() if not stage.reopens(outcome.status)}

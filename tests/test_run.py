@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -250,7 +251,8 @@ def test_a_second_sweep_at_the_same_time_is_refused(project: Path, capsys: pytes
     wait_for_training(process)
     try:
         assert main(["run", "small", "--stage", "grid"]) == 2
-        assert "another sweep is at work" in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert f"is held by process {process.pid} on {socket.gethostname()} since 20" in error
         assert main(["plan", "small", "--stage", "grid"]) == 0
     finally:
         process.kill()

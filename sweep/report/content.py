@@ -99,7 +99,7 @@ class Report:
 def gather(sweep: Sweep, tracker: Tracker) -> Report:
     """Read everything. Raises InputError if the experiment has no runs on this data."""
     runs: dict[str, RunInfo] = {}
-    if owner := sweep.owner:
+    if owner := sweep.folder.owner:
         runs = Records(tracker, sweep.experiment, sweep.data, sweep.ops, owner).runs()
     if not runs:
         name = sweep.experiment.name

@@ -1,0 +1,88 @@
+"""Files that appear whole or not at all; and SHA256SUMS, a folder's checksums in the form that sha256sum -c reads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from core.errors import InputError
+
+SUMS = "SHA256SUMS"
+_KEY = "sha256"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes the place of path when it has been written and is on the disk, and not before."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def digest(path: Path) -> str:
+    """The file's SHA-256 in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def listed(folder: Path) -> dict[str, str]:
+    """What the folder's list says, by the files' names; nothing where there is none.
+
+    Raises InputError if it is no such list.
+    """
+    path = folder / SUMS
+    if not path.exists():
+        return {}
+    pairs = [line.split("  ", 1) for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+    if not all(len(pair) == 2 and len(pair[0]) == hashlib.sha256().digest_size * 2 for pair in pairs):
+        raise InputError(f"{path} is damaged: it is no list of SHA-256 sums and names")
+    return {name: value for value, name in pairs}
+
+
+def as_list(sums: dict[str, str]) -> str:
+    """The list's content."""
+    return "".join(f"{value}  {name}\n" for name, value in sorted(sums.items()))
+
+
+def check(path: Path) -> None:
+    """Raises InputError if the file is not what its folder's list says. Files without such a list are not checked."""
+    sums = listed(path.parent)
+    if sums and sums.get(path.name) != digest(path):
+        said = "its SHA-256 differs from the one in" if path.name in sums else "it is missing in"
+        raise InputError(f"{path} is damaged: {said} {SUMS}")
+
+
+def sign(values: dict[str, Any], number: int = 0) -> bytes:
+    """A line of JSON that carries its own SHA-256; number: of the line, where there are several."""
+    return (json.dumps(values | {_KEY: _digest(values, number)}, separators=(",", ":")) + "\n").encode()
+
+
+def verified(line: bytes, where: str, number: int = 0) -> dict[str, Any]:
+    """What was given to sign. Raises InputError if the line is not as it was written; where: to be told then.
+
+    A line that states no checksum was written by another program, and is taken as it is.
+    """
+    try:
+        values: dict[str, Any] = json.loads(line)
+        stated = values.pop(_KEY, None)
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise InputError(f"{where} is damaged: {error}") from None
+    if stated is not None and stated != _digest(values, number):
+        raise InputError(f"{where} is damaged: its SHA-256 differs from the one it states")
+    return values
+
+
+def _digest(values: dict[str, Any], number: int) -> str:
+    content = json.dumps(values, separators=(",", ":"))
+    return hashlib.sha256(f"{number} {content}".encode()).hexdigest()

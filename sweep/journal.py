@@ -1,0 +1,69 @@
+"""Optuna's journal with a checksum in every line, so that a changed bit is noticed when it is read.
+
+A line is Optuna's JSON object with one key more, the SHA-256 of the line's number and its other keys. Optuna's own
+programs read it as they read theirs; lines that they write have no checksum.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import get_lock_file
+
+from core.errors import InputError
+from core.files import sign, verified
+
+
+class CheckedJournal(JournalFileBackend):
+    """A journal file. Raises InputError where a line is not what was written."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self._path = path
+        self._read = (0, 0)  # lines, and the bytes they have
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any]]:
+        """The logs from this number on. A last line without its end is still being written, or was torn."""
+        number, offset = self._read if self._read[0] <= log_number_from else (0, 0)
+        with open(self._path, "rb") as file:
+            file.seek(offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                if number >= log_number_from:
+                    yield verified(line, f"line {number + 1} of {self._path}", number)
+                number, offset = number + 1, offset + len(line)
+                self._read = max(self._read, (number, offset))
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Write whole lines to the disk, or nothing."""
+        with get_lock_file(self._lock):
+            for _ in self.read_logs(self._read[0]):
+                pass  # what others wrote in the meantime counts
+            number = self._read[0]
+            lines = [sign(log, number + place) for place, log in enumerate(logs)]
+            with open(self._path, "ab", buffering=0) as file:
+                size = file.tell()
+                try:
+                    content = memoryview(b"".join(lines))
+                    while content:
+                        content = content[file.write(content) :]
+                    os.fsync(file.fileno())
+                except OSError as error:
+                    file.truncate(size)
+                    raise InputError(f"{self._path} cannot be written: {error.strerror}") from None
+
+
+def cut_torn_line(path: Path) -> None:
+    """Drop a last line without its end: a process was killed while writing it."""
+    if not path.exists():
+        return
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        with open(path, "r+b") as file:
+            file.truncate(whole)
