@@ -75,9 +75,7 @@ class Folder:
             self.path.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
         except Timeout:
-            raise InputError(
-                f"{self.path.name} is being trained by {self._holder()}: wait for it, or stop it"
-            ) from None
+            raise InputError(f"{self.path.name} is held by {self._holder()}: wait for it, or stop it") from None
         except OSError as error:
             raise InputError(f"{self.path} cannot be written: {error.strerror}") from None
         try:

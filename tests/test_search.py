@@ -113,8 +113,8 @@ def test_a_killed_adaptive_stage_ends_as_if_it_had_not_been(
     (stage,) = sweep(capsys)
     assert without_runs(stage) == without_runs(undisturbed)
     assert stage["trained"] == 5
-    killed = Counter(run.status for run in runs())["KILLED"]
-    assert killed == len(runs()) - 10 > 0
+    assert {run.status for run in runs()} == {"FINISHED"}  # those that were broken off went on
+    assert len(runs()) == 10
 
 
 def test_more_trials_and_more_seeds_keep_what_is_done(project: Path, capsys) -> None:

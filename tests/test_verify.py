@@ -62,6 +62,9 @@ def test_a_record_that_was_changed_is_found(project: Path, capsys) -> None:
     arrays = dict(np.load(model))
     arrays["w1"] = arrays["w1"] + np.float32(1)
     np.savez(model, **arrays)
+    assert main(["verify", best["run_id"]]) == 2
+    assert "history.csv is damaged: its SHA-256 differs from the one in SHA256SUMS" in capsys.readouterr().err
+    path.with_name("SHA256SUMS").unlink()
     assert main(["verify", best["run_id"]]) == 1
     *_, loss, weights, verdict = capsys.readouterr().out.splitlines()
     assert loss == "val_loss differs, by up to 0.25"
@@ -90,6 +93,7 @@ def test_what_cannot_be_verified_is_one_clear_line(project: Path, capsys) -> Non
         assert main(["verify", *arguments]) == 2
         (error,) = capsys.readouterr().err.splitlines()
         assert complaint in error
+    artifact(best, "SHA256SUMS").unlink()
     artifact(best, "config.json").write_text('{"settings": {"lr": "fast"}}')
     assert main(["verify", best]) == 2
     assert "lr" in capsys.readouterr().err
