@@ -10,14 +10,16 @@ import math
 import os
 import re
 import shutil
+import sys
 import tempfile
 import time
 import urllib.request
+import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cache, cached_property, partial, wraps
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -48,7 +50,10 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError  # noqa: E402
 logging.getLogger("alembic").setLevel(logging.WARNING)
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs tracebacks of what it also raises
 
+# What a database says that another process has locked, and MLflow of a server that is away or behind one that is busy.
+_PASSING = ("database is locked", "API request to", "error code 502", "error code 503", "error code 504")
 _PAGE = 1000  # runs, or metrics, in a request
+_TOKEN = "token"  # the tag that tells a run from any other before its id is known
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 
@@ -102,17 +107,55 @@ class ServedModel:
     input_shape: tuple[int, ...]
 
 
+Steps = Iterable[tuple[int, float, Mapping[str, float]]]  # number, time, and values by name
+
+
+class UnreachableError(InputError):
+    """The store does not answer now, and may soon."""
+
+
+def _patient(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Try again while the store is unreachable, for as long as its tracker has patience.
+
+    Nothing is done twice by that: each of these methods says how things are to be.
+    """
+
+    @wraps(method)
+    def patiently(self: Tracker, *arguments: Any, **options: Any) -> Any:
+        deadline, pause = time.monotonic() + self.patience, 0.1
+        while True:
+            try:
+                return method(self, *arguments, **options)
+            except UnreachableError as error:
+                if time.monotonic() + pause > deadline:
+                    raise
+                if pause == 0.1:
+                    print(f"{error}: trying again for {self.patience:.0f} s", file=sys.stderr)
+            time.sleep(pause)
+            pause = min(2 * pause, 5.0)
+
+    return patiently
+
+
+def store(uri: str | None = None) -> str:
+    """Where runs are kept: at uri, or $MLFLOW_TRACKING_URI, or in mlflow.db in the project's root."""
+    return uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root() / 'mlflow.db'}"
+
+
 class Tracker:
     """A store of experiments and runs: a database file, or a server."""
 
-    def __init__(self, uri: str | None = None) -> None:
-        """Open the store at uri (default: $MLFLOW_TRACKING_URI, else mlflow.db in the project's root, made if missing).
+    def __init__(self, uri: str | None = None, patience: float = 0.0) -> None:
+        """Open the store (see store); a database file is made if it is missing.
+
+        patience  seconds for which writing waits for a store that does not answer
 
         Raises InputError if it cannot be used.
         """
-        self.uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root() / 'mlflow.db'}"
-        self._store = f"the tracking store {_without_password(self.uri)}"
-        with _clear_errors(self._store):
+        self.uri, self.patience = store(uri), patience
+        self._asked = ""  # the token of the run that was asked for last
+        self.store_name = f"the tracking store {_without_password(self.uri)}"
+        with _clear_errors(self.store_name):
             if self._is_server:
                 _require_answer(_without_password(self.uri))
             else:
@@ -147,21 +190,34 @@ class Tracker:
     ) -> str:
         """Create a run, of status RUNNING, and return its id. It is shown below its parent."""
         family = {"mlflow.parentRunId": parent} if parent else {}
+        run_id = str(self._create(experiment_id, name, dict(tags or {}) | family | {_TOKEN: uuid.uuid4().hex}))
+        self._begin(run_id, [Param(key, str(value)) for key, value in (params or {}).items()], dataset)
+        return run_id
+
+    @_patient
+    def _create(self, experiment_id: str, name: str, tags: dict[str, str]) -> str:
         with _clear_errors(f"run {name}"):
-            run_id = str(
-                self._client.create_run(experiment_id, run_name=name, tags=dict(tags or {}) | family).info.run_id
-            )
-            self._client.log_batch(run_id, params=[Param(key, str(value)) for key, value in (params or {}).items()])
+            if self._asked == tags[_TOKEN]:  # it may have been made the first time, though the answer was lost
+                for run in self.runs(experiment_id, **{_TOKEN: tags[_TOKEN]}):
+                    return run.run_id
+            self._asked = tags[_TOKEN]
+            return str(self._client.create_run(experiment_id, run_name=name, tags=tags).info.run_id)
+
+    @_patient
+    def _begin(self, run_id: str, params: list[Param], dataset: DatasetInfo | None) -> None:
+        with _clear_errors(f"run {run_id}"):
+            self._client.log_batch(run_id, params=params)
             if dataset:
                 entry = Dataset(dataset.name, dataset.sha256[:36], "local", dataset.source)
                 self._client.log_inputs(run_id, [DatasetInput(entry, [InputTag("mlflow.data.context", "training")])])
-        return run_id
 
+    @_patient
     def update(self, run_id: str, *, status: str | None = None, name: str | None = None) -> None:
         """Rename a run, or set an ended one to RUNNING again."""
         with _clear_errors(f"run {run_id}"):
             self._client.update_run(run_id, status=status, name=name)
 
+    @_patient
     def finish(self, run_id: str, status: str) -> None:
         """End a run as "FINISHED", "FAILED" or "KILLED"."""
         with _clear_errors(f"run {run_id}"):
@@ -173,8 +229,13 @@ class Tracker:
         """
         self.log_steps(run_id, [(0, time.time(), metrics)])
 
-    def log_steps(self, run_id: str, steps: Iterable[tuple[int, float, Mapping[str, float]]]) -> None:
+    @_patient
+    def log_steps(self, run_id: str, steps: Steps) -> None:
         """Log the numbers of several steps, each with the time it ended at (seconds since 1970), in few requests."""
+        self.try_log_steps(run_id, steps)
+
+    def try_log_steps(self, run_id: str, steps: Steps) -> None:
+        """Like log_steps, but without patience. The same again changes nothing."""
         finite = [
             Metric(key, value, int(moment * 1000), step)
             for step, moment, metrics in steps
@@ -185,38 +246,65 @@ class Tracker:
             for start in range(0, len(finite), _PAGE):
                 self._client.log_batch(run_id, metrics=finite[start : start + _PAGE])
 
-    def steps(self, run_id: str, names: Iterable[str]) -> set[tuple[str, int]]:
-        """Which of these metrics the run has, at which steps."""
+    @_patient
+    def metrics(self, run_id: str, names: Iterable[str]) -> dict[tuple[str, int], list[float]]:
+        """What the run has of these metrics, by name and step; more than one value where a step was told twice."""
+        found: dict[tuple[str, int], list[float]] = {}
         with _clear_errors(f"run {run_id}"):
-            return {(m.key, m.step) for name in names for m in self._client.get_metric_history(run_id, name)}
+            for name in names:
+                for metric in self._client.get_metric_history(run_id, name):
+                    found.setdefault((metric.key, metric.step), []).append(metric.value)
+        return found
 
+    def has_experiment(self, name: str) -> bool:
+        """Whether there is an experiment called name that was not deleted."""
+        with _clear_errors(f"experiment {name}"):
+            found = self._client.get_experiment_by_name(name)
+        return found is not None and found.lifecycle_stage != "deleted"
+
+    def deleted(self, run_id: str) -> bool:
+        """Whether there was a run of this id, which was deleted."""
+        try:
+            return str(self._client.get_run(run_id).info.lifecycle_stage) == "deleted"
+        except MlflowException:
+            return False
+
+    def delete(self, run_id: str) -> None:
+        """Take a run out of all lists; MLflow's page can bring it back. Its files stay."""
+        with _clear_errors(f"run {run_id}"):
+            self._client.delete_run(run_id)
+
+    @_patient
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set or replace tags."""
         with _clear_errors(f"run {run_id}"):
             self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
+    @_patient
     def remove_tags(self, run_id: str, names: Iterable[str]) -> None:
-        """Remove tags that the run has."""
+        """Remove these tags, as far as the run has them."""
         with _clear_errors(f"run {run_id}"):
-            for name in names:
+            for name in set(names) & self._client.get_run(run_id).data.tags.keys():
                 self._client.delete_tag(run_id, name)
 
+    @_patient
     def log_files(self, run_id: str, folder: Path, below: str = "") -> None:
-        """Store every file in folder as an artifact, below a folder of the artifacts if one is named.
+        """Store every file right in folder as an artifact, below a folder of the artifacts if one is named.
 
         Each appears whole or not at all, and all are listed in the SHA256SUMS beside them.
         """
         with _clear_errors(f"artifacts of run {run_id}"):
             run = self._plain(self._client.get_run(run_id))
             place = self._folder(run)
-            new = {path.name: files.digest(path) for path in folder.iterdir()}
+            paths = [path for path in folder.iterdir() if path.is_file() and path.name != files.SUMS]
+            new = {path.name: files.digest(path) for path in paths}
             if place is None:
                 (folder / files.SUMS).write_text(files.as_list(self._listed(run, below) | new), encoding="utf-8")
                 self._client.log_artifacts(run_id, str(folder), below or None)
                 return
             place /= below
             place.mkdir(parents=True, exist_ok=True)
-            for path in folder.iterdir():
+            for path in paths:
                 with files.replacing(place / path.name) as file, open(path, "rb") as source:
                     shutil.copyfileobj(source, file)
             known = {name: value for name, value in files.listed(place).items() if (place / name).exists()}
@@ -261,11 +349,13 @@ class Tracker:
             )
         return ModelVersion(int(version.version), run.run_id, dict(tags))
 
+    @_patient
     def set_alias(self, name: str, alias: str, version: ModelVersion) -> None:
         """Let models:/name@alias be this version."""
         with _clear_errors(f"model {name}"):
             self._client.set_registered_model_alias(name, alias, str(version.number))
 
+    @_patient
     def runs(self, experiment_id: str, **tags: str) -> list[RunInfo]:
         """All runs of the experiment with these tags, oldest first."""
         wanted = " and ".join(f"tags.`{key}` = {_quoted(value)}" for key, value in tags.items())
@@ -283,7 +373,7 @@ class Tracker:
         experiments = [experiment.experiment_id for experiment in self._pages(every)]
         found = list(self._search(experiments, f"attributes.run_id LIKE '{prefix}%'"))
         if not found:
-            raise InputError(f'no run id begins with "{prefix}" in {self._store}: `mlflow ui` lists the runs')
+            raise InputError(f'no run id begins with "{prefix}" in {self.store_name}: `mlflow ui` lists the runs')
         if len(found) > 1:
             some = ", ".join(f"{run.run_id[: len(prefix) + 4]} ({run.name})" for run in found[:4])
             raise InputError(f'{len(found)} run ids begin with "{prefix}": {some}{", ..." if len(found) > 4 else ""}')
@@ -296,7 +386,7 @@ class Tracker:
     def _pages(self, ask: Callable[..., Any]) -> Iterator[Any]:
         token = None
         while True:
-            with _clear_errors(self._store):
+            with _clear_errors(self.store_name):
                 page = ask(max_results=_PAGE, page_token=token)
             yield from page
             token = page.token
@@ -434,7 +524,9 @@ def _clear_errors(what: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, CommandError, ImportError, OSError) as error:
-        raise InputError(f"{what} cannot be used: {_reason(error)}") from error
+        reason = _reason(error)
+        kind = UnreachableError if any(sign in reason for sign in _PASSING) else InputError
+        raise kind(f"{what} cannot be used: {reason}") from error
 
 
 def _reason(error: Exception) -> str:

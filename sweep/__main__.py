@@ -1,4 +1,4 @@
-"""The command line: python -m sweep run | plan | report | compare | verify | ui."""
+"""The command line: python -m sweep run | plan | report | compare | verify | doctor | ui."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ COMMANDS = {  # file and function: a command loads no more than it needs
     "report": ("sweep.report.commands", "report"),
     "compare": ("sweep.report.commands", "compare"),
     "verify": ("sweep.report.commands", "verify"),
+    "doctor": ("sweep.commands", "doctor"),
     "ui": ("sweep.commands", "ui"),
 }
 # A flag beats its environment variable, which beats the experiment file, which beats the default.
@@ -46,7 +47,8 @@ def parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="train what is not trained yet, and rank", epilog=EXIT_CODES)
     show = commands.add_parser("plan", help="print trials, groups, memory and estimated time; train nothing")
     told = commands.add_parser("report", help="write a page on all that an experiment has found; prints its path")
-    for command in (run, show, told):
+    mends = commands.add_parser("doctor", help="compare all records of an experiment with each other; --fix mends them")
+    for command in (run, show, told, mends):
         command.add_argument("experiment", help="a name in experiments/, or a path ending in .toml")
         command.add_argument("--stage", help="only this stage (default: all, in order)")
         command.add_argument("--points", action="append", default=[], metavar="NAME", help="add the fixed points NAME")
@@ -56,7 +58,9 @@ def parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--seed", help="of data split, order, draws and trials")
         command.add_argument("--epochs", help="at most so many epochs a trial, in every stage")
-    told.set_defaults(backend="reference", precision="float32", threads=None, processes="1")  # it computes nothing
+    for command in (told, mends):  # which compute nothing
+        command.set_defaults(backend="reference", precision="float32", threads=None, processes="1")
+    mends.add_argument("--fix", action="store_true", help="mend what is found")
     for command in (run, show):
         command.add_argument("--backend", help="auto, reference, cpu or gpu")
         command.add_argument("--precision", help="float32 or, on a GPU, tf32: faster, and rounded to 10 bits")
@@ -65,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
             "--processes", metavar="N", help="groups that train at the same time (default: one for each GPU, else 1)"
         )
         command.add_argument("--json", action="store_true", help="the result as JSON on standard output")
-    for command in (run, told):
+    for command in (run, told, mends):
         command.add_argument(
             "--tracking-uri", metavar="URI", help="MLflow server or database (default: mlflow.db here)"
         )

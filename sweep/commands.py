@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from sweep.run import StageResult, Sweep
 
 
+PATIENCE = 120.0  # seconds that a sweep waits for a store that does not answer
+
+
 def open_sweep(options: argparse.Namespace, quiet: bool) -> tuple[Sweep, list[str]]:
     """The sweep that the options ask for, and the names of its stages to handle."""
     from core import data, ops, threads
@@ -75,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
     from sweep.interrupt import Interrupted
 
     sweep, stages = open_sweep(options, options.quiet)
-    tracker = Tracker(options.tracking_uri)
+    tracker = Tracker(options.tracking_uri, PATIENCE)
     results: list[StageResult] = []
     try:
         for name in stages:
@@ -215,6 +218,33 @@ def plan(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"experiment": sweep.name, "stages": result}, indent=2))
     return 0
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Compare all that is recorded of an experiment, and mend it if asked to."""
+    from contextlib import nullcontext
+
+    from sweep.doctor import findings
+
+    sweep, _ = open_sweep(options, quiet=True)
+    if not sweep.folder.path.exists():
+        name = sweep.experiment.name
+        raise InputError(f"nothing of {name} was trained on {sweep.data.name}: there is no {sweep.folder.path}")
+    fix, found = options.fix, 0
+    with sweep.folder.held() if fix else nullcontext():
+        try:
+            for found, finding in enumerate(findings(sweep, options.tracking_uri, fix), start=1):
+                print(f"{found:3}  {finding.what}\n     {'' if fix else '--fix: '}{finding.mended}", flush=True)
+        except InputError as error:
+            if not found or fix:
+                raise
+            print(f"     what else there may be is seen once that is mended: {error}")
+    if not found:
+        print(f"{sweep.name}: nothing is wrong")
+        return 0
+    command = f"python -m sweep {'run' if fix else 'doctor'} {options.experiment}{'' if fix else ' --fix'}"
+    print(f"{sweep.name}: {found} found{', and mended' if fix else ''}; next: {command}")
+    return 0 if fix else 1
 
 
 def ui(options: argparse.Namespace) -> int:

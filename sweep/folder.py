@@ -55,14 +55,32 @@ class Folder:
                     f"{data.source} has changed since {experiment} was begun on it: its sha256 was "
                     f"{was['sha256'][:12]}, now it is {data.sha256[:12]}. Put it back, or begin anew with --new-data"
                 )
+        self.sign(experiment, data)
+        return self.owner
+
+    def sign(self, experiment: str, data: Dataset, owner: str = "") -> None:
+        """Write whose folder this is (by default, a new name) and what it is about."""
         about = {
-            "owner": uuid.uuid4().hex,
+            "owner": owner or uuid.uuid4().hex,
             "experiment": experiment,
             "data": {"name": data.name, "source": data.source, "sha256": data.sha256},
         }
         with replacing(self.path / _ABOUT) as file:
             file.write(sign(about))
-        return self.owner
+
+    def leftovers(self) -> list[Path]:
+        """What a process that was killed was writing."""
+        return sorted(self.path.rglob(".*.[0-9]*"))
+
+    def holder(self) -> str:
+        """Who trains here now; "" if nobody does."""
+        lock = FileLock(self.path / "sweep.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return self._holder()
+        lock.release()
+        return ""
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -90,7 +108,7 @@ class Folder:
         try:
             with replacing(self.path / _HOLDER) as file:
                 file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": now}).encode())
-            for path in self.path.rglob(".*.[0-9]*"):  # a file that a killed process was writing
+            for path in self.leftovers():
                 path.unlink(missing_ok=True)
         except OSError as error:
             raise InputError(f"{self.path} cannot be written: {error.strerror}") from None

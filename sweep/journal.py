@@ -58,6 +58,21 @@ class CheckedJournal(JournalFileBackend):
                     raise InputError(f"{self._path} cannot be written: {error.strerror}") from None
 
 
+def whole_lines(path: Path) -> tuple[list[bytes], str]:
+    """The lines up to the first that is not as it was written, and what is wrong with that one; "" if nothing is.
+
+    A last line without its end is left out.
+    """
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines = lines[: len(lines) - (not lines[-1].endswith(b"\n"))] if lines else []
+    for number, line in enumerate(lines):
+        try:
+            verified(line, f"line {number + 1} of {path}", number)
+        except InputError as error:
+            return lines[:number], str(error)
+    return lines, ""
+
+
 def cut_torn_line(path: Path) -> None:
     """Drop a last line without its end: a process was killed while writing it."""
     if not path.exists():

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from core import checkpoint, figures
 from core.data import Dataset
 from core.ops import Ops
 from core.project import environment
-from core.tracking import DatasetInfo, RunInfo, ServedModel, Tracker
+from core.tracking import DatasetInfo, RunInfo, ServedModel, Steps, Tracker, UnreachableError
 from core.train import METRICS, Metrics, TrialResult
 from sweep import advice, ranking
 from sweep.experiment import Experiment, Stage
@@ -32,9 +33,11 @@ if TYPE_CHECKING:
 
 _PARENT = "mlflow.parentRunId"
 _ACCURACY = "best_val_accuracy"
+_WAS = "rebuilt.from"  # of a run that was rebuilt from its files: its id in Optuna's record
 CORE = Path(checkpoint.__file__).parent
 SERVED_WITH = ("numpy", "pandas", "threadpoolctl")  # what core.served and the reference backend import
-_PATIENCE = 1.0  # seconds until an epoch is in MLflow, at the next one
+_DELAY = 1.0  # seconds until an epoch is in MLflow, at the next one
+_PAUSE = 5.0  # seconds before a store that did not answer is asked again
 _SHOWN = 30  # rows of the table in a stage's description, which MLflow cuts at 8,000 characters
 
 
@@ -56,7 +59,11 @@ class Records:
         self.tracker, self._experiment, self._data, self._ops = tracker, experiment, data, ops
         self._draws = draws
         self._pending: dict[str, list[tuple[int, float, Metrics]]] = {}  # epochs that MLflow does not know yet
-        self._known: dict[str, set[tuple[str, int]]] = {}  # metrics and epochs of runs that go on, which it knows
+        self._known: dict[
+            str, Collection[tuple[str, int]]
+        ] = {}  # metrics and epochs of runs that go on, which it knows
+        self._due: dict[str, float] = {}  # when they are to be written
+        self._not_before = 0.0
         self._owner, self.environment = owner, environment(ops.name, ops.device, ops.precision)
         tags = {"data.name": data.name, "data.sha256": data.sha256}
         tags["mlflow.experimentKind"] = "custom_model_development"  # the page opens on runs, not on language models
@@ -94,6 +101,10 @@ class Records:
         """This folder's runs of the experiment with these tags, by run id, oldest first."""
         return {run.run_id: run for run in self.tracker.runs(self._id, owner=self._owner, **tags)}
 
+    def trials(self) -> dict[str, str]:
+        """The trials' runs, by the ids that Optuna's record has of them: a run that was rebuilt has another now."""
+        return {run.tags.get(_WAS, run_id): run_id for run_id, run in self.runs(kind="trial").items()}
+
     def start_trial(self, cell: Cell, parent: str) -> str:
         """A run for a trial that starts training."""
         data = DatasetInfo(name=self._data.name, source=self._data.source, sha256=self._data.sha256)
@@ -108,7 +119,7 @@ class Records:
         """
         if run_id in self.runs(kind="trial", key=cell.key):
             self.tracker.update(run_id, status="RUNNING")
-            self._known[run_id] = self.tracker.steps(run_id, METRICS)
+            self._known[run_id] = self.tracker.metrics(run_id, METRICS).keys()
         else:
             run_id = self.start_trial(cell, parent)
         self.tracker.set_tags(run_id, {"resumed": f"after epoch {len(history)}, with code {self.environment['code']}"})
@@ -117,51 +128,72 @@ class Records:
 
     def epoch(self, run_id: str, epoch: int, metrics: Metrics) -> None:
         """Note an epoch of a trial. Short ones are written together, as MLflow may take longer than the training."""
-        now = time.time()
-        self._pending.setdefault(run_id, []).append((epoch, now, metrics))
-        if now - self._pending[run_id][0][1] >= _PATIENCE:
-            self._write_epochs(run_id)
+        self._pending.setdefault(run_id, []).append((epoch, time.time(), metrics))
+        now = time.monotonic()  # which a clock that is set back does not change
+        if now >= self._due.setdefault(run_id, now + _DELAY) and now >= self._not_before:
+            try:
+                self._write_epochs(run_id, self.tracker.try_log_steps)
+            except UnreachableError as error:  # they are written later, in their order
+                self._not_before = now + _PAUSE
+                print(f"{error}: training goes on, and its epochs are written later", file=sys.stderr)
 
-    def _write_epochs(self, run_id: str) -> None:
+    def _write_epochs(self, run_id: str, log: Callable[[str, Steps], None]) -> None:
         known = self._known.get(run_id, ())
         new = [
             (epoch, moment, {name: value for name, value in metrics.items() if (name, epoch) not in known})
             for epoch, moment, metrics in self._pending.get(run_id, ())
         ]
         if new:
-            self.tracker.log_steps(run_id, new)
+            log(run_id, new)
             del self._pending[run_id]  # once it is written
+            self._due.pop(run_id, None)
 
     def results(self, run_id: str, cell: Cell, result: TrialResult, outcome: Outcome) -> None:
         """Metrics of the best epoch, and artifacts."""
-        self._write_epochs(run_id)
-        names = ("best_val_accuracy", "best_val_loss", "best_epoch", "epochs")
-        best = {name: float(value) for name in names if (value := getattr(outcome, name)) is not None}
-        self.tracker.log_metrics(run_id, best)
+        self._write_epochs(run_id, self.tracker.log_steps)
+        self.tracker.log_metrics(run_id, best_metrics(outcome))
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             if result.model is not None:
                 checkpoint.save_model(folder / "model.npz", result.model)
             _write_history(folder / "history.csv", result.history)
-            (folder / "config.json").write_text(json.dumps(self._config(cell, result, outcome), indent=2) + "\n")
+            (folder / "config.json").write_text(json.dumps(self._config(cell, outcome), indent=2) + "\n")
             if self._draws:
                 best_accuracy = "none" if result.best_accuracy is None else f"{result.best_accuracy:.4f}"
                 title = f"{cell.name}: best validation accuracy {best_accuracy}"
                 figures.save(figures.curves(result.history, result.best_epoch, title), folder / "curves.png")
             self.tracker.log_files(run_id, folder)
-        if result.reason:
-            self.tracker.set_tags(run_id, {"reason": result.reason})
+        if outcome.reason:
+            self.tracker.set_tags(run_id, {"reason": outcome.reason})
 
-    def _config(self, cell: Cell, result: TrialResult, outcome: Outcome) -> dict[str, Any]:
+    def _config(self, cell: Cell, outcome: Outcome) -> dict[str, Any]:
         return {
             "experiment": self._experiment.name,
+            "stage": cell.stage,
             "trial": cell.name,
             "key": cell.key,
             "settings": cell.settings.effective(),
             "data": {"name": self._data.name, "sha256": self._data.sha256, "seed": self._experiment.seed},
             "environment": self.environment,
-            "result": asdict(outcome) | {"reason": result.reason},
+            "result": asdict(outcome),
         }
+
+    def rebuild(self, cell: Cell, parent: str, outcome: Outcome, history: Sequence[Metrics], artifacts: Path) -> str:
+        """A run for a trial whose own is lost or wrong, from what its files tell. The run there was is deleted."""
+        run_id = self.start_trial(cell, parent)
+        self.tracker.set_tags(run_id, {_WAS: outcome.run_id})
+        self._pending[run_id] = [(epoch, time.time(), metrics) for epoch, metrics in enumerate(history, start=1)]
+        self._write_epochs(run_id, self.tracker.log_steps)
+        self.tracker.log_metrics(run_id, best_metrics(outcome))
+        for folder in (artifacts, *(path for path in artifacts.iterdir() if path.is_dir())):
+            self.tracker.log_files(run_id, folder, "" if folder == artifacts else folder.name)
+        if outcome.reason:
+            self.tracker.set_tags(run_id, {"reason": outcome.reason})
+        for former in self.runs(kind="trial", key=cell.key).values():
+            if former.run_id != run_id and outcome.run_id in (former.run_id, former.tags.get(_WAS)):
+                self.tracker.delete(former.run_id)
+        self.close(run_id, outcome)
+        return run_id
 
     def close(self, run_id: str, outcome: Outcome) -> None:
         """Give the run the status that its trial ended with; MLflow has none for pruned, the tag outcome tells."""
@@ -170,7 +202,7 @@ class Records:
 
     def break_off(self, run_id: str, status: str, reason: str) -> None:
         """Close a run whose training did not come to an end: "KILLED", or "FAILED" by an error."""
-        self._write_epochs(run_id)
+        self._write_epochs(run_id, self.tracker.log_steps)
         self.tracker.set_tags(run_id, {"reason": reason})
         self.tracker.finish(run_id, status)
 
@@ -251,6 +283,12 @@ class Records:
             for title, figure in drawn.items():
                 figures.save(figure, Path(name) / f"{title}.png")
             self.tracker.log_files(run_id, Path(name), "figures")
+
+
+def best_metrics(outcome: Outcome) -> dict[str, float]:
+    """The metrics that a trial has one each of."""
+    names = ("best_val_accuracy", "best_val_loss", "best_epoch", "epochs")
+    return {name: float(value) for name in names if (value := getattr(outcome, name)) is not None}
 
 
 def _description(stage: Stage, rows: Sequence[ranking.Row], images: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -60,7 +60,7 @@ class Sweep:
         self.signals = Signals()
         self.name = experiment_name(experiment, data)
         self.folder = Folder(self.name)
-        self._runs: Container[str] | None = None
+        self.runs: Mapping[str, str] | None = None  # see outcomes
         self._inherited: dict[str, dict[str, Value]] = {}
         # Before any training: it is free again after each. Devices have their own, processes on a CPU share.
         self._memory = usable_memory(ops, data) // (1 if ops.devices > 1 else self._processes)
@@ -95,6 +95,11 @@ class Sweep:
         """The settings that an adaptive stage has tried so far, and how many its sampler has proposed."""
         return proposals(self.folder.journal, stage, self._identity(stage, inherited)) if stage.adaptive else ([], 0)
 
+    def study(self, stage: Stage, cells: Sequence[Cell]) -> Study:
+        """Optuna's record of the stage, for a plan of these cells."""
+        identity = self._identity(stage, self.inherited(stage), cells)
+        return Study(self.folder.journal, stage, identity, self.experiment.seed)
+
     def _identity(self, stage: Stage, inherited: Mapping[str, Value], cells: Sequence[Cell] = ()) -> str:
         """What a stage's Optuna study is for: a plan of cells; or, if a sampler proposes them, all it goes by."""
         if not stage.adaptive:
@@ -117,8 +122,10 @@ class Sweep:
         return todo, remaining
 
     def outcomes(self, stage: Stage) -> dict[str, Outcome]:
-        """How the stage's cells that have been trained ended, by key. Once a tracker is known, its runs alone count."""
-        return outcomes(self.folder.journal, stage.name, self._runs)
+        """How the stage's cells that have been trained ended, by key. Once runs is known (see Records.trials), those
+        alone count.
+        """
+        return outcomes(self.folder.journal, stage.name, self.runs)
 
     def examples(self, stage: Stage, count: int) -> list[Cell]:
         """Cells like those that an adaptive sampler would propose, to tell what they cost."""
@@ -133,6 +140,11 @@ class Sweep:
         split, seed = self.data.split(self.experiment.seed), self.experiment.seed
         material = Material(split, self.data.scale, seed, self.ops.name, self.ops.precision)
         return Here(self.ops, material) if self._processes == 1 else Processes(self._processes, material)
+
+    def records(self, tracker: Tracker) -> Records:
+        """The MLflow side, claimed for this folder."""
+        owner = self.folder.claim(self.experiment.name, self.data, self._new_data)
+        return Records(tracker, self.experiment, self.data, self.ops, owner, self._draws)
 
     def close(self) -> None:
         """End the processes that train. Another stage starts new ones."""
@@ -190,12 +202,11 @@ class Sweep:
         Raises Interrupted when a signal stopped it, after all records were closed: the same call goes on.
         """
         with self.folder.held(), self.signals.active():
-            owner = self.folder.claim(self.experiment.name, self.data, self._new_data)
-            records = Records(tracker, self.experiment, self.data, self.ops, owner, self._draws)
+            records = self.records(tracker)
             try:
                 with self.signals.held():
-                    left_open = self._close_open(records, "KILLED", "its process ended without closing it")
-                    self._runs = records.runs(kind="trial")
+                    left_open = self.close_open(records, "KILLED", "its process ended without closing it")
+                    self.runs = records.trials()
                     self._inherited.clear()
                     cells = self.cells(stage, points)
                     todo, remaining = self.open(stage, cells)
@@ -204,9 +215,10 @@ class Sweep:
                     going_on = {run for group in saved for run in group.run_ids}
                     for name in [name for run, name in left_open.items() if run not in going_on]:
                         self.display.note(f"{name} was left open by a process that ended: marked KILLED")
+                    self._tell_of_lost(stage, tracker)
                     run_id, complete = records.stage(stage, self.inherited(stage), cells, reopen)
                 trained = self._train(stage, cells, todo, saved, remaining, records, run_id)
-                self._runs = records.runs(kind="trial")
+                self.runs = records.trials()
                 cells = self.cells(stage, points)
                 rows = ranking.ranked(cells, self.outcomes(stage))
                 if reopen or not complete:
@@ -218,14 +230,27 @@ class Sweep:
                 clear(self.folder.training, stage.name)
             except BaseException as error:
                 self.close()  # its processes may be in the middle of something
-                with self.signals.held():
-                    self._close_open(records, *_ending(error))
+                tracker.patience = 0.0  # whoever stops it does not want to wait
+                try:
+                    with self.signals.held():
+                        self.close_open(records, *_ending(error))
+                except (InputError, OSError) as further:  # the next start closes them
+                    self.display.warn(f"its records could not be closed: {further}")
                 raise
             finally:
                 self.display.end()
         return StageResult(stage.name, run_id, rows, trained)
 
-    def _close_open(self, records: Records, status: str, reason: str) -> dict[str, str]:
+    def end_again(self, stage: Stage, records: Records) -> None:
+        """Write what a stage tells of its trials anew, if all of them are done."""
+        self.runs = records.trials()
+        cells = self.cells(stage)
+        todo, remaining = self.open(stage, cells)
+        if not todo and not remaining:
+            run_id, _ = records.stage(stage, self.inherited(stage), cells, reopen=True)
+            records.end_stage(run_id, stage, cells, ranking.ranked(cells, self.outcomes(stage)))
+
+    def close_open(self, records: Records, status: str, reason: str) -> dict[str, str]:
         """Close all that is open in this experiment, and return the names of the runs that were broken off, by id.
 
         A trial whose outcome Optuna has gets the status it ended with; others get this one, and are trained again.
@@ -260,8 +285,7 @@ class Sweep:
         self.display.begin(stage.name, total, len(cells) - len(todo), work)
         if not todo and not remaining:
             return 0
-        study = Study(self.folder.journal, stage, self._identity(stage, inherited, cells), self.experiment.seed)
-        training = Training(self, stage, inherited, study, records, parent, cells, done)
+        training = Training(self, stage, inherited, self.study(stage, cells), records, parent, cells, done)
         self.folder.training.mkdir(exist_ok=True)
         with self.signals.patient(self._told_to_stop):
             training.planned(todo, saved)
@@ -270,6 +294,17 @@ class Sweep:
             close_abandoned(self.folder.journal)  # what was asked for and not trained
             self.display.note(f"{stage.name}: {training.spent}")
         return training.trained
+
+    def _tell_of_lost(self, stage: Stage, tracker: Tracker) -> None:
+        """Say that trials are trained again whose runs this store has never seen."""
+        known = self.runs or {}
+        every = outcomes(self.folder.journal, stage.name).values()
+        lost = [o for o in every if o.run_id not in known and not tracker.deleted(o.run_id)]
+        if lost:
+            self.display.note(
+                f"{stage.name}: {len(lost)} trials that were done are not in {tracker.store_name}: trained again; "
+                f"`python -m sweep doctor {self.experiment.name} --fix` would bring them back instead"
+            )
 
     def _told_to_stop(self, signal: str) -> None:
         self.display.note(f"{signal}: stopping after this epoch; once more stops at once")

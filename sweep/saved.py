@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ def find(
     if not todo:
         return []
     known, wanted, found = {cell.key: cell for cell in cells}, {cell.key for cell in todo}, []
-    for path in _paths(folder, todo[0].stage):
+    for path in group_paths(folder, todo[0].stage):
         try:
             progress, kept = load_group(path)
         except InputError as error:
@@ -96,14 +96,13 @@ def _within(
     return Saved(path, cells, [kept["runs"][n] for n in stay], progress)
 
 
-def _paths(folder: Path, stage: str) -> Iterator[Path]:
-    """The stage's files, also those of which only the one before is left."""
+def group_paths(folder: Path, stage: str = "*") -> list[Path]:
+    """The files of a stage's groups, or of all: also those of which only the one before is left."""
     files = [*folder.glob(f"{stage}-*{_NAME}"), *folder.glob(f"{stage}-*{_NAME}.before")]
-    names = dict.fromkeys(file.with_name(file.name.removesuffix(".before")) for file in files)
-    return iter(sorted(names, key=lambda path: path.name))
+    return sorted({file.with_name(file.name.removesuffix(".before")) for file in files})
 
 
 def clear(folder: Path, stage: str) -> None:
     """Remove what is kept of a stage that is done."""
-    for path in _paths(folder, stage):
+    for path in group_paths(folder, stage):
         remove_group(path)

@@ -12,9 +12,9 @@ from __future__ import annotations
 import hashlib
 import math
 import warnings
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,8 @@ _OUTCOME = "outcome:"  # before a cell's key: the attribute of a trial that hold
 class Outcome:
     """How a cell's trial ended: "finished", "cut" when the budget was spent, "pruned", or "failed": it diverged.
 
-    Figures are those of its best epoch; None if no epoch was finite. seconds is its share of the group's training.
+    Figures are those of its best epoch; None if no epoch was finite. seconds is its share of the group's training,
+    reason why it did not finish.
     """
 
     status: str
@@ -48,6 +49,7 @@ class Outcome:
     best_epoch: int
     epochs: int
     seconds: float = 0.0
+    reason: str = ""
 
 
 def draw(stage: Stage, seed: int) -> list[dict[str, Value]]:
@@ -184,16 +186,18 @@ def close_abandoned(journal: Path) -> int:
     return closed
 
 
-def outcomes(journal: Path, stage: str, runs: Container[str] | None = None) -> dict[str, Outcome]:
+def outcomes(journal: Path, stage: str, runs: Mapping[str, str] | None = None) -> dict[str, Outcome]:
     """The outcome of every cell that has ended in any study of the stage, by key. Read only.
 
-    runs  only those whose run id is among these; None: all
+    runs  only of these run ids, which stand for others now; None: all, as they are
     """
     found: dict[str, Outcome] = {}
     for _, trial in _trials(journal, stage):
         if trial.state.is_finished():
-            found |= {key: o for key, o in _outcomes(trial.user_attrs).items() if runs is None or o.run_id in runs}
-    return found
+            found |= _outcomes(trial.user_attrs)
+    if runs is None:
+        return found
+    return {key: replace(o, run_id=runs[o.run_id]) for key, o in found.items() if o.run_id in runs}
 
 
 def proposals(journal: Path, stage: Stage, identity: str) -> tuple[list[dict[str, Value]], int]:

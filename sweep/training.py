@@ -304,4 +304,6 @@ class Training:
 def _outcome(run_id: str, result: TrialResult) -> Outcome:
     best_loss = result.history[result.best_epoch - 1]["val_loss"] if result.best_epoch else None
     best = (result.best_accuracy, best_loss, result.best_epoch)
-    return Outcome(result.status, run_id, *best, epochs=len(result.history), seconds=result.seconds)
+    return Outcome(
+        result.status, run_id, *best, epochs=len(result.history), seconds=result.seconds, reason=result.reason
+    )

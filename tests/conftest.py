@@ -66,10 +66,15 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) 
     monkeypatch.setenv("SWEEP_FIGURES", "none")  # they take seconds; tests of pictures ask for them
     monkeypatch.setenv("SWEEP_ROOT", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    shutil.copy(empty_store, tmp_path / "mlflow.db")
-    (tmp_path / "experiments").mkdir()
-    (tmp_path / "experiments" / "small.toml").write_text(EXPERIMENT)
+    make_project(tmp_path, empty_store)
+    return tmp_path
+
+
+def make_project(folder: Path, empty_store: Path) -> None:
+    """A store, the experiment "small" and its data."""
+    shutil.copy(empty_store, folder / "mlflow.db")
+    (folder / "experiments").mkdir()
+    (folder / "experiments" / "small.toml").write_text(EXPERIMENT)
     x, y = small_images(60, 0)
     x_test, y_test = small_images(20, 1)
-    np.savez(tmp_path / "small.npz", x=x, y=y, x_test=x_test, y_test=y_test)
-    return tmp_path
+    np.savez(folder / "small.npz", x=x, y=y, x_test=x_test, y_test=y_test)

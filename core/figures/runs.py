@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from core import checkpoint
 from core.batches import Images
+from core.errors import InputError
 from core.figures import model, search
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def stage_trials(tracker: Tracker, run: RunInfo) -> list[search.Trial]:
     """A stage's ranked trials, of several seeds the best one's curve."""
     runs = {found.run_id: found for found in tracker.siblings(run, kind="trial", stage=run.tags.get("stage", ""))}
     rows = tracker.table(run, "summary.csv")
+    if lost := [row["trial"] for row in rows if row["run_id"] not in runs]:
+        raise InputError(f"run {run.run_id} tells of {lost[0]}, whose run is gone: run the sweep again")
     columns = list(rows[0])
     searched = columns[columns.index("trial") + 1 : columns.index("best_val_accuracy")]
     values = {key: _numbers_or_text([row[key] for row in rows]) for key in searched}

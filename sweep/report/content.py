@@ -100,7 +100,8 @@ def gather(sweep: Sweep, tracker: Tracker) -> Report:
     """Read everything. Raises InputError if the experiment has no runs on this data."""
     runs: dict[str, RunInfo] = {}
     if owner := sweep.folder.owner:
-        runs = Records(tracker, sweep.experiment, sweep.data, sweep.ops, owner).runs()
+        records = Records(tracker, sweep.experiment, sweep.data, sweep.ops, owner)
+        runs, sweep.runs = records.runs(), records.trials()
     if not runs:
         name = sweep.experiment.name
         raise InputError(f"nothing of {name} was trained on {sweep.data.name}: first run `python -m sweep run {name}`")
@@ -173,7 +174,7 @@ def _stage(sweep: Sweep, stage: Stage, runs: Mapping[str, RunInfo]) -> StagePart
         winner_run=best.outcome.run_id if best else "",
         accuracy=Accuracy(best.accuracy, images) if best and best.accuracy is not None else None,
         test=_tested(sweep, runs.get(best.outcome.run_id)) if best else None,
-        troubles=_troubles(rows, runs),
+        troubles=_troubles(rows),
         said=[line for line in said if line],
         counts=Counter(outcome.status for outcome in outcomes),
         epochs=sum(outcome.epochs for outcome in outcomes),
@@ -188,9 +189,9 @@ def _tested(sweep: Sweep, run: RunInfo | None) -> Accuracy | None:
     return Accuracy(run.metrics["test_accuracy"], len(sweep.data.x_test))
 
 
-def _troubles(rows: Sequence[ranking.Row], runs: Mapping[str, RunInfo]) -> list[tuple[str, str, str]]:
+def _troubles(rows: Sequence[ranking.Row]) -> list[tuple[str, str, str]]:
     return [
-        (cell.label, outcome.status, runs[outcome.run_id].tags.get("reason", "") if outcome.run_id in runs else "")
+        (cell.label, outcome.status, outcome.reason)
         for row in rows
         for cell, outcome in zip(row.cells, row.outcomes, strict=True)
         if outcome.status != "finished"

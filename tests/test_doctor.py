@@ -1,0 +1,275 @@
+"""What is damaged, lost or left behind is found, and mended from what is true; nothing is changed unasked."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import make_project
+from test_recovery import KILLED, sweep
+from test_run import runs, start_sweep, wait_for_training
+
+from core import data
+from core.tracking import Tracker
+from sweep.__main__ import main
+
+Stage = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
+    """A project whose two stages are done."""
+    folder = tmp_path_factory.mktemp("trained")
+    make_project(folder, empty_store)
+    command = [sys.executable, "-m", "sweep", "run", "small", "--json", "--quiet", "--figures", "none"]
+    done = subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True, check=True)
+    (folder / "results.json").write_text(done.stdout)
+    return folder
+
+
+def environment(folder: Path) -> dict[str, str]:
+    return os.environ | {"SWEEP_ROOT": str(folder)}
+
+
+@pytest.fixture
+def done(project: Path, trained: Path) -> Path:
+    """The same, in the test's own folder."""
+    shutil.rmtree(project / "experiments")
+    shutil.copytree(trained, project, dirs_exist_ok=True)
+    path = project / "small.npz"
+    known = json.loads(next(project.glob("mlruns/*/sweep.json")).read_text())
+    assert known["data"]["sha256"] == data.load(str(path)).sha256
+    return project
+
+
+def doctor(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    status = main(["doctor", "small", *arguments])
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    return status, captured.out
+
+
+def without_ids(stages: list[Stage]) -> list[list[Stage]]:
+    return [[{key: v for key, v in row.items() if key != "run_id"} for row in stage["trials"]] for stage in stages]
+
+
+def mended(project: Path, capsys: pytest.CaptureFixture[str], again: int) -> None:
+    """All is as it was before, after so many trials were trained again."""
+    before = json.loads((project / "results.json").read_text())["stages"]
+    assert main(["run", "small", "--json", "--quiet"]) == 0
+    after = json.loads(capsys.readouterr().out)["stages"]
+    assert without_ids(after) == without_ids(before)
+    assert sum(stage["trained"] for stage in after) == again
+    assert doctor(capsys) == (0, f"{experiment(project)}: nothing is wrong\n")
+    ids = {row["run_id"] for stage in after for row in stage["trials"]}
+    assert ids == {run.run_id for run in runs("trial") if run.status == "FINISHED"}
+    tracker = Tracker()
+    for run_id in ids:
+        run = tracker.find(run_id)
+        steps = [step for name, step in tracker.metrics(run_id, ["val_loss"])]
+        assert steps == list(range(1, len(tracker.history(run)) + 1))
+        assert tracker.artifact(run, "model.npz").is_file()
+
+
+def experiment(project: Path) -> str:
+    return next(project.glob("mlruns/*/sweep.json")).parent.name
+
+
+def everything(project: Path) -> dict[str, bytes]:
+    """The bytes of all files but those that opening SQLite's makes."""
+    files = (path for path in project.rglob("*") if path.is_file() and ".db" not in path.name)
+    return {str(path): path.read_bytes() for path in files if path.name != "sweep.lock"}
+
+
+def flip(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 4
+    path.write_bytes(content)
+
+
+def artifacts(project: Path, kind: str = "trial") -> Path:
+    """Those of the first trial of the grid, or of its stage."""
+    run = next(run for run in runs(kind) if run.tags["stage"] == "grid")
+    return project / "mlruns" / experiment(project) / run.run_id / "artifacts"
+
+
+def lose_the_database(project: Path) -> None:
+    (project / "mlflow.db").unlink()
+
+
+def tear_the_database(project: Path) -> None:
+    content = (project / "mlflow.db").read_bytes()
+    (project / "mlflow.db").write_bytes(content[: len(content) // 2])
+
+
+def change_a_metric(project: Path) -> None:
+    run_id = artifacts(project).parent.name
+    with sqlite3.connect(project / "mlflow.db") as database:
+        changed = database.execute(
+            "UPDATE metrics SET value = value * 1.001 WHERE run_uuid = ? AND key = 'val_loss' AND step = 2", [run_id]
+        )
+        assert changed.rowcount == 1
+
+
+def repeat_an_epoch(project: Path) -> None:
+    tracker, run_id = Tracker(), artifacts(project).parent.name
+    tracker.log_steps(run_id, [(2, time.time() + 5, {"val_accuracy": 0.125})])
+
+
+def change_a_tag(project: Path) -> None:
+    Tracker().set_tags(artifacts(project).parent.name, {"outcome": "cut"})
+
+
+def damage_a_model(project: Path) -> None:
+    flip(artifacts(project) / "model.npz", 300)
+
+
+def cut_a_history(project: Path) -> None:
+    path = artifacts(project) / "history.csv"
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def lose_a_config(project: Path) -> None:
+    (artifacts(project) / "config.json").unlink()
+
+
+def damage_the_sums(project: Path) -> None:
+    flip(artifacts(project) / "SHA256SUMS", 5)
+
+
+def damage_the_journal(project: Path) -> None:
+    (path,) = project.glob("mlruns/*/optuna.journal")
+    lines = path.read_bytes().splitlines(keepends=True)
+    flip(path, sum(map(len, lines[:20])) + 30)
+
+
+def lose_the_journal(project: Path) -> None:
+    next(project.glob("mlruns/*/optuna.journal")).unlink()
+
+
+def tear_the_journal(project: Path) -> None:
+    with next(project.glob("mlruns/*/optuna.journal")).open("ab") as file:
+        file.write(b'{"op_code": 4, "wor')
+
+
+def damage_the_owner(project: Path) -> None:
+    flip(next(project.glob("mlruns/*/sweep.json")), 20)
+
+
+def damage_the_summary(project: Path) -> None:
+    flip(artifacts(project, "stage") / "summary.csv", 100)
+
+
+def leave_a_run_open(project: Path) -> None:
+    Tracker().update(artifacts(project).parent.name, status="RUNNING")
+
+
+def leave_a_torn_group(project: Path) -> None:
+    folder = next(project.glob("mlruns/*/sweep.json")).parent / "training"
+    folder.mkdir(exist_ok=True)
+    (folder / "grid-0123456789abcdef.group").write_bytes(b"fused-sweep training 1 abc\nsome")
+
+
+def leave_half_a_file(project: Path) -> None:
+    (artifacts(project) / ".model.npz.1234").write_bytes(b"PK")
+
+
+def forget_the_database() -> None:
+    """Close what MLflow keeps open of it in this process."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    for engine in SqlAlchemyStore._engine_map.values():
+        engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("harm", "told", "again"),
+    [
+        (lose_the_database, "there is no ", 0),
+        (tear_the_database, "mlflow.db is damaged: ", 0),
+        (change_a_metric, "differs in MLflow: val_loss of epoch 2", 0),
+        (repeat_an_epoch, "differs in MLflow: val_accuracy of epoch 2", 0),
+        (change_a_tag, "differs in MLflow: outcome", 0),
+        (damage_a_model, "model.npz is damaged: its SHA-256 differs", 1),
+        (cut_a_history, "history.csv is damaged: its SHA-256 differs", 1),
+        (lose_a_config, "config.json is missing", 1),
+        (damage_the_sums, "is damaged: ", 1),
+        (damage_the_journal, "optuna.journal is damaged: its SHA-256 differs", 0),
+        (lose_the_journal, "Optuna's journal has no record of grid-01 lr=0.01 3x4", 0),
+        (tear_the_journal, "the last line of ", 0),
+        (damage_the_owner, "sweep.json is damaged: ", 0),
+        (damage_the_summary, "summary.csv is damaged: its SHA-256 differs", 0),
+        (leave_a_run_open, "was left open by a process that ended", 0),
+        (leave_a_torn_group, "grid-0123456789abcdef.group is damaged", 0),
+        (leave_half_a_file, ".model.npz.1234 was being written by a process that was killed", 0),
+    ],
+)
+def test_harm_is_found_and_mended(done: Path, capsys, harm: Callable[[Path], None], told: str, again: int) -> None:
+    assert doctor(capsys)[0] == 0
+    harm(done)
+    before = everything(done)
+    status, said = doctor(capsys)
+    assert status == 1
+    assert told in said
+    assert "next: python -m sweep doctor small --fix" in said
+    assert everything(done) == before
+    # MLflow keeps a database open for as long as the process lives, so another one mends.
+    command = [sys.executable, "-m", "sweep", "doctor", "small", "--fix"]
+    assert subprocess.run(command, capture_output=True, text=True).stderr == ""
+    forget_the_database()
+    mended(done, capsys, again)
+
+
+def test_a_killed_sweep_is_told_of_and_mended(project: Path, capsys) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED, "sweep.records.Records.results", "after"])
+    assert killed.returncode == 9
+    status, said = doctor(capsys)
+    assert status == 1
+    assert "grid stage was left open by a process that ended" in said
+    assert doctor(capsys, "--fix")[0] == 0
+    assert "RUNNING" not in {run.status for run in runs("trial") + runs("stage")}
+    assert doctor(capsys)[0] == 0
+    grid = sweep(capsys)
+    assert len(grid["trials"]) == 4
+
+
+def test_while_a_sweep_is_at_work_it_is_left_alone(project: Path, capsys) -> None:
+    process = start_sweep(project)
+    wait_for_training(process)
+    try:
+        assert doctor(capsys)[0] == 0
+        assert main(["doctor", "small", "--fix"]) == 2
+        assert f"is held by process {process.pid} on " in capsys.readouterr().err
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_what_was_deleted_on_purpose_stays_deleted(done: Path, capsys) -> None:
+    tracker = Tracker()
+    tracker.delete(artifacts(done).parent.name)
+    assert doctor(capsys)[0] == 0
+    mended(done, capsys, 1)
+
+
+def test_trials_that_a_store_does_not_know_are_told_of(done: Path, capsys) -> None:
+    lose_the_database(done)
+    assert main(["run", "small", "--stage", "grid", "--epochs", "3"]) == 0
+    said = capsys.readouterr().err
+    assert "grid: 4 trials that were done are not in the tracking store" in said
+    assert "`python -m sweep doctor small --fix` would bring them back instead" in said
+
+
+def test_nothing_was_trained_yet(project: Path, capsys) -> None:
+    assert main(["doctor", "small"]) == 2
+    assert "nothing of small was trained on small" in capsys.readouterr().err
+    assert not (project / "mlruns").exists()
