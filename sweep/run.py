@@ -213,7 +213,8 @@ class Sweep:
                     reopen = bool(todo or remaining)
                     saved = find(self.folder.training, cells, todo, records.environment, self.display.note)
                     going_on = {run for group in saved for run in group.run_ids}
-                    for name in [name for run, name in left_open.items() if run not in going_on]:
+                    trials = set(self.runs.values()) - going_on
+                    for name in [name for run, name in left_open.items() if run in trials]:
                         self.display.note(f"{name} was left open by a process that ended: marked KILLED")
                     self._tell_of_lost(stage, tracker)
                     run_id, complete = records.stage(stage, self.inherited(stage), cells, reopen)

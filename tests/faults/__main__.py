@@ -1,0 +1,125 @@
+"""python -m faults (from tests/): harm sweeps in every way, count what survives, and keep what does not."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import random
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from faults import calls, checks, flips, full, kills, project, starts
+from faults.checks import Undisturbed
+
+COUNTS = {"kills": 80, "flips": 500, "full": 50, "disk": 20, "calls": 300, "starts": 50}  # kills: of one to four each
+SHORT = {"kills": 8, "flips": 12, "full": 6, "disk": 2, "calls": 16, "starts": 3}
+KINDS = ("grid", "grid", "pruned", "digits")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One fault: its part, number, and the kind of project that it harms."""
+
+    part: str
+    number: int
+    kind: str
+    nth: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.part} {self.number}"
+
+
+def main() -> int:
+    """Run the parts asked for; the last line is the tally."""
+    parser = argparse.ArgumentParser(prog="python -m faults", description=__doc__)
+    parser.add_argument("--part", choices=COUNTS, action="append", help="default: all")
+    parser.add_argument("--short", action="store_true", help="a sample, in under two minutes")
+    parser.add_argument("--count", type=int, help="faults of each part")
+    parser.add_argument("--only", type=int, metavar="N", help="the fault of this number alone")
+    parser.add_argument("--every", action="store_true", help="of calls, let every single one fail")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=2)
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="faults-"))
+    compiled = calls.load_library(folder)
+    started = time.monotonic()
+    project.load()
+    undisturbed = {kind: _undisturbed(folder, kind) for kind in dict.fromkeys(KINDS)}
+    cases, skipped = _cases(options, folder, compiled)
+    with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("fork")) as pool:
+        results = list(pool.map(partial(_try, folder, undisturbed, options.seed), cases))
+    survived = sum(tried for tried, _, broken in results if not broken)
+    tried, lost = sum(tried for tried, _, _ in results), sum(epochs for _, epochs, _ in results)
+    shutil.rmtree(folder / "templates")
+    if tried == survived:
+        shutil.rmtree(folder)
+    print(f"in {time.monotonic() - started:.0f} s{', ' if skipped else ''}{', '.join(skipped)}")
+    print(f"faults tried {tried}, survived {survived}, epochs lost {lost}")
+    return 0 if tried == survived else 1
+
+
+def _undisturbed(folder: Path, kind: str) -> Undisturbed:
+    template = folder / "templates" / kind
+    project.make(template, kind)
+    copy = project.copy(template, folder / f"undisturbed-{kind}")
+    started = time.monotonic()
+    command = project.run(copy, *project.RUN)
+    seconds = time.monotonic() - started
+    checks.require(command.status == 0, command.errors)
+    found = Undisturbed(checks.stages(command), checks.weights(copy), checks.epochs(command), seconds)
+    checks.finished(copy, found)
+    shutil.rmtree(copy)
+    return found
+
+
+def _cases(options: argparse.Namespace, folder: Path, compiled: bool) -> tuple[list[Case], list[str]]:
+    cases, skipped = [], []
+    for part in options.part or COUNTS:
+        count = options.count or (SHORT if options.short else COUNTS)[part]
+        if part == "disk" and not full.can_mount():
+            skipped.append(f"{count} faults of a small disk skipped: this user may not mount one")
+        elif part == "calls" and not compiled:
+            skipped.append(f"{count} faults of calls skipped: there is no C compiler")
+        elif part == "calls":
+            total = calls.count(project.copy(folder / "templates" / "grid", folder / "counted"))
+            shutil.rmtree(folder / "counted")
+            chosen = range(1, total + 1) if options.every else sorted({1 + n * total // count for n in range(count)})
+            cases += [Case(part, number, "grid", nth) for number, nth in enumerate(chosen)]
+        else:
+            cases += [Case(part, number, KINDS[number % len(KINDS)]) for number in range(count)]
+    return [case for case in cases if options.only in (None, case.number)], skipped
+
+
+def _try(folder: Path, undisturbed: dict[str, Undisturbed], seed: int, case: Case) -> tuple[int, int, bool]:
+    """How many faults were tried, how many epochs they cost, and whether something is broken now."""
+    rng = random.Random(f"{seed} {case}")
+    place = project.copy(folder / "templates" / case.kind, folder / str(case).replace(" ", "-"))
+    parts: dict[str, Callable[..., tuple[int, int]]] = {
+        "kills": kills.fault,
+        "flips": flips.fault,
+        "full": full.fault,
+        "disk": full.small_disk,
+        "calls": partial(calls.fault, nth=case.nth),
+        "starts": starts.fault,
+    }
+    try:
+        tried, lost = parts[case.part](place, undisturbed[case.kind], rng)
+    except Exception as error:
+        reason = str(error) if isinstance(error, checks.BrokenError) else traceback.format_exc()
+        again = f"python -m faults --seed {seed} --part {case.part} --only {case.number}"
+        print(f"BROKEN {case} ({case.kind}; {again}; {place}): {reason}", flush=True)
+        return 1, 0, True
+    shutil.rmtree(place)
+    return tried, lost, False
+
+
+if __name__ == "__main__":
+    sys.exit(main())
