@@ -13,7 +13,7 @@ export DO_NOT_TRACK := true
 python := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep-grid sweep-dropout plan report ui data bench bench-quick bench-gpu test check constraints clean _runtime _dev
+.PHONY: help setup sweep-grid sweep-dropout plan report ui data bench bench-quick bench-gpu test test-faults check constraints clean _runtime _dev
 
 help: ## list the targets
 	@echo "usage: make TARGET [EXPERIMENT=report] [ARGS=\"...\"] [PORT=5000] [PYTHON=python3.12]"
@@ -57,6 +57,9 @@ bench-gpu: _runtime ## the GPU against PyTorch on it, where that is installed; w
 test: _dev ## run the tests: no GPU, network or data set needed
 	@echo "Running the tests: about eight minutes." >&2
 	@$(python) -m pytest $(ARGS)
+
+test-faults: _dev ## kill, starve and damage sweeps in every way and count what survives (about 40 minutes; a sample is in test)
+	@cd tests && ../$(python) -m faults $(ARGS)
 
 check: _dev ## ruff and mypy
 	$(python) -m ruff check

@@ -40,22 +40,29 @@ class CheckedJournal(JournalFileBackend):
                 self._read = max(self._read, (number, offset))
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Write whole lines to the disk, or nothing."""
-        with get_lock_file(self._lock):
-            for _ in self.read_logs(self._read[0]):
-                pass  # what others wrote in the meantime counts
-            number = self._read[0]
-            lines = [sign(log, number + place) for place, log in enumerate(logs)]
-            with open(self._path, "ab", buffering=0) as file:
-                size = file.tell()
-                try:
-                    content = memoryview(b"".join(lines))
-                    while content:
-                        content = content[file.write(content) :]
-                    os.fsync(file.fileno())
-                except OSError as error:
-                    file.truncate(size)
-                    raise InputError(f"{self._path} cannot be written: {error.strerror}") from None
+        """Write whole lines to the disk, or nothing. Raises InputError if they cannot be written."""
+        try:
+            with get_lock_file(self._lock):
+                self._append(logs)
+        except OSError as error:
+            raise InputError(f"{self._path} cannot be written: {error.strerror}") from None
+        except RuntimeError as error:  # its lock cannot be given back
+            raise InputError(f"{self._path} cannot be written: {error}") from None
+
+    def _append(self, logs: list[dict[str, Any]]) -> None:
+        for _ in self.read_logs(self._read[0]):
+            pass  # what others wrote in the meantime counts
+        number = self._read[0]
+        content = memoryview(b"".join(sign(log, number + place) for place, log in enumerate(logs)))
+        with open(self._path, "ab", buffering=0) as file:
+            size = file.tell()
+            try:
+                while content:
+                    content = content[file.write(content) :]
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(size)
+                raise
 
 
 def whole_lines(path: Path) -> tuple[list[bytes], str]:

@@ -19,9 +19,10 @@ from pathlib import Path
 from faults import calls, checks, flips, full, kills, project, starts
 from faults.checks import Undisturbed
 
-COUNTS = {"kills": 80, "flips": 500, "full": 50, "disk": 20, "calls": 300, "starts": 50}  # kills: of one to four each
-SHORT = {"kills": 8, "flips": 12, "full": 6, "disk": 2, "calls": 16, "starts": 3}
+COUNTS = {"kills": 90, "flips": 500, "full": 50, "disk": 20, "calls": 300, "starts": 50}  # of kills, one to four each
+SHORT = {"kills": 6, "flips": 10, "full": 4, "disk": 2, "calls": 12, "starts": 2}
 KINDS = ("grid", "grid", "pruned", "digits")
+UNPRUNED = ("grid", "grid", "digits")  # what is trained again alone may be pruned at another epoch
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,8 @@ def _cases(options: argparse.Namespace, folder: Path, compiled: bool) -> tuple[l
             chosen = range(1, total + 1) if options.every else sorted({1 + n * total // count for n in range(count)})
             cases += [Case(part, number, "grid", nth) for number, nth in enumerate(chosen)]
         else:
-            cases += [Case(part, number, KINDS[number % len(KINDS)]) for number in range(count)]
+            kinds = UNPRUNED if part == "flips" else KINDS
+            cases += [Case(part, number, kinds[number % len(kinds)]) for number in range(count)]
     return [case for case in cases if options.only in (None, case.number)], skipped
 
 

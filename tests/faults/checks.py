@@ -62,7 +62,7 @@ def quiet(command: Command) -> None:
     """No traceback, and where it failed one line that says why."""
     for text in (command.errors, command.output):
         require("Traceback" not in text, "a traceback:", text[-3000:])
-    if command.status in (1, 2):
+    if command.status == 2 or (command.status == 1 and not command.output):
         require(re.search("^error: .", command.errors, re.M), "exit", command.status, "without a word:", command.errors)
 
 
