@@ -233,7 +233,12 @@ class _Stage:
                 chosen[key] = trial.config["settings"][key]
             settings.append(chosen)
         inherited = self._sweep.inherited(self._stage)
-        return plan.cells(self._sweep.experiment, self._stage, inherited, self._sweep.data, settings)
+        diverged = [key for key, outcome in self._outcomes.items() if outcome.status == "failed"]
+        first, again = (
+            plan.cells(self._sweep.experiment, self._stage, inherited, self._sweep.data, settings, keys)
+            for keys in ([], diverged)
+        )
+        return list({cell.key: cell for cell in (*first, *again)}.values())
 
     def _parent(self) -> str:
         return self._records.stage(self._stage, self._sweep.inherited(self._stage), [], reopen=True)[0]

@@ -24,8 +24,9 @@ _TEXTS = ("data", "data_dir", "backend", "precision")
 _TOP = ("seed", *_TEXTS, "settings", "stages")
 _STAGE = (
     *("sampler", "space", "settings", "after", "inherit", "trials", "at_once", "points"),
-    *("seeds", "pruner", "budget"),
+    *("seeds", "pruner", "budget", "on_divergence"),
 )
+_ON_DIVERGENCE = {"fail": 0, "retry": 1}  # retries
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Stage:
     seeds     trains each setting so many times, from seeds that follow each other
     pruner    which trials end early for doing worse than others; None: none
     budget    what the stage may spend
+    retries   how often a trial that diverged is trained again, each time from another seed
     """
 
     name: str
@@ -71,6 +73,7 @@ class Stage:
     seeds: int = 1
     pruner: Pruner | None = None
     budget: Budget = Budget()
+    retries: int = 0
 
     @property
     def adaptive(self) -> bool:
@@ -180,7 +183,14 @@ def _stage(
         seeds=whole(f"{where}.seeds", table.get("seeds", 1), 1, 1000),
         pruner=_pruner(f"{where}.pruner", table.get("pruner"), _most_epochs(searched, fixed), overrides),
         budget=_budget(f"{where}.budget", table.get("budget", {})),
+        retries=_retries(f"{where}.on_divergence", table.get("on_divergence", "fail")),
     )
+
+
+def _retries(where: str, choice: Any) -> int:
+    if not isinstance(choice, str) or choice not in _ON_DIVERGENCE:
+        raise InputError(f"{where} is {choice!r}: it must be one of {', '.join(_ON_DIVERGENCE)}")
+    return _ON_DIVERGENCE[choice]
 
 
 def _most_epochs(space: Space, fixed: Mapping[str, Value]) -> int:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from typing import Any
 
@@ -17,6 +17,7 @@ from sweep.experiment import Experiment, Stage
 from sweep.parsing import Value
 from sweep.study import draw
 
+_RETRY = 10_000  # between the seeds of a cell's attempts: more than a stage may have seeds
 GROUPING = ("filters", "pool", "residual", "global_pool", "batch_size", "optimiser")  # equal in all trials of a group
 
 
@@ -29,6 +30,7 @@ class Cell:
     key        identifies the result: hash of all settings and of the data. The same cell in another plan of the
                same stage has the same key, so it is never trained twice.
     replicate  from 1, of those that differ in their seed alone; 0: the stage has one seed
+    attempt    from 1, of a cell that takes the place of one that diverged; 0: it is the first
     """
 
     stage: str
@@ -37,11 +39,13 @@ class Cell:
     settings: Settings
     key: str
     replicate: int = 0
+    attempt: int = 0
 
     @property
     def label(self) -> str:
-        """Like "grid-07", or "grid-07.2" for the second seed."""
-        return f"{self.stage}-{self.index:02d}" + (f".{self.replicate}" if self.replicate else "")
+        """Like "grid-07", "grid-07.2" for the second seed, or "grid-07r1" for the first retry."""
+        seed, again = (f".{self.replicate}" if self.replicate else ""), (f"r{self.attempt}" if self.attempt else "")
+        return f"{self.stage}-{self.index:02d}{seed}{again}"
 
     @property
     def name(self) -> str:
@@ -79,8 +83,12 @@ def cells(
     inherited: Mapping[str, Value],
     data: Dataset,
     searched: Sequence[dict[str, Value]],
+    diverged: Container[str] = (),
 ) -> list[Cell]:
-    """A cell for each setting and seed, numbered in this order; none twice."""
+    """A cell for each setting and seed, numbered in this order; none twice.
+
+    diverged  keys of cells that did: where the stage retries, one with another seed takes their place
+    """
     found: dict[str, Cell] = {}
     for setting in searched:
         values: dict[str, Any] = {**stage.settings, **inherited, **setting}
@@ -88,9 +96,13 @@ def cells(
         for number in range(stage.seeds):
             trial = Settings(**values, seed=experiment.seed + number)
             check_fits(trial, architecture(trial, data).input_shape)
-            key = cell_key(trial, data, experiment.seed)
+            key, attempt = cell_key(trial, data, experiment.seed), 0
+            while key in diverged and attempt < stage.retries:
+                attempt += 1
+                trial = replace(trial, seed=experiment.seed + number + attempt * _RETRY)
+                key = cell_key(trial, data, experiment.seed)
             replicate = number + 1 if stage.seeds > 1 else 0
-            found.setdefault(key, Cell(stage.name, index, setting, trial, key, replicate))
+            found.setdefault(key, Cell(stage.name, index, setting, trial, key, replicate, attempt))
     return list(found.values())
 
 

@@ -109,6 +109,7 @@ class Records:
         """A run for a trial that starts training."""
         data = DatasetInfo(name=self._data.name, source=self._data.source, sha256=self._data.sha256)
         tags = self._tags("trial", cell.stage) | {"key": cell.key}
+        tags |= {"attempt": str(cell.attempt)} if cell.attempt else {}
         params = cell.settings.effective()
         return self.tracker.start(self._id, cell.name, parent=parent, params=params, tags=tags, dataset=data)
 

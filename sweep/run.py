@@ -87,7 +87,8 @@ class Sweep:
 
     def _plan(self, stage: Stage, inherited: Mapping[str, Value], settings: Sequence[dict[str, Value]]) -> list[Cell]:
         try:
-            return plan.cells(self.experiment, stage, inherited, self.data, settings)
+            diverged = {key for key, outcome in self.outcomes(stage).items() if outcome.status == "failed"}
+            return plan.cells(self.experiment, stage, inherited, self.data, settings, diverged)
         except InputError as error:
             raise InputError(f"{self.experiment.path}: stages.{stage.name}: {error}") from None
 
@@ -219,8 +220,14 @@ class Sweep:
                     self._tell_of_lost(stage, tracker)
                     run_id, complete = records.stage(stage, self.inherited(stage), cells, reopen)
                 trained = self._train(stage, cells, todo, saved, remaining, records, run_id)
-                self.runs = records.trials()
-                cells = self.cells(stage, points)
+                while True:
+                    self.runs = records.trials()
+                    cells = self.cells(stage, points)
+                    again = [cell for cell in self.open(stage, cells)[0] if cell.attempt]
+                    if not again:
+                        break
+                    self.display.note(f"{stage.name}: {len(again)} trials that diverged start again from another seed")
+                    trained += self._train(stage, cells, again, [], 0, records, run_id)
                 rows = ranking.ranked(cells, self.outcomes(stage))
                 if reopen or not complete:
                     with self.signals.held():

@@ -193,11 +193,12 @@ def outcomes(journal: Path, stage: str, runs: Mapping[str, str] | None = None) -
     """
     found: dict[str, Outcome] = {}
     for _, trial in _trials(journal, stage):
-        if trial.state.is_finished():
-            found |= _outcomes(trial.user_attrs)
-    if runs is None:
-        return found
-    return {key: replace(o, run_id=runs[o.run_id]) for key, o in found.items() if o.run_id in runs}
+        for key, outcome in _outcomes(trial.user_attrs).items() if trial.state.is_finished() else ():
+            if runs is None:
+                found[key] = outcome
+            elif outcome.run_id in runs:
+                found[key] = replace(outcome, run_id=runs[outcome.run_id])
+    return found
 
 
 def proposals(journal: Path, stage: Stage, identity: str) -> tuple[list[dict[str, Value]], int]:

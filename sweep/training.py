@@ -97,6 +97,7 @@ class Training:
         self._outcomes = {key: outcome for key, outcome in outcomes.items() if not stage.reopens(outcome.status)}
         before = [outcomes[cell.key] for cell in cells if cell.key in outcomes]
         self._epochs, self._seconds = sum(o.epochs for o in before), sum(o.seconds for o in before)
+        self._diverged = {key for key, outcome in outcomes.items() if outcome.status == "failed"}  # before this
         self._index = {cell.key: cell.index for cell in cells}
         self._failed = {self._index[cell.key] for cell in cells if self._status(cell) == "failed"}
         self._groups, self._before = 0, len(self._outcomes)
@@ -250,7 +251,7 @@ class Training:
         return wave
 
     def _cells(self, settings: Sequence[dict[str, Value]]) -> list[Cell]:
-        return plan.cells(self._experiment, self._stage, self._inherited, self._data, settings)
+        return plan.cells(self._experiment, self._stage, self._inherited, self._data, settings, self._diverged)
 
     def _describe(self, trial: Trial, cells: Sequence[Cell], is_proposal: bool = False) -> None:
         """Tell Optuna of all cells of a setting."""

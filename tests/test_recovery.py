@@ -9,10 +9,13 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from core import data
+from core import model as network
 from core.tracking import RunInfo, Tracker
 from sweep.__main__ import main
 
@@ -215,3 +218,58 @@ def test_an_error_after_a_trials_outcome_was_kept_does_not_fail_it(
     assert [run.status for run in runs(kind="trial")] == ["FINISHED", "FAILED"]
     assert sweep(capsys)["trained"] == 3
     capsys.readouterr()
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_trial_that_diverged_is_retried_where_the_stage_says_so(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, seeds: int
+) -> None:
+    initial_model = network.initial_model
+
+    def poisoned(architecture: Any, trials: Any, *arguments: Any) -> network.Model:
+        model = initial_model(architecture, trials, *arguments)
+        for place, trial in enumerate(trials):
+            if (trial.lr, trial.filters, trial.seed) == (0.1, "2", 1):
+                model["w1"][place] = np.nan
+        return model
+
+    monkeypatch.setattr(network, "initial_model", poisoned)
+    edit(project, 'sampler = "grid"', f'sampler = "grid"\nseeds = {seeds}')
+    assert main(["run", "small", "--stage", "grid", "--json"]) == 3
+    without = json.loads(capsys.readouterr().out)["stages"][0]
+    assert [row["status"] for row in without["trials"]] == ["finished"] * 3 + ["failed"]
+    edit(project, 'sampler = "grid"', 'sampler = "grid"\non_divergence = "retry"')
+    assert main(["run", "small", "--stage", "grid", "--json"]) == 0
+    output, said = capsys.readouterr()
+    retried = json.loads(output)["stages"][0]
+    assert retried["trained"] == 1  # the others, and what diverged, are known
+    assert {row["status"] for row in retried["trials"]} == {"finished"}
+    (again,) = runs(kind="trial", attempt="1")
+    assert (again.name, again.params["seed"]) == (f"grid-04{'.1' if seeds == 2 else ''}r1 lr=0.1 2", "10001")
+    assert [run.status for run in runs(kind="trial", outcome="failed")] == ["FAILED"]
+    assert sweep(capsys)["trained"] == 0
+    shutil.copy(project / "experiments/small.toml", project / "experiments/anew.toml")
+    assert main(["run", "anew", "--stage", "grid", "--json"]) == 0
+    output, said = capsys.readouterr()
+    anew = json.loads(output)["stages"][0]
+    assert anew["trained"] == 4 * seeds + 1
+    assert "1 trials that diverged start again from another seed" in said
+    for one, other in zip(anew["trials"], retried["trials"], strict=True):
+        assert {k: v for k, v in one.items() if k != "run_id"} == {k: v for k, v in other.items() if k != "run_id"}
+
+
+def test_a_retry_that_diverges_too_is_the_last(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edit(project, "[0.01, 0.1]", "[0.01, 1e30]")
+    edit(project, "epochs = 3", "epochs = 3\nclip = 0")
+    edit(project, 'sampler = "grid"', 'sampler = "grid"\non_divergence = "retry"')
+    for trained in (6, 0):
+        assert main(["run", "small", "--stage", "grid", "--json", "--quiet"]) == 3
+        stage = json.loads(capsys.readouterr().out)["stages"][0]
+        assert (stage["trained"], [row["status"] for row in stage["trials"]]) == (
+            trained,
+            ["finished", "finished", "failed", "failed"],
+        )
+    assert len(runs(kind="trial", outcome="failed")) == 4
+    edit(project, '"retry"', '"again"')
+    assert main(["run", "small"]) == 2
+    assert "stages.grid.on_divergence is 'again': it must be one of fail, retry" in capsys.readouterr().err
