@@ -242,8 +242,9 @@ class Records:
         if self._draws:
             from core.figures import runs
 
-            self._log_figures(stage, runs.of_stage(self.tracker, self.tracker.find(stage)))
             trial = self.tracker.find(winner)
+            drawn = runs.of_stage(self.tracker, self.tracker.find(stage))
+            self._log_figures(stage, drawn | runs.of_beginning(self.tracker, trial, self._ops, self._data))
             self._log_figures(winner, runs.of_trial(self.tracker, trial, self._ops, self._data))
 
     def _log_figures(self, run_id: str, drawn: Mapping[str, Figure]) -> None:
