@@ -312,6 +312,15 @@ class Tracker:
         except (MlflowException, OSError) as error:
             raise InputError(f"{missing}: {_reason(error)}") from None
 
+    def artifacts(self, run: RunInfo, below: str) -> list[str]:
+        """The names of the artifacts in a folder of the run's, in their order; none if there is no such folder."""
+        with _clear_errors(f"artifacts of run {run.run_id}"):
+            folder = self._folder(run)
+            if folder is None:
+                found = self._client.list_artifacts(run.run_id, below)
+                return sorted(entry.path for entry in found if not entry.is_dir)
+            return sorted(f"{below}/{path.name}" for path in (folder / below).glob("*") if path.is_file())
+
     def table(self, run: RunInfo, name: str) -> list[dict[str, str]]:
         """The rows of an artifact that is CSV with a header. Raises InputError if the run has none of that name."""
         return list(csv.DictReader(self.artifact(run, name).read_text(encoding="utf-8").splitlines()))

@@ -162,6 +162,7 @@ def test_light_and_dark_follow_the_system_until_the_button_is_pressed(browser: A
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_is_readable_and_accessible_at_any_width(browser: Any, path: Path, width: int, scheme: str) -> None:
     opened = Opened(browser, path, viewport={"width": width, "height": 900}, color_scheme=scheme)
+    opened.page.evaluate("for (const folded of document.querySelectorAll('details')) folded.open = true")
     assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
     small = opened.page.evaluate(
         """[...document.querySelectorAll("p, td, li, dd, h1, h2, button, figcaption")]
@@ -173,6 +174,15 @@ def test_the_page_is_readable_and_accessible_at_any_width(browser: Any, path: Pa
     assert [(violation["id"], violation["nodes"][0]["html"]) for violation in found.response["violations"]] == []
     assert opened.complaints == []
     opened.context.close()
+
+
+def test_the_winners_network_is_folded_until_asked_for(opened: Opened) -> None:
+    folds = opened.page.locator("details", has=opened.page.get_by_text("The winner's network"))
+    assert folds.count() == 2  # one for each stage
+    picture = folds.first.get_by_alt_text("Its confusion matrix on the validation images.")
+    assert not picture.is_visible()
+    folds.first.locator("summary").click()
+    assert picture.is_visible()
 
 
 def test_it_shows_what_the_runs_say(opened: Opened, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

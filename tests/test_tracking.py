@@ -115,6 +115,8 @@ def test_artifacts_are_found_in_place_and_after_the_folder_moved(tracker: Tracke
     run = tracker.find(run_id)
     assert tracker.artifact(run, "note.txt").read_text() == "hello"
     assert tracker.artifact(run, "below/a.csv").read_text() == "1,2"
+    assert tracker.artifacts(run, "below") == ["below/a.csv"]
+    assert tracker.artifacts(run, "nowhere") == []
     assert tracker.artifact(run, "note.txt").is_relative_to(project / "mlruns" / "an experiment")
     with pytest.raises(InputError, match=r"\(run, RUNNING\) has no model\.npz"):
         tracker.artifact(run, "model.npz")
