@@ -48,6 +48,7 @@ logging.getLogger("alembic").setLevel(logging.WARNING)
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs tracebacks of what it also raises
 
 _PAGE = 1000  # runs, or metrics, in a request
+_NAME = 250  # characters of a run's name that databases keep
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 
@@ -148,7 +149,9 @@ class Tracker:
         family = {"mlflow.parentRunId": parent} if parent else {}
         with _clear_errors(f"run {name}"):
             run_id = str(
-                self._client.create_run(experiment_id, run_name=name, tags=dict(tags or {}) | family).info.run_id
+                self._client.create_run(
+                    experiment_id, run_name=name[:_NAME], tags=dict(tags or {}) | family
+                ).info.run_id
             )
             self._client.log_batch(run_id, params=[Param(key, str(value)) for key, value in (params or {}).items()])
             if dataset:
@@ -159,7 +162,7 @@ class Tracker:
     def update(self, run_id: str, *, status: str | None = None, name: str | None = None) -> None:
         """Rename a run, or set an ended one to RUNNING again."""
         with _clear_errors(f"run {run_id}"):
-            self._client.update_run(run_id, status=status, name=name)
+            self._client.update_run(run_id, status=status, name=name and name[:_NAME])
 
     def finish(self, run_id: str, status: str) -> None:
         """End a run as "FINISHED", "FAILED" or "KILLED"."""

@@ -245,12 +245,15 @@ def address(page: Any, *parts: str) -> str:
     return page.url.partition("#")[0] + "#/experiments/1/runs" + "".join(f"/{part}" for part in parts)
 
 
-def test_mlflow_lists_stages_and_below_them_trials(mlflow_page: Any, runs: dict[str, RunInfo]) -> None:
+def test_mlflow_lists_stages_with_their_winners_and_below_them_trials(
+    mlflow_page: Any, runs: dict[str, RunInfo]
+) -> None:
     mlflow_page.goto(address(mlflow_page))
     for stage in ("grid", "dropout"):
-        mlflow_page.get_by_text(f"{stage} stage", exact=True).first.wait_for()
+        assert runs[stage].name.startswith(f"{stage} stage: {stage}-")
+        mlflow_page.get_by_text(runs[stage].name, exact=True).first.wait_for()
     mlflow_page.locator(".ag-cell", has_text="grid stage").get_by_role("button").first.click()
-    mlflow_page.get_by_text(runs["winner"].name).first.wait_for()
+    mlflow_page.get_by_text(runs["winner"].name, exact=True).first.wait_for()
 
 
 def test_mlflow_tells_of_a_stage_what_was_searched_and_what_won(mlflow_page: Any, runs: dict[str, RunInfo]) -> None:

@@ -48,6 +48,13 @@ def test_a_run_is_read_as_it_was_written(tracker: Tracker, project: Path) -> Non
     assert (stored.dataset.digest, stored.dataset.source) == (("ab" * 32)[:36], "scikit-learn")
 
 
+def test_a_name_is_cut_to_what_databases_keep(tracker: Tracker) -> None:
+    run_id = tracker.start(tracker.experiment("first"), "a" * 251)
+    assert tracker.find(run_id).name == "a" * 250
+    tracker.update(run_id, name="b" * 300)
+    assert tracker.find(run_id).name == "b" * 250
+
+
 def test_many_steps_are_logged_together(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("core.tracking._PAGE", 2)
     run_id = tracker.start(tracker.experiment("first"), "trial 1")
