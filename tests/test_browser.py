@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from conftest import EXPERIMENT
@@ -266,6 +267,30 @@ def test_mlflow_tells_of_a_stage_what_was_searched_and_what_won(mlflow_page: Any
 def test_mlflow_shows_pictures(mlflow_page: Any, runs: dict[str, RunInfo], run: str, name: str) -> None:
     mlflow_page.goto(address(mlflow_page, runs[run].run_id, "artifacts", "figures", f"{name}.png"))
     mlflow_page.wait_for_function("[...document.images].some((image) => image.naturalWidth > 400)")
+
+
+def test_mlflow_compares_two_trials(mlflow_page: Any, runs: dict[str, RunInfo]) -> None:
+    best, page = runs["winner"], mlflow_page.context.new_page()
+    trials = Tracker().siblings(best, kind="trial", stage="grid", outcome="finished")
+    other = next(run for run in trials if all(run.params[key] != best.params[key] for key in ("lr", "filters")))
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("response", lambda answer: complaints.append(answer.url) if answer.status >= 400 else None)
+    page.goto(f"{address(mlflow_page)}?orderByKey={quote('metrics.`best_val_accuracy`')}")  # a flat list
+    for run in (best, other):
+        page.locator(f'.ag-row[row-id="{run.run_id}"] input[type=checkbox]').first.click()
+    page.get_by_role("button", name="Compare", exact=True).click()
+    for run in (best, other):
+        page.get_by_text(run.name, exact=True).first.wait_for()
+    parameters = page.get_by_role("table").filter(has=page.get_by_role("rowheader", name="filters", exact=True))
+    assert parameters.get_by_role("row").count() == len(best.params)
+    page.get_by_role("switch", name="Parameters - Show diff only").click()
+    differing = [[key, value, other.params[key]] for key, value in best.params.items() if value != other.params[key]]
+    playwright.expect(parameters.get_by_role("row")).to_have_count(len(differing))
+    shown = [row.inner_text().split("\t") for row in parameters.get_by_role("row").all()]
+    assert sorted(shown) == sorted(differing)
+    assert [url for url in complaints if not url.endswith("/users/current")] == []  # which no server without users has
+    page.close()
 
 
 def test_mlflow_draws_the_curves_of_a_trial(mlflow_page: Any, runs: dict[str, RunInfo]) -> None:
