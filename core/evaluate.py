@@ -132,7 +132,7 @@ def _test_run(options: argparse.Namespace) -> None:
     if run.tags.get("kind") == "stage":
         best = run.tags.get("winner.run_id")
         raise InputError(
-            f"run {run.run_id} is the stage {run.name}, not a trial"
+            f"run {run.run_id} is a stage, not a trial"
             + (f": its winner is --run-id {best}" if best else " and has no winner yet")
         )
     model = checkpoint.load_model(tracker.artifact(run, "model.npz"))

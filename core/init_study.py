@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from core.config import INITIALS, KERNEL
+from core.config import INITIALS, KERNEL, Architecture, Layer, Settings
 from core.errors import InputError
-from core.model import weight_std
+from core.model import Model, initial_model, shortcut_of, weight_std
 from core.ops import Ops
 from core.random import Array, Purpose, normal
 
@@ -25,16 +24,12 @@ class InitStudy:
     spread   (T, depth) standard deviation of the activations
     bins     (B + 1,) edges of the histograms' bins
     shares   (T, depth, B) share of the activations in each bin; the last one has all that is larger, too
-    width    channels of a layer
-    images   pushed through
     """
 
     schemes: tuple[str, ...]
     spread: np.ndarray
     bins: np.ndarray
     shares: np.ndarray
-    width: int
-    images: int
 
 
 def init_study(
@@ -49,21 +44,58 @@ def init_study(
 
     Raises InputError if all of x's values are equal.
     """
+    sources = [x.shape[2], *[width] * (depth - 1)]
+    layers = [Layer(k, source, width, 1, 1, k, source) for k, source in enumerate(sources, start=1)]
+    model = {}
+    for k, source in enumerate(sources):
+        shape = (width, source, KERNEL, KERNEL)
+        numbers = normal(np.array([seed]), Purpose.INITIAL + k, 0, int(np.prod(shape)))
+        deviations = np.array([weight_std(scheme, shape) for scheme in schemes])
+        values = (numbers * deviations[:, None]).reshape(-1, *shape)
+        model[f"w{k + 1}"] = ops.xp.asarray(values, dtype=np.float32)
+    return _study(ops, x, layers, model, schemes)
+
+
+def network_study(
+    ops: Ops, x: Array, architecture: Architecture, seed: int = 0, schemes: Sequence[str] = INITIALS
+) -> InitStudy:
+    """The same for a network as its trials begin: its filters, padding, pooling and shortcuts, and their weights.
+
+    x     (1, N, C, H, W), of any scale
+    seed  of the trials
+
+    Raises InputError if all of x's values are equal.
+    """
+    model = initial_model(architecture, [Settings(seed=seed, initial=scheme) for scheme in schemes], xp=ops.xp)
+    return _study(ops, x, architecture.layers, model, schemes)
+
+
+def _study(ops: Ops, x: Array, layers: Sequence[Layer], model: Model, schemes: Sequence[str]) -> InitStudy:
     x = _standardised(ops, x)
-    weights = _weights(ops, x.shape[2], depth, width, seed, schemes, x.dtype.type)
-    bias = ops.xp.zeros((len(schemes), width), x.dtype)
 
     def forward(part: slice) -> tuple[np.ndarray, np.ndarray]:
-        out, measured = x, []
-        for w in weights:
-            out, _ = ops.relu(ops.conv2d(out, w[part], bias[part], pad=1)[0])
-            measured.append([_measure(ops.to_host(trial)) for trial in out])
+        weights = {name: values[part] for name, values in model.items()}
+        measured = [[_measure(ops.to_host(trial)) for trial in out] for out in _activations(ops, layers, weights, x)]
         spread, shares = zip(*(zip(*layer, strict=True) for layer in measured), strict=True)
         return np.array(spread).T, np.array(shares).swapaxes(0, 1)
 
     parts = zip(*ops.map_trials(forward, len(schemes)), strict=True)
     spread, shares = (np.concatenate(values) for values in parts)
-    return InitStudy(tuple(schemes), spread, BINS, shares, width, x.shape[1])
+    return InitStudy(tuple(schemes), spread, BINS, shares)
+
+
+def _activations(ops: Ops, layers: Sequence[Layer], model: Model, x: Array) -> Iterator[Array]:
+    """What comes out of each layer's ReLU, before it is pooled."""
+    source = x
+    for layer in layers:
+        w = model[f"w{layer.number}"]
+        x, _ = ops.conv2d(x, w, ops.xp.zeros(w.shape[:2], w.dtype), pad=layer.pad)
+        if layer.shortcut:
+            x = x + shortcut_of(ops, layer, model, source)[0]
+        x, _ = ops.relu(x)
+        yield x
+        x = ops.max_pool(x, size=layer.pool)[0] if layer.pool > 1 else x
+        source = x if layer.ends_block else source
 
 
 def _standardised(ops: Ops, x: Array) -> Array:
@@ -74,19 +106,6 @@ def _standardised(ops: Ops, x: Array) -> Array:
     if deviation == 0:
         raise InputError("the images' pixels are all equal: nothing spreads from them; give other data")
     return (x / deviation).astype(np.float32)
-
-
-def _weights(
-    ops: Ops, channels: int, depth: int, width: int, seed: int, schemes: Sequence[str], dtype: Any
-) -> list[Array]:
-    """For each layer (T, width, C, 3, 3)."""
-    weights = []
-    for k in range(depth):
-        shape = (width, width if k else channels, KERNEL, KERNEL)
-        numbers = normal(np.array([seed]), Purpose.INITIAL + k, 0, int(np.prod(shape)))
-        deviations = np.array([weight_std(scheme, shape) for scheme in schemes])
-        weights.append(ops.xp.asarray((numbers * deviations[:, None]).reshape(-1, *shape), dtype=dtype))
-    return weights
 
 
 def _measure(activations: np.ndarray) -> tuple[float, np.ndarray]:

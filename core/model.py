@@ -99,7 +99,7 @@ def loss_and_gradients(
     source = x  # of the block: what its shortcut adds
     for layer in architecture.layers:
         i = layer.number
-        shortcut, projected = _shortcut(ops, layer, model, source)
+        shortcut, projected = shortcut_of(ops, layer, model, source)
         x, statistics[f"running_mean{i}"], statistics[f"running_var{i}"], kept = ops.block(
             x, *_arrays(model, i, "w", "b", "gamma", "beta"), shortcut, pad=layer.pad, pool=layer.pool
         )
@@ -136,7 +136,7 @@ def _arrays(model: Model, number: int, *names: str) -> Iterator[Array]:
     return (model[f"{name}{number}"] for name in names)
 
 
-def _shortcut(ops: Ops, layer: Layer, model: Model, source: Array) -> tuple[Array | None, Any]:
+def shortcut_of(ops: Ops, layer: Layer, model: Model, source: Array) -> tuple[Array | None, Any]:
     """What the layer adds before its ReLU, and what the gradient of that needs."""
     if layer.shortcut != "projection":
         return (source if layer.shortcut else None), None
@@ -159,7 +159,7 @@ def logits(ops: Ops, architecture: Architecture, model: Model, x: Array) -> Arra
     source = x
     for layer in architecture.layers:
         arrays = _arrays(model, layer.number, "w", "b", "gamma", "beta", "running_mean", "running_var")
-        shortcut, _ = _shortcut(ops, layer, model, source)
+        shortcut, _ = shortcut_of(ops, layer, model, source)
         x = ops.block_inference(x, *arrays, shortcut, pad=layer.pad, pool=layer.pool)
         source = x if layer.ends_block else source
     if architecture.global_pool:
@@ -201,7 +201,7 @@ def feature_maps(ops: Ops, architecture: Architecture, model: Model, x: Array) -
         convolved, _ = ops.conv2d(x, *_arrays(model, i, "w", "b"), pad=layer.pad)
         found[f"conv{i}"] = ops.to_host(convolved[0, 0])
         arrays = _arrays(model, i, "w", "b", "gamma", "beta", "running_mean", "running_var")
-        shortcut, _ = _shortcut(ops, layer, model, source)
+        shortcut, _ = shortcut_of(ops, layer, model, source)
         x = ops.block_inference(x, *arrays, shortcut, pad=layer.pad, pool=layer.pool)
         found[f"{'pool' if layer.pool > 1 else 'relu'}{i}"] = ops.to_host(x[0, 0])
         source = x if layer.ends_block else source

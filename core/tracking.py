@@ -54,6 +54,7 @@ logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs
 _PASSING = ("database is locked", "API request to", "error code 502", "error code 503", "error code 504")
 _PAGE = 1000  # runs, or metrics, in a request
 _TOKEN = "token"  # the tag that tells a run from any other before its id is known
+_NAME = 250  # characters of a run's name that databases keep
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 
@@ -201,7 +202,7 @@ class Tracker:
                 for run in self.runs(experiment_id, **{_TOKEN: tags[_TOKEN]}):
                     return run.run_id
             self._asked = tags[_TOKEN]
-            return str(self._client.create_run(experiment_id, run_name=name, tags=tags).info.run_id)
+            return str(self._client.create_run(experiment_id, run_name=name[:_NAME], tags=tags).info.run_id)
 
     @_patient
     def _begin(self, run_id: str, params: list[Param], dataset: DatasetInfo | None) -> None:
@@ -215,7 +216,7 @@ class Tracker:
     def update(self, run_id: str, *, status: str | None = None, name: str | None = None) -> None:
         """Rename a run, or set an ended one to RUNNING again."""
         with _clear_errors(f"run {run_id}"):
-            self._client.update_run(run_id, status=status, name=name)
+            self._client.update_run(run_id, status=status, name=name and name[:_NAME])
 
     @_patient
     def finish(self, run_id: str, status: str) -> None:
@@ -429,6 +430,15 @@ class Tracker:
         if path.name != files.SUMS:
             files.check(path)
         return path
+
+    def artifacts(self, run: RunInfo, below: str) -> list[str]:
+        """The names of the artifacts in a folder of the run's, in their order; none if there is no such folder."""
+        with _clear_errors(f"artifacts of run {run.run_id}"):
+            folder = self._folder(run)
+            if folder is None:
+                found = self._client.list_artifacts(run.run_id, below)
+                return sorted(entry.path for entry in found if not entry.is_dir)
+            return sorted(f"{below}/{path.name}" for path in (folder / below).glob("*") if path.is_file())
 
     def table(self, run: RunInfo, name: str) -> list[dict[str, str]]:
         """The rows of an artifact that is CSV with a header. Raises InputError if the run has none of that name."""

@@ -89,10 +89,10 @@ class Records:
             return run.run_id, run.status in ("FINISHED", "FAILED") and run.tags.get("plan") == _plan_hash(cells)
         if run:
             run_id = run.run_id
-            self.tracker.update(run_id, status="RUNNING")
+            self.tracker.update(run_id, status="RUNNING", name=_title(stage))
         else:
             tags = self._tags("stage", stage.name) | {"fingerprint": fingerprint}
-            run_id = self.tracker.start(self._id, f"{stage.name} stage", params=fixed, tags=tags)
+            run_id = self.tracker.start(self._id, _title(stage), params=fixed, tags=tags)
         self.tracker.set_tags(run_id, _search(stage))  # tags, because the file may change and params cannot
         self.tracker.log_text(run_id, self._experiment.text, self._experiment.path.name)
         return run_id, False
@@ -228,6 +228,7 @@ class Records:
         self.tracker.remove_tags(run_id, {"winner.run_id", "winner.name", "reason"} & own.keys() - tags.keys())
         self.tracker.log_metrics(run_id, metrics)
         self.tracker.set_tags(run_id, tags)
+        self.tracker.update(run_id, name=_title(stage, best))
         self.tracker.finish(run_id, "FINISHED" if best else "FAILED")
 
     def _tend(self, parent: str, stage: Stage, rows: Sequence[ranking.Row], best: ranking.Row | None) -> None:
@@ -275,8 +276,9 @@ class Records:
         if self._draws:
             from core.figures import runs
 
-            self._log_figures(stage, runs.of_stage(self.tracker, self.tracker.find(stage)))
             trial = self.tracker.find(winner)
+            drawn = runs.of_stage(self.tracker, self.tracker.find(stage))
+            self._log_figures(stage, drawn | runs.of_beginning(self.tracker, trial, self._ops, self._data))
             self._log_figures(winner, runs.of_trial(self.tracker, trial, self._ops, self._data))
 
     def _log_figures(self, run_id: str, drawn: Mapping[str, Figure]) -> None:
@@ -290,6 +292,13 @@ def best_metrics(outcome: Outcome) -> dict[str, float]:
     """The metrics that a trial has one each of."""
     names = ("best_val_accuracy", "best_val_loss", "best_epoch", "epochs")
     return {name: float(value) for name in names if (value := getattr(outcome, name)) is not None}
+
+
+def _title(stage: Stage, best: ranking.Row | None = None) -> str:
+    """A stage's name in MLflow, where a list of runs may be all that is seen: once it has ended, with its winner."""
+    if best is None or best.accuracy is None:
+        return f"{stage.name} stage"
+    return f"{stage.name} stage: {best.label} {best.cell.setting}, {best.accuracy:.4f}"
 
 
 def _description(stage: Stage, rows: Sequence[ranking.Row], images: int) -> str:

@@ -43,7 +43,7 @@ class Verification:
 def settings_of(tracker: Tracker, run: RunInfo) -> Settings:
     """What the run was trained with. Raises InputError if it is no trial, or its record is damaged."""
     if run.tags.get("kind") != "trial":
-        raise InputError(f"run {run.run_id} is {run.name}, not a trial: only trials are trained again")
+        raise InputError(f"run {run.run_id} ({run.name}) is not a trial: only trials are trained again")
     path = tracker.artifact(run, "config.json")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))["settings"]

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from conftest import EXPERIMENT
@@ -162,6 +163,7 @@ def test_light_and_dark_follow_the_system_until_the_button_is_pressed(browser: A
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_is_readable_and_accessible_at_any_width(browser: Any, path: Path, width: int, scheme: str) -> None:
     opened = Opened(browser, path, viewport={"width": width, "height": 900}, color_scheme=scheme)
+    opened.page.evaluate("for (const folded of document.querySelectorAll('details')) folded.open = true")
     assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
     small = opened.page.evaluate(
         """[...document.querySelectorAll("p, td, li, dd, h1, h2, button, figcaption")]
@@ -173,6 +175,15 @@ def test_the_page_is_readable_and_accessible_at_any_width(browser: Any, path: Pa
     assert [(violation["id"], violation["nodes"][0]["html"]) for violation in found.response["violations"]] == []
     assert opened.complaints == []
     opened.context.close()
+
+
+def test_the_winners_network_is_folded_until_asked_for(opened: Opened) -> None:
+    folds = opened.page.locator("details", has=opened.page.get_by_text("The winner's network"))
+    assert folds.count() == 2  # one for each stage
+    picture = folds.first.get_by_alt_text("Its confusion matrix on the validation images.")
+    assert not picture.is_visible()
+    folds.first.locator("summary").click()
+    assert picture.is_visible()
 
 
 def test_it_shows_what_the_runs_say(opened: Opened, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,12 +246,15 @@ def address(page: Any, *parts: str) -> str:
     return page.url.partition("#")[0] + "#/experiments/1/runs" + "".join(f"/{part}" for part in parts)
 
 
-def test_mlflow_lists_stages_and_below_them_trials(mlflow_page: Any, runs: dict[str, RunInfo]) -> None:
+def test_mlflow_lists_stages_with_their_winners_and_below_them_trials(
+    mlflow_page: Any, runs: dict[str, RunInfo]
+) -> None:
     mlflow_page.goto(address(mlflow_page))
     for stage in ("grid", "dropout"):
-        mlflow_page.get_by_text(f"{stage} stage", exact=True).first.wait_for()
+        assert runs[stage].name.startswith(f"{stage} stage: {stage}-")
+        mlflow_page.get_by_text(runs[stage].name, exact=True).first.wait_for()
     mlflow_page.locator(".ag-cell", has_text="grid stage").get_by_role("button").first.click()
-    mlflow_page.get_by_text(runs["winner"].name).first.wait_for()
+    mlflow_page.get_by_text(runs["winner"].name, exact=True).first.wait_for()
 
 
 def test_mlflow_tells_of_a_stage_what_was_searched_and_what_won(mlflow_page: Any, runs: dict[str, RunInfo]) -> None:
@@ -253,6 +267,30 @@ def test_mlflow_tells_of_a_stage_what_was_searched_and_what_won(mlflow_page: Any
 def test_mlflow_shows_pictures(mlflow_page: Any, runs: dict[str, RunInfo], run: str, name: str) -> None:
     mlflow_page.goto(address(mlflow_page, runs[run].run_id, "artifacts", "figures", f"{name}.png"))
     mlflow_page.wait_for_function("[...document.images].some((image) => image.naturalWidth > 400)")
+
+
+def test_mlflow_compares_two_trials(mlflow_page: Any, runs: dict[str, RunInfo]) -> None:
+    best, page = runs["winner"], mlflow_page.context.new_page()
+    trials = Tracker().siblings(best, kind="trial", stage="grid", outcome="finished")
+    other = next(run for run in trials if all(run.params[key] != best.params[key] for key in ("lr", "filters")))
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("response", lambda answer: complaints.append(answer.url) if answer.status >= 400 else None)
+    page.goto(f"{address(mlflow_page)}?orderByKey={quote('metrics.`best_val_accuracy`')}")  # a flat list
+    for run in (best, other):
+        page.locator(f'.ag-row[row-id="{run.run_id}"] input[type=checkbox]').first.click()
+    page.get_by_role("button", name="Compare", exact=True).click()
+    for run in (best, other):
+        page.get_by_text(run.name, exact=True).first.wait_for()
+    parameters = page.get_by_role("table").filter(has=page.get_by_role("rowheader", name="filters", exact=True))
+    assert parameters.get_by_role("row").count() == len(best.params)
+    page.get_by_role("switch", name="Parameters - Show diff only").click()
+    differing = [[key, value, other.params[key]] for key, value in best.params.items() if value != other.params[key]]
+    playwright.expect(parameters.get_by_role("row")).to_have_count(len(differing))
+    shown = [row.inner_text().split("\t") for row in parameters.get_by_role("row").all()]
+    assert sorted(shown) == sorted(differing)
+    assert [url for url in complaints if not url.endswith("/users/current")] == []  # which no server without users has
+    page.close()
 
 
 def test_mlflow_draws_the_curves_of_a_trial(mlflow_page: Any, runs: dict[str, RunInfo]) -> None:

@@ -12,16 +12,17 @@ from conftest import EXPERIMENT, small_images
 from matplotlib.figure import Figure
 from PIL import Image
 
-from core import ops
+from core import data, ops
 from core.batches import Images
 from core.checkpoint import save_model
 from core.config import Architecture, Settings
-from core.figures import images, overlay, weights
+from core.figures import images, overlay, runs, weights
 from core.figures.__main__ import main
 from core.figures.model import Shown, pictures
 from core.figures.search import Trial, by_value, heat_maps, levels, main_effects, parallel, surface
 from core.figures.search import pictures as stage_pictures
 from core.figures.style import mosaic
+from core.init_study import network_study
 from core.model import feature_maps, form, initial_model, probabilities
 from core.ops import reference
 from core.tracking import RunInfo, Tracker
@@ -140,6 +141,17 @@ def test_heat_maps_say_when_one_place_stands_for_several_trials() -> None:
     (axes, _) = figure.axes
     best = {(t.searched["optimiser"], t.searched["residual"]): t.accuracy for t in reversed(search())}
     assert sorted(np.ravel(axes.images[0].get_array())) == pytest.approx(sorted(best.values()))
+
+
+def test_a_wide_range_has_a_logarithmic_axis_with_plain_numbers() -> None:
+    trials = [Trial(f"t-{n}", {"reg": x}, 0.9 - n / 10, [0.5]) for n, x in enumerate((0.0005, 0.01, 0.2))]
+    figure = by_value(trials, "")
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    assert axes.get_xscale() == "log"
+    shown = {text.get_text() for text in axes.get_xticklabels(which="both")}
+    assert {"0.001", "0.01", "0.1"} <= shown
+    assert not any("$" in text for text in shown)
 
 
 def test_main_effects_are_means_by_level() -> None:
@@ -394,8 +406,9 @@ def test_stages_and_their_winners_have_pictures_in_mlflow(swept: dict[str, Any])
     tracker = Tracker()
     stages = [tracker.find(swept[name]["run_id"]) for name in ("grid", "dropout")]
     grid_, dropout_ = (artifacts(stage, "summary.csv") for stage in stages)
-    assert grid_ == {f"figures/{n}.png" for n in ("curves", "main-effects", "parallel", "heat-maps")}
-    assert dropout_ == {"figures/curves.png", "figures/by-value.png"}
+    every = {"figures/curves.png", "figures/activation-spread.png"}
+    assert grid_ == every | {f"figures/{n}.png" for n in ("main-effects", "parallel", "heat-maps")}
+    assert dropout_ == every | {"figures/by-value.png"}
     for row in swept["grid"]["trials"]:
         names = artifacts(tracker.find(row["run_id"]))
         assert "curves.png" in names
@@ -403,6 +416,37 @@ def test_stages_and_their_winners_have_pictures_in_mlflow(swept: dict[str, Any])
     sources = {row["dropout"]: tracker.find(row["run_id"]).tags["source"] for row in swept["dropout"]["trials"]}
     assert {value for value, source in sources.items() if source == "point"} == {0.0, 0.5}
     assert sorted(sources.values()) == ["point"] * 2 + ["random"] * 3
+
+
+def test_a_stage_shows_how_its_winners_network_begins(swept: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    tracker, found, backend = Tracker(), data.load("small.npz"), ops.load()
+    winner = tracker.find(swept["grid"]["winner"]["run_id"])
+    figure = runs.of_beginning(tracker, winner, backend, found)["activation-spread"]
+    network, seed = winner.params["filters"], int(winner.params["seed"])
+    assert figure.get_suptitle() == (
+        f"Activations by layer before training: network {network}, without its batch normalisation\n"
+        "48 training images of small"
+    )
+    assert complete(figure)
+    shape = Architecture((1, 6, 7), tuple(map(int, network.split("x"))), 3)
+    x = found.split(1).x_train[None].astype(np.float32) * found.scale
+    study = network_study(backend, x, shape, seed)
+    drawn = {line.get_label().partition("\n")[0]: line.get_ydata() for line in figure.axes[0].lines}
+    np.testing.assert_allclose(drawn["He"], [1, *study.spread[0]], rtol=1e-5)
+    monkeypatch.setattr(runs, "VALUES", 5 * max(map(np.prod, shape.conv_shapes)) + 1)
+    few = runs.of_beginning(tracker, winner, backend, found)["activation-spread"]
+    assert few.get_suptitle().endswith("\n5 training images of small")
+
+
+def test_images_without_contrast_do_not_keep_a_stage_from_its_end(project: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("SWEEP_FIGURES", "all")
+    x, y = small_images(60, 0)
+    np.savez(project / "small.npz", x=np.full_like(x, 7), y=y)
+    assert sweep_main(["run", "small", "--stage", "grid", "--quiet", "--json"]) == 0
+    stage = json.loads(capsys.readouterr().out)["stages"][0]
+    names = artifacts(Tracker().find(stage["run_id"]), "summary.csv")
+    assert "figures/curves.png" in names
+    assert "figures/activation-spread.png" not in names
 
 
 def test_the_command_draws_a_trial(swept: dict[str, Any], project: Path, capsys) -> None:

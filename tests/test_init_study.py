@@ -12,9 +12,12 @@ import pytest
 from conftest import small_images
 
 from core import figures, ops, threads
+from core.config import INITIALS, Architecture, Settings
 from core.errors import InputError
 from core.figures.__main__ import main
-from core.init_study import BINS, InitStudy, init_study
+from core.init_study import BINS, InitStudy, init_study, network_study
+from core.model import initial_model
+from core.ops import reference
 from core.project import available_cores
 from core.random import Purpose, normal
 
@@ -95,6 +98,30 @@ def test_every_layer_against_loops(images: np.ndarray) -> None:
         np.testing.assert_allclose(study.shares[HE, k], shares)
 
 
+@pytest.mark.parametrize(
+    "architecture",
+    [Architecture((3, 9, 8), (4, 5), 2), Architecture((3, 9, 8), (3, 4), 2, (True, False), residual=True)],
+    ids=["report", "residual"],
+)
+def test_a_networks_own_layers_with_the_weights_it_begins_with(images: np.ndarray, architecture: Architecture) -> None:
+    x = images[:, :6, :, :9, :8] * 7 + 30
+    study = network_study(ops.load(), x, architecture, seed=3)
+    assert study.schemes == INITIALS
+    for t, scheme in enumerate(INITIALS):
+        model = initial_model(architecture, [Settings(seed=3, initial=scheme)], np.float64)
+        out = source = (x - x.mean()) / x.std()
+        for k, layer in enumerate(architecture.layers):
+            out, _ = reference.conv2d(out, model[f"w{k + 1}"], np.zeros((1, layer.filters)), pad=layer.pad)
+            if layer.shortcut:
+                p = model.get(f"p{k + 1}")
+                out = out + (source if p is None else reference.conv2d(source, p, np.zeros(p.shape[:2]), pad=0)[0])
+            out = np.maximum(out, 0)
+            assert study.spread[t, k] == pytest.approx(out.std(), rel=1e-5)
+            assert study.shares[t, k, 0] == pytest.approx((out < BINS[1]).mean(), abs=1e-3)
+            out = reference.max_pool(out)[0] if layer.pool > 1 else out
+            source = out if layer.ends_block else source
+
+
 def test_what_is_off_the_scale_is_in_the_last_bin() -> None:
     x = np.zeros((1, 5, 1, 8, 8))
     x[:, :, :, 3, 3] = 1
@@ -121,6 +148,8 @@ def test_the_picture_shows_the_numbers_and_clips_no_text(images: np.ndarray, dep
     np.testing.assert_array_equal(bars, study.shares[:, np.array(layers) - 1].reshape(bars.shape))
     assert all(axes.get_xlim()[0] < 0 and axes.get_xlim()[1] == BINS[-1] for axes in below)
     figure.canvas.draw()
+    labels = [label.get_text().replace("\u2212", "-") for label in above.get_yticklabels()]
+    assert all(float(label) > 0 for label in labels)  # plain numbers
     drawn_on = figure.get_tightbbox()  # in inches; of all that is visible
     assert drawn_on.min.min() >= 0
     assert (drawn_on.max <= figure.get_size_inches()).all()

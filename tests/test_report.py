@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
 import re
@@ -115,6 +116,34 @@ def test_the_page_needs_nothing_but_itself_and_is_kept_with_each_stage(project: 
         run = tracker.find(stage["run_id"])
         assert tracker.artifact(run, "report/report.html").read_text() == text
         assert tracker.artifact(run, "report/report.md").read_text() == markdown
+
+
+def test_pictures_that_mlflow_keeps_are_in_the_page_those_of_the_winner_folded(
+    project: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SWEEP_FIGURES", "all")
+    path = project / "experiments/small.toml"
+    path.write_text(
+        EXPERIMENT.replace("dropout = 0.25", "flip = 0.5, residual = true").partition("[stages.dropout]")[0]
+    )
+    stage = sweep(capsys)["grid"]
+    text, _, _ = report(capsys)
+    assert all(Page(text).alternatives)
+    shown, folded = text.split("<summary>The winner's network</summary>")
+    folded = folded.partition("</details>")[0]
+    order = ["curves", "confusion", "mistakes", *(f"filters-conv{n}" for n in range(1, 5))]
+    order += ["batch-norm", "biases", "linear", "image"]
+    order += [f"maps-{kind}{n}" for n in range(1, 5) for kind in ("conv", "pool", "relu")] + ["probabilities"]
+    tracker = Tracker()
+    winner = tracker.find(stage["winner"]["run_id"])
+    kept = [name for name in order if (tracker.artifact(winner, "model.npz").parent / f"figures/{name}.png").exists()]
+    assert len(kept) == len(tracker.artifacts(winner, "figures")) > 10
+    for part, run, names in (
+        (shown, tracker.find(stage["run_id"]), ["activation-spread", "augmented"]),
+        (folded, winner, kept),
+    ):
+        found = [base64.b64decode(data) for data in re.findall(r'src="data:image/png;base64,([^"]*)"', part)]
+        assert found == [tracker.artifact(run, f"figures/{name}.png").read_bytes() for name in names]
 
 
 def test_only_settings_that_differ_have_a_column(project: Path, capsys) -> None:

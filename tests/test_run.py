@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -17,6 +18,8 @@ from core import data
 from core.checkpoint import load_model
 from core.tracking import RunInfo, Tracker
 from sweep.__main__ import main
+from sweep.plan import Cell
+from sweep.records import Records
 
 
 def result(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> dict:
@@ -142,6 +145,34 @@ def test_a_grid_that_grew_trains_only_what_is_new(project: Path, capsys: pytest.
     assert after["run_id"] == before["run_id"]
     assert {r["run_id"] for r in before["trials"]} < {r["run_id"] for r in after["trials"]}
     assert sum(run.tags["winner"] == "true" for run in runs("trial")) == 1
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_stages_name_tells_its_winner_once_it_has_ended(
+    project: Path, capsys, monkeypatch: pytest.MonkeyPatch, seeds: int
+) -> None:
+    path, start_trial, names = project / "experiments" / "small.toml", Records.start_trial, []
+
+    def spy(self: Records, cell: Cell, parent: str) -> str:
+        names.append(self.tracker.find(parent).name)
+        return start_trial(self, cell, parent)
+
+    monkeypatch.setattr(Records, "start_trial", spy)
+    text = path.read_text().replace('sampler = "grid"', f'sampler = "grid"\nseeds = {seeds}')
+    for rates in ("[0.01]", "[0.01, 0.1]"):
+        path.write_text(text.replace("[0.01, 0.1]", rates))
+        winner = result(capsys, "--stage", "grid")["stages"][0]["winner"]
+        setting, accuracy = f"lr={winner['lr']} {winner['filters']}", winner["best_val_accuracy"]
+        (stage,) = runs("stage")
+        assert stage.name == f"grid stage: {winner['trial']} {setting}, {accuracy:.4f}"
+        (best,) = runs("trial", winner="true")
+        assert best.run_id == winner["run_id"]
+        assert re.fullmatch(rf"{winner['trial']}(\.[12])? {setting}", best.name)
+    assert names == ["grid stage"] * 4 * seeds
+    path.write_text(text.replace("lr = [0.01, 0.1]", "lr = [1e30]"))
+    result(capsys, "--stage", "grid", status=1)
+    (stage,) = runs("stage")
+    assert stage.name == "grid stage"
 
 
 def test_other_epochs_are_other_trials(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -134,7 +134,12 @@ def test_a_server_keeps_and_hands_out_the_champion(project: Path, capsys, port: 
     ) as address:
         stages = sweep(capsys, "--stage", "grid", "--tracking-uri", address)
         known = environment(project) | {"MLFLOW_TRACKING_URI": address}
-        check_champion(project, stages, known, Tracker(address))
+        tracker = Tracker(address)
+        check_champion(project, stages, known, tracker)
+        run = tracker.find(stages["grid"]["run_id"])
+        assert tracker.artifacts(run, "figures") == []
+        tracker.log_files(run.run_id, project / "experiments", "figures")
+        assert tracker.artifacts(run, "figures") == ["figures/small.toml"]
 
 
 def test_each_stages_winner_is_a_version_and_the_best_is_champion(project: Path, capsys) -> None:

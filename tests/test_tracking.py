@@ -48,6 +48,13 @@ def test_a_run_is_read_as_it_was_written(tracker: Tracker, project: Path) -> Non
     assert (stored.dataset.digest, stored.dataset.source) == (("ab" * 32)[:36], "scikit-learn")
 
 
+def test_a_name_is_cut_to_what_databases_keep(tracker: Tracker) -> None:
+    run_id = tracker.start(tracker.experiment("first"), "a" * 251)
+    assert tracker.find(run_id).name == "a" * 250
+    tracker.update(run_id, name="b" * 300)
+    assert tracker.find(run_id).name == "b" * 250
+
+
 def test_many_steps_are_logged_together(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("core.tracking._PAGE", 2)
     run_id = tracker.start(tracker.experiment("first"), "trial 1")
@@ -115,6 +122,8 @@ def test_artifacts_are_found_in_place_and_after_the_folder_moved(tracker: Tracke
     run = tracker.find(run_id)
     assert tracker.artifact(run, "note.txt").read_text() == "hello"
     assert tracker.artifact(run, "below/a.csv").read_text() == "1,2"
+    assert tracker.artifacts(run, "below") == ["below/a.csv"]
+    assert tracker.artifacts(run, "nowhere") == []
     assert tracker.artifact(run, "note.txt").is_relative_to(project / "mlruns" / "an experiment")
     with pytest.raises(InputError, match=r"\(run, RUNNING\) has no model\.npz"):
         tracker.artifact(run, "model.npz")

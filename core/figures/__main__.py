@@ -145,7 +145,8 @@ def _init_study(options: argparse.Namespace) -> None:
     images = Images.on_device(backend, found.x, found.y, found.scale)
     x, _ = images.batch(next(shuffled_batches(len(images), options.images, options.seed, 0)))
     study = numbers.init_study(backend, x, depth=options.depth, width=options.width, seed=options.seed)
-    _write(init_study(study, found.name), path)
+    title = f"Activations by layer: {options.width} filters of 3x3 pixels, then ReLU; no batch normalisation"
+    _write(init_study(study, f"{title}\n{x.shape[1]} images of {found.name}"), path)
     print(path)
     print("layer", *(f"{scheme:>9}" for scheme in study.schemes))
     for layer, spread in enumerate(study.spread.T, start=1):

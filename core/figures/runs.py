@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,16 @@ from core import checkpoint
 from core.batches import Images
 from core.errors import InputError
 from core.figures import model, search
+from core.figures.spread import init_study
+from core.init_study import network_study
+from core.model import architecture_of
 
 if TYPE_CHECKING:
     from core.data import Dataset
     from core.ops import Ops
     from core.tracking import RunInfo, Tracker
+
+IMAGES, VALUES = 128, 2**20  # most images whose activations are counted, and values of a layer: a fraction of a second
 
 
 def of_trial(tracker: Tracker, run: RunInfo, ops: Ops, data: Dataset, image: str = "0") -> dict[str, Figure]:
@@ -31,6 +37,24 @@ def of_trial(tracker: Tracker, run: RunInfo, ops: Ops, data: Dataset, image: str
     best_epoch = int(run.metrics.get("best_epoch", 0))
     of = f"validation images of {data.name}"
     return model.pictures(ops, arrays, seen, data.classes, shown, of=of, history=history, best_epoch=best_epoch)
+
+
+def of_beginning(tracker: Tracker, run: RunInfo, ops: Ops, data: Dataset) -> dict[str, Figure]:
+    """How the activations of a trial's network spread under each initialisation, by a batch of its training images.
+
+    Nothing if the images' pixels are all equal.
+    """
+    architecture = architecture_of(checkpoint.load_model(tracker.artifact(run, "model.npz")), data.x.shape[1:])
+    split, largest = data.split(int(run.tags.get("data.seed", 0))), max(map(math.prod, architecture.conv_shapes))
+    count = max(1, min(IMAGES, VALUES // largest))
+    seen = Images.on_device(ops, split.x_train[:count], split.y_train[:count], data.scale)
+    try:
+        study = network_study(ops, seen.batch(slice(None))[0], architecture, int(run.params.get("seed", 0)))
+    except InputError:
+        return {}
+    network = f"{'residual ' * architecture.residual}network {'x'.join(map(str, architecture.filters))}"
+    title = f"Activations by layer before training: {network}, without its batch normalisation"
+    return {"activation-spread": init_study(study, f"{title}\n{len(seen)} training images of {data.name}")}
 
 
 def of_stage(tracker: Tracker, run: RunInfo) -> dict[str, Figure]:

@@ -13,7 +13,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from core.figures.style import LEVELS, MUTED, OTHER, SEQUENTIAL, WINNER, blank
+from core.figures.style import LEVELS, MUTED, OTHER, SEQUENTIAL, WINNER, blank, logarithmic
 from core.figures.training import overlay
 
 FEW = 12  # a setting with at most so many values has levels, else it is a range
@@ -107,7 +107,7 @@ def by_value(trials: Sequence[Trial], title: str) -> Figure:
     label = f"the best: {key} {best.searched[key]:.4g}, {best.accuracy:.4f}"
     axes.plot(best.searched[key], _accuracy(best), "*", color=WINNER, markersize=15, label=label)
     if values[0] > 0 and values[-1] > DECADES * values[0]:
-        axes.set_xscale("log")
+        logarithmic(axes, "x")
     axes.set(xlabel=key, ylabel=ACCURACY, ylim=(floor, max(accuracies) + 0.3 * (spread or 0.1)))
     axes.grid(axis="y", alpha=0.3)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)

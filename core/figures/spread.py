@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
-from core.figures.style import LEVELS, TRAIN, VALIDATION, blank
+from core.figures.style import LEVELS, TRAIN, VALIDATION, blank, logarithmic
 
 if TYPE_CHECKING:
     from core.init_study import InitStudy
@@ -22,13 +22,9 @@ INITIALS = {  # colour, marker and name of each initialisation
 COLUMNS = 8  # layers whose histograms are drawn
 
 
-def init_study(study: InitStudy, data: str) -> Figure:
-    """Above, the activations' standard deviation by layer; below, histograms: a row a scheme, a column a layer.
-
-    data  the name of what was pushed through
-    """
-    title = f"Activations by layer: {study.width} filters of 3x3 pixels, then ReLU; no batch normalisation"
-    figure = blank(11, 8.5, f"{title}\n{study.images} images of {data}")
+def init_study(study: InitStudy, title: str) -> Figure:
+    """Above, the activations' standard deviation by layer; below, histograms: a row a scheme, a column a layer."""
+    figure = blank(11, 8.5, title)
     parts = figure.subfigures(2, 1, squeeze=False, height_ratios=(1, 1.15), hspace=0.04)[:, 0]
     _spreads(parts[0].subplots(), study)
     _histograms(parts[1], study)
@@ -40,7 +36,8 @@ def _spreads(axes: Axes, study: InitStudy) -> None:
         colour, marker, name = INITIALS[study.schemes[t]]
         label = f"{name}\n{_factor(study.spread[t])}"
         axes.plot([1, *study.spread[t]], color=colour, marker=marker, linewidth=2, label=label)
-    axes.set(yscale="log", xlabel="layer (0: the input)", ylabel="standard deviation\n(input: 1)")
+    logarithmic(axes, "y")
+    axes.set(xlabel="layer (0: the input)", ylabel="standard deviation\n(input: 1)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, labelspacing=1.2)

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 # The colour-blind-safe palette of Okabe & Ito (2008). A thing has one colour, in whatever picture it is.
 TRAIN, VALIDATION = "#0072b2", "#d55e00"
@@ -57,6 +57,15 @@ def count_epochs(axes: Axes) -> None:
     axes.set(xlabel="epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
+
+
+def logarithmic(axes: Axes, side: str) -> None:
+    """Let the axis "x" or "y", of more than a decade, be logarithmic.
+
+    Its numbers are plain: matplotlib's own labels are formulas, which are not parsed here.
+    """
+    getattr(axes, f"set_{side}scale")("log")
+    getattr(axes, f"{side}axis").set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
 def mosaic(tiles: np.ndarray, columns: int) -> np.ndarray:

@@ -47,7 +47,7 @@ def find(tracker: Tracker, prefixes: Sequence[str]) -> list[RunInfo]:
         run = tracker.find(prefix)
         if run.tags.get("kind") == "stage":
             if "winner.run_id" not in run.tags:
-                raise InputError(f"run {run.run_id} is the stage {run.name}, which has no winner yet")
+                raise InputError(f"run {run.run_id} is a stage without a winner yet")
             run = tracker.find(run.tags["winner.run_id"])
         found.append(run)
     if len({run.run_id for run in found}) < len(found):

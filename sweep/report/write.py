@@ -15,7 +15,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from core import figures
-from core.errors import InputError
 from core.figures import runs
 from core.tracking import RunInfo, Tracker
 from sweep.report.content import Report, StagePart
@@ -28,10 +27,23 @@ CAPTIONS = {
     "surface": "Best validation accuracy over two settings in three dimensions, a colour for each value of the third.",
     "parallel": "Every trial as a line through its settings to its accuracy; the winner's is bold.",
 }
-WINNERS = {
-    "confusion": "The winner's confusion matrix on the validation images.",
-    "mistakes": "The winner's most confident mistakes on the validation images.",
-    "filters-conv1": "The winner's first filters.",
+KEPT = {
+    "activation-spread": "Activations by layer at the start of the winner's network, under each initialisation.",
+    "augmented": "Training images, and what augmentation makes of them.",
+}
+WINNERS = {  # without their number, in the order in which they are shown
+    "curves": "Its loss and accuracy by epoch.",
+    "confusion": "Its confusion matrix on the validation images.",
+    "mistakes": "Its most confident mistakes on the validation images.",
+    "filters-conv": "The filters of convolution {}.",
+    "batch-norm": "Batch normalisation: scale and shift of every convolution.",
+    "biases": "Its biases.",
+    "linear": "The weights of the linear layer, by class.",
+    "image": "A validation image, whose way through the network follows.",
+    "maps-conv": "What convolution {} makes of that image.",
+    "maps-pool": "What layer {} passes on, after batch normalisation, ReLU and pooling.",
+    "maps-relu": "What layer {} passes on, after batch normalisation and ReLU.",
+    "probabilities": "The probabilities that it gives the classes of that image.",
 }
 
 
@@ -43,17 +55,32 @@ class Picture:
     caption: str
 
 
-def pictures(tracker: Tracker, stage: StagePart) -> list[Picture]:
-    """A stage's, drawn anew as SVG, and some of its winner's as MLflow has them."""
+@dataclass(frozen=True)
+class Pictures:
+    """Those of a stage, and those of its winner's network."""
+
+    stage: Sequence[Picture] = ()
+    winner: Sequence[Picture] = ()
+
+
+def pictures(tracker: Tracker, stage: StagePart) -> Pictures:
+    """A stage's are drawn anew, as SVG, where its records suffice; all others are as MLflow has them."""
     if not stage.run_id or not stage.winner_run:
-        return []
-    drawn = runs.of_stage(tracker, tracker.find(stage.run_id))
+        return Pictures()
+    run = tracker.find(stage.run_id)
+    drawn = runs.of_stage(tracker, run)
     found = [picture(figures.as_svg(figure), "svg+xml", CAPTIONS[name]) for name, figure in drawn.items()]
-    winner = tracker.find(stage.winner_run)
-    for name, caption in WINNERS.items():
-        if png := _artifact(tracker, winner, f"figures/{name}.png"):
-            found.append(picture(png, "png", caption))
-    return found
+    return Pictures(found + _kept(tracker, run, KEPT), _kept(tracker, tracker.find(stage.winner_run), WINNERS))
+
+
+def _kept(tracker: Tracker, run: RunInfo, captions: Mapping[str, str]) -> list[Picture]:
+    """The run's pictures that have captions, by kind in the captions' order, each kind's by its number."""
+    kinds, found = [name.partition("-")[0] for name in captions], []
+    for path in tracker.artifacts(run, "figures"):
+        if (match := re.fullmatch(r"figures/(\D+?)(\d*)\.png", path)) and (caption := captions.get(match[1])):
+            place = kinds.index(match[1].partition("-")[0])
+            found.append((place, int(match[2] or 0), path, caption.format(match[2])))
+    return [picture(tracker.artifact(run, path).read_bytes(), "png", caption) for _, _, path, caption in sorted(found)]
 
 
 def picture(content: bytes, kind: str, caption: str) -> Picture:
@@ -61,14 +88,7 @@ def picture(content: bytes, kind: str, caption: str) -> Picture:
     return Picture(f"data:image/{kind};base64,{base64.b64encode(content).decode()}", caption)
 
 
-def _artifact(tracker: Tracker, run: RunInfo, name: str) -> bytes | None:
-    try:
-        return tracker.artifact(run, name).read_bytes()
-    except InputError:
-        return None
-
-
-def to_html(report: Report, drawn: Mapping[str, Sequence[Picture]]) -> str:
+def to_html(report: Report, drawn: Mapping[str, Pictures]) -> str:
     """A page that needs nothing but itself.
 
     drawn  each stage's pictures
