@@ -25,11 +25,11 @@ setup: ## make .venv and install what a sweep needs; look again for a GPU
 	@echo "Ready: .venv with $$($(python) --version). Next: make sweep-grid"
 
 sweep-grid: _runtime ## stage 1 of EXPERIMENT: every setting of the grid
-	@echo "Stage grid of $(EXPERIMENT). 'make plan' tells how long; after Ctrl-C the same command goes on." >&2
+	@echo "Stage grid of $(EXPERIMENT). 'make plan EXPERIMENT=$(EXPERIMENT)' tells how long; after Ctrl-C the same command goes on." >&2
 	@$(python) -m sweep run $(EXPERIMENT) --stage grid $(ARGS)
 
 sweep-dropout: _runtime ## stage 2: dropout drawn at random around the winner of stage 1
-	@echo "Stage dropout of $(EXPERIMENT). 'make plan' tells how long; after Ctrl-C the same command goes on." >&2
+	@echo "Stage dropout of $(EXPERIMENT). 'make plan EXPERIMENT=$(EXPERIMENT)' tells how long; after Ctrl-C the same command goes on." >&2
 	@$(python) -m sweep run $(EXPERIMENT) --stage dropout $(ARGS)
 
 plan: _runtime ## what a sweep would train, with its memory and time; trains nothing (seconds)

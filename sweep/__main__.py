@@ -50,8 +50,9 @@ def parser() -> argparse.ArgumentParser:
     mends = commands.add_parser("doctor", help="compare all records of an experiment with each other; --fix mends them")
     for command in (run, show, told, mends):
         command.add_argument("experiment", help="a name in experiments/, or a path ending in .toml")
-        command.add_argument("--stage", help="only this stage (default: all, in order)")
-        command.add_argument("--points", action="append", default=[], metavar="NAME", help="add the fixed points NAME")
+        if command in (run, show):
+            command.add_argument("--stage", help="only this stage (default: all, in order)")
+            command.add_argument("--points", action="append", default=[], metavar="NAME", help="add the points NAME")
         command.add_argument("--data", help="cifar10, digits, a file.npz, or auto (CIFAR-10 if found, else digits)")
         command.add_argument(
             "--data-dir", metavar="DIR", help="where cifar-10-batches-py is (else $CIFAR10_DIR, data/)"
@@ -60,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--epochs", help="at most so many epochs a trial, in every stage")
     for command in (told, mends):  # which compute nothing
         command.set_defaults(backend="reference", precision="float32", threads=None, processes="1")
+        command.set_defaults(stage=None, points=[])
     mends.add_argument("--fix", action="store_true", help="mend what is found")
     for command in (run, show):
         command.add_argument("--backend", help="auto, reference, cpu or gpu")
@@ -104,6 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     options = parser().parse_args(arguments)
     for name, variable in ENVIRONMENT.items():
+        if options.command == "verify" and name in ("data", "backend", "precision"):
+            continue  # those that the run tells
         if getattr(options, name, "") is None:
             setattr(options, name, os.environ.get(variable) or None)
     file, name = COMMANDS[options.command]

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import InputError
@@ -90,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
             if not ranking.winner(results[-1].rows):
                 break  # nothing to build on
     except Interrupted as interrupted:
-        sweep.display.warn(f"stopped by {interrupted}; finished trials are kept: the same command goes on")
+        sweep.display.warn(f"stopped by {interrupted}; what was trained is kept: the same command goes on")
         return interrupted.exit_status
     finally:
         sweep.close()
@@ -143,12 +144,17 @@ def _show(sweep: Sweep, result: StageResult, quiet: bool) -> None:
     lines += [
         ("test it", f"python -m core.evaluate --run-id {best.outcome.run_id}"),
         ("see it", f"python -m core.figures --run-id {best.outcome.run_id}"),
+        ("see all", f"python -m core.figures --run-id {result.run_id}    (the whole stage)"),
         ("read it", f"python -m sweep report {sweep.experiment.name}    (a page on all stages)"),
         ("browse", "mlflow ui    (or: make ui)"),
     ]
     for following in sweep.experiment.stages.values():
         if following.after == result.stage:
             lines.append(("go on", f"python -m sweep run {sweep.experiment.name} --stage {following.name}"))
+    if sys.prefix != sys.base_prefix and "VIRTUAL_ENV" not in os.environ:  # make ran it
+        activate = Path(sys.prefix) / "bin" / "activate"
+        near = activate.is_relative_to(Path.cwd())
+        lines.append(("first", f"source {activate.relative_to(Path.cwd()) if near else activate}"))
     sweep.display.note("\n".join(f"{name + ':':<9}{text}" for name, text in lines))
 
 
@@ -158,8 +164,8 @@ def _saved(sweep: Sweep, result: StageResult) -> str:
     from sweep.estimate import fusion
 
     groups = sweep.groups([cell for row in result.rows for cell in row.cells])
-    if not result.trained or max(map(len, groups)) == 1:
-        return ""
+    if result.trained < sum(map(len, groups)) or max(map(len, groups)) == 1:
+        return ""  # of what an earlier call trained it is not known how
     seconds = sum(outcome.seconds for row in result.rows for outcome in row.outcomes)
     times = fusion(sweep.ops, sweep.data, groups)
     together, alone = display.duration(seconds), display.duration(seconds * times)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
@@ -23,12 +23,14 @@ class Work:
     further  epochs of trials that nobody knows yet
     images   in an epoch of one trial
     seconds  of an epoch of one trial, by the group's name, as measured before; empty: all take the same
+    before   epochs that were trained before of those that go on, by the cell's key
     """
 
     todo: Sequence[Cell]
     further: int
     images: int
     seconds: Mapping[str, float]
+    before: Mapping[str, int] = field(default_factory=dict)
 
 
 class Display:

@@ -200,7 +200,7 @@ class _Stage:
                 trial = read_trial(folder)
             except InputError as error:
                 if run is not None:  # else it is open anyway
-                    yield Finding(str(error), "its trial is opened again: the next run trains it")
+                    yield Finding(str(error), f"its trial is opened again: the next run{self._points(run)} trains it")
                     damaged.add(key)
                     if fix:
                         self._tracker.delete(run.run_id)
@@ -239,6 +239,14 @@ class _Stage:
             for keys in ([], diverged)
         )
         return list({cell.key: cell for cell in (*first, *again)}.values())
+
+    def _points(self, run: RunInfo) -> str:
+        """With what option a run trains this trial, if it needs one."""
+        for name, points in self._stage.points.items():
+            for point in points:
+                if all(run.params.get(key) == str(value) for key, value in point.items()):
+                    return f" with --points {name}"
+        return ""
 
     def _parent(self) -> str:
         return self._records.stage(self._stage, self._sweep.inherited(self._stage), [], reopen=True)[0]

@@ -43,14 +43,15 @@ class Live(Display):
         self._shown = -1  # the group whose curves these are
         epochs = sum(cell.settings.epochs for cell in work.todo) + work.further
         self._usual = fmean(work.seconds.values()) if work.seconds else 1.0  # where nothing is known only ratios matter
-        self._left = sum(cell.settings.epochs * self._seconds(cell) for cell in work.todo) + work.further * self._usual
+        left = [(cell.settings.epochs - work.before.get(cell.key, 0), self._seconds(cell)) for cell in work.todo]
+        self._left = sum(count * seconds for count, seconds in left) + work.further * self._usual
         self._progress = Progress(
             *(TextColumn("{task.description}"), BarColumn(bar_width=10), MofNCompleteColumn()),
             TextColumn("{task.fields[tells]}"),
             console=self._console,
         )
         self._trials = self._progress.add_task(f"{stage}: trials", total=trials, completed=done, tells="")
-        self._epochs = self._progress.add_task("epochs", total=epochs, tells="")
+        self._epochs = self._progress.add_task("epochs", total=epochs, completed=sum(work.before.values()), tells="")
         self._live = live.Live(self._progress, console=self._console, refresh_per_second=4)
         self._live.start()
 

@@ -82,9 +82,8 @@ class Records:
 
         A stage has one run for each set of fixed values, so that a grid that grew stays one table.
         """
-        fixed = stage.settings | inherited
-        fingerprint = json.dumps(fixed | {"seed": self._experiment.seed}, sort_keys=True)
-        run = next(iter(self.runs(kind="stage", stage=stage.name, fingerprint=fingerprint).values()), None)
+        fixed, fingerprint = stage.settings | inherited, self._fingerprint(stage, inherited)
+        run = self.stage_run(stage, inherited)
         if run and not reopen:
             return run.run_id, run.status in ("FINISHED", "FAILED") and run.tags.get("plan") == _plan_hash(cells)
         if run:
@@ -96,6 +95,14 @@ class Records:
         self.tracker.set_tags(run_id, _search(stage))  # tags, because the file may change and params cannot
         self.tracker.log_text(run_id, self._experiment.text, self._experiment.path.name)
         return run_id, False
+
+    def stage_run(self, stage: Stage, inherited: Mapping[str, Any]) -> RunInfo | None:
+        """The stage's run with these fixed values; None if it has none."""
+        found = self.runs(kind="stage", stage=stage.name, fingerprint=self._fingerprint(stage, inherited))
+        return next(iter(found.values()), None)
+
+    def _fingerprint(self, stage: Stage, inherited: Mapping[str, Any]) -> str:
+        return json.dumps(stage.settings | dict(inherited) | {"seed": self._experiment.seed}, sort_keys=True)
 
     def runs(self, **tags: str) -> dict[str, RunInfo]:
         """This folder's runs of the experiment with these tags, by run id, oldest first."""

@@ -289,7 +289,8 @@ class Sweep:
         total = len(cells) + remaining * stage.seeds
         further = remaining * stage.seeds * stage.longest_training if remaining else 0
         seconds = epoch_seconds(self.ops, self.data, self.groups(todo)) if self.display.tells_time else {}
-        work = Work(todo, further, self.data.training_images, seconds)
+        before = {g.cells[place].key: g.progress.epoch for g in saved for place in g.progress.active}
+        work = Work(todo, further, self.data.training_images, seconds, before)
         self.display.begin(stage.name, total, len(cells) - len(todo), work)
         if not todo and not remaining:
             return 0

@@ -99,13 +99,16 @@ class Report:
 def gather(sweep: Sweep, tracker: Tracker) -> Report:
     """Read everything. Raises InputError if the experiment has no runs on this data."""
     runs: dict[str, RunInfo] = {}
+    stages: list[StagePart] = []
     if owner := sweep.folder.owner:
         records = Records(tracker, sweep.experiment, sweep.data, sweep.ops, owner)
         runs, sweep.runs = records.runs(), records.trials()
-    if not runs:
-        name = sweep.experiment.name
-        raise InputError(f"nothing of {name} was trained on {sweep.data.name}: first run `python -m sweep run {name}`")
-    stages = [_stage(sweep, stage, runs) for stage in sweep.experiment.stages.values()]
+        stages = [_stage(sweep, stage, runs, records) for stage in sweep.experiment.stages.values()]
+    if not any(stage.trials for stage in stages):
+        name, settings = sweep.experiment.name, "with these settings " if runs else ""
+        raise InputError(
+            f"nothing of {name} was trained {settings}on {sweep.data.name}: first run `python -m sweep run {name}`"
+        )
     ranked = [part for part in stages if part.accuracy]
     best = max(reversed(ranked), key=lambda part: part.accuracy.value if part.accuracy else 0.0, default=None)
     told = runs[best.winner_run].tags if best else next(reversed(runs.values())).tags
@@ -143,7 +146,7 @@ def _commands(sweep: Sweep, best: StagePart | None) -> list[str]:
     return lines
 
 
-def _stage(sweep: Sweep, stage: Stage, runs: Mapping[str, RunInfo]) -> StagePart:
+def _stage(sweep: Sweep, stage: Stage, runs: Mapping[str, RunInfo], records: Records) -> StagePart:
     searched = {key: choices(values) for key, values in stage.space.dimensions.items()}
     command = f"python -m sweep run {sweep.experiment.name} --stage {stage.name}"
     try:
@@ -154,7 +157,7 @@ def _stage(sweep: Sweep, stage: Stage, runs: Mapping[str, RunInfo]) -> StagePart
     if not rows:
         return StagePart(stage.name, stage.sampler, searched, inherited, missing=f"Not run yet: `{command}` does.")
     outcomes = [outcome for row in rows for outcome in row.outcomes]
-    own = [run for run in runs.values() if run.tags.get("kind") == "stage" and run.tags.get("stage") == stage.name]
+    own = records.stage_run(stage, inherited)
     lines = ranking.table(rows)
     differing = [
         key for key in lines[0] if key != "run_id" and (key not in searched or len({r[key] for r in lines}) > 1)
@@ -167,7 +170,7 @@ def _stage(sweep: Sweep, stage: Stage, runs: Mapping[str, RunInfo]) -> StagePart
         stage.sampler,
         searched,
         inherited,
-        run_id=own[-1].run_id if own else "",
+        run_id=own.run_id if own else "",
         columns=[*differing, "run_id"],
         trials=lines,
         winner=best.cell.name if best else "",

@@ -1,0 +1,128 @@
+"""A store that does not answer for a while: training goes on, and afterwards every epoch is there once, in order."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import IO
+
+import pytest
+from test_served import port as port
+from test_served import running
+
+from core.errors import InputError
+from core.tracking import Tracker, UnreachableError
+from sweep.__main__ import main
+
+
+@pytest.fixture
+def patient_project(project: Path) -> Path:
+    """Whose trials train for some seconds."""
+    path = project / "experiments" / "small.toml"
+    path.write_text(path.read_text().replace("epochs = 3", "epochs = 1500\npatience = 1500"))
+    return project
+
+
+def every_epoch_once(tracker: Tracker) -> None:
+    """Of every trial, as its history tells."""
+    (experiment,) = [found.experiment_id for found in tracker._client.search_experiments() if found.name != "Default"]
+    trials = tracker.runs(experiment, kind="trial")
+    assert [run.status for run in trials] == ["FINISHED"] * 4
+    for run in trials:
+        history = tracker.history(run)
+        found = tracker.metrics(run.run_id, ["val_loss"])
+        assert found == {("val_loss", epoch): [row["val_loss"]] for epoch, row in enumerate(history, start=1)}
+
+
+def test_a_server_that_is_away_while_trials_train(patient_project: Path, port: int) -> None:
+    store = ("--backend-store-uri", f"sqlite:///{patient_project / 'server.db'}", "--workers", "1")
+    serving = ("server", *store, "--artifacts-destination", f"{patient_project / 'kept'}")
+    command = [sys.executable, "-m", "sweep", "run", "small", "--stage", "grid"]
+    with ExitStack() as first:
+        address = first.enter_context(running(patient_project, port, "health", *serving))
+        with subprocess.Popen([*command, "--tracking-uri", address], stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            said = until(process.stderr, "epoch 5/")
+            first.close()
+            said += until(process.stderr, "training goes on, and its epochs are written later")
+            with running(patient_project, port, "health", *serving):
+                said += process.stderr.readlines()
+                assert process.wait() == 0, said
+                every_epoch_once(Tracker(address))
+
+
+def until(errors: IO[str], sign: str) -> list[str]:
+    """The lines up to the first with this sign."""
+    said = []
+    for line in errors:
+        said.append(line)
+        if sign in line:
+            return said
+    raise AssertionError(f"no line with {sign!r} in {said}")
+
+
+def test_a_database_that_is_locked_while_trials_train(patient_project: Path) -> None:
+    command = [sys.executable, "-m", "sweep", "run", "small", "--stage", "grid"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        until(process.stderr, "epoch 5/")
+        with closing(sqlite3.connect(patient_project / "mlflow.db", isolation_level=None, timeout=30)) as database:
+            database.execute("BEGIN EXCLUSIVE")
+            time.sleep(30)
+            database.execute("COMMIT")
+        said = process.stderr.read()
+        assert process.wait() == 0, said
+    assert "is locked" in said
+    every_epoch_once(Tracker())
+
+
+def test_who_has_no_patience_is_told_at_once(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracker = Tracker()
+    run_id = tracker.start(tracker.experiment("some"), "run")
+    calls: list[str] = []
+
+    def locked(*arguments: object, **options: object) -> None:
+        calls.append("again")
+        if len(calls) < 3 or tracker.patience == 0:
+            raise UnreachableError("the database is locked")
+
+    monkeypatch.setattr(Tracker, "try_log_steps", locked)
+    with pytest.raises(InputError, match="locked"):
+        tracker.log_metrics(run_id, {"a": 1.0})
+    assert len(calls) == 1
+    calls.clear()
+    tracker.patience = 5.0
+    tracker.log_metrics(run_id, {"a": 1.0})
+    assert len(calls) == 3
+
+
+def test_a_run_is_made_once_though_the_answer_was_lost(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracker = Tracker(patience=5.0)
+    experiment = tracker.experiment("some")
+    create = tracker._client.create_run
+    calls = []
+
+    def losing(*arguments: object, **options: object) -> object:
+        made = create(*arguments, **options)
+        calls.append(made)
+        if len(calls) == 1:
+            raise OSError("API request to http://127.0.0.1 failed with timeout exception")
+        return made
+
+    monkeypatch.setattr(tracker._client, "create_run", losing)
+    run_id = tracker.start(experiment, "run")
+    assert [run.run_id for run in tracker.runs(experiment)] == [run_id]
+    assert len(calls) == 1
+
+
+def test_a_clock_that_is_set_back_delays_no_epoch(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 3600 * (time.monotonic() % 7))
+    assert main(["run", "small", "--stage", "grid", "--quiet"]) == 0
+    every_epoch_once(Tracker())
