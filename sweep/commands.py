@@ -14,6 +14,7 @@ from core.errors import InputError
 if TYPE_CHECKING:
     from core.ops import Ops
     from sweep.experiment import Experiment
+    from sweep.interrupt import Signals
     from sweep.ranking import Row
     from sweep.run import StageResult, Sweep
 
@@ -74,11 +75,24 @@ def _processes(asked_for: str | None, backend: Ops) -> int | None:
 
 def run(options: argparse.Namespace) -> int:
     """Train what is not trained yet, and rank."""
+    from sweep.interrupt import Interrupted, Signals
+
+    signals = Signals()
+    try:
+        with signals.active():
+            return _run(options, signals)
+    except Interrupted as interrupted:
+        if not options.quiet:
+            print(f"stopped by {interrupted}; what was trained is kept: the same command goes on", file=sys.stderr)
+        return interrupted.exit_status
+
+
+def _run(options: argparse.Namespace, signals: Signals) -> int:
     from core.tracking import Tracker
     from sweep import ranking
-    from sweep.interrupt import Interrupted
 
     sweep, stages = open_sweep(options, options.quiet)
+    sweep.signals = signals
     tracker = Tracker(options.tracking_uri, PATIENCE)
     results: list[StageResult] = []
     try:
@@ -90,9 +104,6 @@ def run(options: argparse.Namespace) -> int:
                 _show(sweep, results[-1], options.quiet)
             if not ranking.winner(results[-1].rows):
                 break  # nothing to build on
-    except Interrupted as interrupted:
-        sweep.display.warn(f"stopped by {interrupted}; what was trained is kept: the same command goes on")
-        return interrupted.exit_status
     finally:
         sweep.close()
     if options.json:

@@ -30,8 +30,8 @@ class Signals:
 
     @property
     def stopping(self) -> bool:
-        """Whether a signal waits for the end of a patient section."""
-        return self._waiting is not None
+        """Whether a signal waits for the end of a patient section, or was not heard."""
+        return self._waiting is not None or self._received is not None
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -42,6 +42,7 @@ class Signals:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+            self.settled()
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -68,7 +69,7 @@ class Signals:
         self._raise_if_received()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._tell and not self.stopping:
+        if self._tell and self._waiting is None:
             self._waiting = number
             self._tell(signal.Signals(number).name)
             return
@@ -78,5 +79,8 @@ class Signals:
 
     def _raise_if_received(self) -> None:
         if self._received is not None and not self._holding:
-            number, self._received = self._received, None
-            raise Interrupted(number)
+            raise Interrupted(self._received)
+
+    def settled(self) -> None:
+        """Interrupted has arrived. Until this is called it is raised again: a library may have swallowed it."""
+        self._received = None

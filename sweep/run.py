@@ -237,6 +237,7 @@ class Sweep:
                         records.end_stage(run_id, stage, cells, rows)
                 clear(self.folder.training, stage.name)
             except BaseException as error:
+                self.signals.settled()
                 self.close()  # its processes may be in the middle of something
                 tracker.patience = 0.0  # whoever stops it does not want to wait
                 try:

@@ -49,3 +49,40 @@ def test_the_former_handlers_come_back() -> None:
     with Signals().active():
         assert signal.getsignal(signal.SIGINT) not in before
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_signal_that_a_library_swallowed_is_raised_again() -> None:
+    signals, heard = Signals(), []
+
+    def work() -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except BaseException:  # as a library does
+            heard.append(signals.stopping)
+        with signals.held():
+            heard.append("a record")
+        heard.append("never")
+
+    with pytest.raises(Interrupted), signals.active():
+        work()
+    assert heard == [True, "a record"]
+
+
+def test_a_patient_section_ends_first_and_a_second_signal_does_not_wait() -> None:
+    signals, told = Signals(), []
+
+    def work(times: int) -> None:
+        with signals.patient(told.append):
+            for _ in range(times):
+                assert signals.stopping == bool(told)
+                signal.raise_signal(signal.SIGTERM)
+            told.append("ended")
+        told.append("never")
+
+    for times, expected in ((1, ["SIGTERM", "ended"]), (2, ["SIGTERM"])):
+        told.clear()
+        with pytest.raises(Interrupted) as caught, signals.active():
+            work(times)
+        assert caught.value.exit_status == 143
+        assert told == expected
+        assert not signals.stopping
