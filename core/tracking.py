@@ -432,13 +432,16 @@ class Tracker:
         return path
 
     def artifacts(self, run: RunInfo, below: str) -> list[str]:
-        """The names of the artifacts in a folder of the run's, in their order; none if there is no such folder."""
+        """The artifacts in a folder of the run's, in the order of their names, without their list of checksums; none
+        if there is no such folder.
+        """
         with _clear_errors(f"artifacts of run {run.run_id}"):
             folder = self._folder(run)
             if folder is None:
-                found = self._client.list_artifacts(run.run_id, below)
-                return sorted(entry.path for entry in found if not entry.is_dir)
-            return sorted(f"{below}/{path.name}" for path in (folder / below).glob("*") if path.is_file())
+                found = [entry.path for entry in self._client.list_artifacts(run.run_id, below) if not entry.is_dir]
+            else:
+                found = [f"{below}/{path.name}" for path in (folder / below).glob("*") if path.is_file()]
+        return sorted(path for path in found if Path(path).name != files.SUMS)
 
     def table(self, run: RunInfo, name: str) -> list[dict[str, str]]:
         """The rows of an artifact that is CSV with a header. Raises InputError if the run has none of that name."""
