@@ -150,9 +150,12 @@ def data_of(run: RunInfo, name: str | None = None, folder: str | None = None) ->
 
     Raises InputError if what is found now is not the same.
     """
-    from core import data
+    from core import data, moved
+    from core.project import root
 
     known, source = run.tags.get("data.name", ""), run.tags.get("data.source", "")
+    if source:
+        source = str(moved.found_below(root(), Path(source)))
     if source.endswith(".npz") and not name and not Path(source).is_file():
         raise InputError(
             f"there is no file {source} any more, which run {run.run_id} was trained on: --data says where it is now"

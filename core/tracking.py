@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
-from core import files
+from core import files, moved
 from core.errors import InputError
 from core.project import root
 
@@ -432,7 +432,9 @@ class Tracker:
         return path
 
     def artifacts(self, run: RunInfo, below: str) -> list[str]:
-        """The names of the artifacts in a folder of the run's, in their order; none if there is no such folder."""
+        """The artifacts in a folder of the run's, in the order of their names, without their list of checksums; none
+        if there is no such folder.
+        """
         with _clear_errors(f"artifacts of run {run.run_id}"):
             folder = self._folder(run)
             if folder is None:
@@ -452,8 +454,8 @@ class Tracker:
     def _folder(self, run: RunInfo) -> Path | None:
         """Where the run's artifacts are on this machine; None if a server has them.
 
-        MLflow stores absolute paths. If the project's folder was moved or copied, they belong below its present
-        mlruns/, and the folder it came from is none of our business.
+        If the project's folder was moved or copied, they belong below its present mlruns/, and the folder it came from
+        is none of our business, even where core.moved could not say so to MLflow.
         """
         address = urlparse(run.artifact_uri)
         if address.scheme not in ("", "file"):
@@ -504,7 +506,9 @@ def _require_database(uri: str) -> None:
         shown = _without_password(uri)
         raise InputError(f'tracking URI is "{shown}": it must be sqlite:///FILE.db, http://HOST:PORT, or of {others}')
     if uri.startswith("sqlite:///"):
-        _make_whole(Path(uri.removeprefix("sqlite:///")))
+        database = Path(uri.removeprefix("sqlite:///"))
+        _make_whole(database)
+        moved.follow(database, root())
     engine = sqlalchemy.create_engine(uri)
     engine.connect().close()
     engine.dispose()

@@ -193,8 +193,7 @@ def plan(options: argparse.Namespace) -> int:
     """Print trials, groups, memory and estimated time."""
     from dataclasses import asdict
 
-    from sweep import display, ranking
-    from sweep.estimate import group_cost
+    from sweep import display, estimate, ranking
 
     sweep, stages = open_sweep(options, options.json)
     result = []
@@ -209,16 +208,16 @@ def plan(options: argparse.Namespace) -> int:
             continue
         done = sweep.outcomes(stage)
         todo, remaining = sweep.open(stage, cells)
-        expected = todo + sweep.examples(stage, remaining)
-        costs = [group_cost(sweep.ops, sweep.data, group) for group in sweep.groups(expected)]
+        waves = estimate.costs(sweep.ops, sweep.data, sweep.waves(stage, todo, remaining))
+        costs = [cost for wave in waves for cost in wave]
+        seconds = estimate.stage_seconds(waves, sweep.ops, sweep.processes)
         keys = ranking.searched(cells)
         rows = [
             {"trial": cell.label, **{key: cell.searched.get(key) for key in keys}, "done": cell.key in done}
             for cell in cells
         ]
-        result.append(
-            {"stage": name, "cells": rows, "proposals": remaining, "groups": [asdict(cost) for cost in costs]}
-        )
+        groups = [asdict(cost) for cost in costs]
+        result.append({"stage": name, "cells": rows, "proposals": remaining, "groups": groups, "seconds": seconds})
         if not options.json:
             if rows:
                 display.print_table(f"{name}: {len(cells)} trials, {len(todo)} to train", rows)
@@ -227,10 +226,10 @@ def plan(options: argparse.Namespace) -> int:
                     f"{name}: {stage.sampler} will propose {remaining} settings, {stage.at_once} at once"
                 )
             if costs:
-                display.print_table(f"{name}: groups that train together", [display.readable(cost) for cost in costs])
-                seconds = sum(cost.seconds for cost in costs)
+                display.print_table(f"{name}: groups that train together", display.readable(costs))
+                where = f" in {sweep.processes} processes" if sweep.processes > 1 else ""
                 sweep.display.note(
-                    f"{name}: about {display.duration(seconds)} at most; trials that stop early save time"
+                    f"{name}: about {display.duration(seconds)} at most{where}; trials that stop early save time"
                 )
     if options.json:
         print(json.dumps({"experiment": sweep.name, "stages": result}, indent=2))

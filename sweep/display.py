@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -141,15 +142,20 @@ def _drawn(title: str, rows: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
-def readable(cost: GroupCost) -> dict[str, Any]:
-    """A group's cost in units for people."""
-    return {
-        "network": cost.network,
-        "trials": cost.trials,
-        "steps an epoch": cost.steps,
-        "memory": f"{cost.memory / 2**20:.0f} MiB",
-        "time at most": duration(cost.seconds),
-    }
+def readable(costs: Sequence[GroupCost]) -> list[dict[str, Any]]:
+    """The groups' costs in units for people; how many there are of each, where several are alike."""
+    alike = Counter(costs)
+    return [
+        {
+            "network": cost.network,
+            "trials": cost.trials,
+            "steps an epoch": cost.steps,
+            "memory": f"{cost.memory / 2**20:.0f} MiB",
+            "time at most": duration(cost.seconds),
+            **({"groups": count} if len(alike) < len(costs) else {}),
+        }
+        for cost, count in alike.items()
+    ]
 
 
 def duration(seconds: float) -> str:

@@ -7,6 +7,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from heapq import heapreplace
 
 import numpy as np
 
@@ -65,6 +66,33 @@ def group_cost(ops: Ops, data: Dataset, group: Sequence[Cell]) -> GroupCost:
     seconds = epochs * (steps * _seconds(training) + batches * _seconds(validation))
     memory = group_memory(ops, shape, len(group), batch_size)
     return GroupCost(plan.group_name(trials[0]), len(group), steps, memory, seconds)
+
+
+def costs(ops: Ops, data: Dataset, waves: Sequence[Sequence[Sequence[Cell]]]) -> list[list[GroupCost]]:
+    """Of every group of every wave; groups that differ in nothing that costs are measured once."""
+    known: dict[tuple[str, int, int], GroupCost] = {}
+
+    def cost(group: Sequence[Cell]) -> GroupCost:
+        key = plan.group_name(group[0].settings), len(group), max(cell.settings.epochs for cell in group)
+        if key not in known:
+            known[key] = group_cost(ops, data, group)
+        return known[key]
+
+    return [[cost(group) for group in groups] for groups in waves]
+
+
+def stage_seconds(waves: Sequence[Sequence[GroupCost]], ops: Ops, processes: int) -> float:
+    """How long groups take in so many processes: each wave's are handed out in their order, to whoever is free.
+
+    Processes on a CPU share its threads: each has a part of them, and takes at most so many times as long.
+    """
+    seconds, slower = 0.0, 1 if ops.name == "gpu" else processes
+    for wave in waves:
+        free = [0.0] * processes  # when each has done what it was given
+        for cost in wave:
+            heapreplace(free, free[0] + slower * cost.seconds)
+        seconds += max(free)
+    return seconds
 
 
 def epoch_seconds(ops: Ops, data: Dataset, groups: Sequence[Sequence[Cell]]) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 
 from core.data import Dataset
 from core.errors import InputError
@@ -55,7 +56,7 @@ class Sweep:
         new_data   whether to begin anew where the experiment was begun on other data from the same place
         """
         self._new_data = new_data
-        self._processes, self._draws = processes or ops.devices, draws
+        self.processes, self._draws = processes or ops.devices, draws
         self.experiment, self.data, self.ops, self.display = experiment, data, ops, display
         self.signals = Signals()
         self.name = experiment_name(experiment, data)
@@ -63,7 +64,7 @@ class Sweep:
         self.runs: Mapping[str, str] | None = None  # see outcomes
         self._inherited: dict[str, dict[str, Value]] = {}
         # Before any training: it is free again after each. Devices have their own, processes on a CPU share.
-        self._memory = usable_memory(ops, data) // (1 if ops.devices > 1 else self._processes)
+        self._memory = usable_memory(ops, data) // (1 if ops.devices > 1 else self.processes)
         self._noted = set[str]()
 
     def cells(self, stage: Stage, points: Sequence[str] = ()) -> list[Cell]:
@@ -128,19 +129,21 @@ class Sweep:
         """
         return outcomes(self.folder.journal, stage.name, self.runs)
 
-    def examples(self, stage: Stage, count: int) -> list[Cell]:
-        """Cells like those that an adaptive sampler would propose, to tell what they cost."""
-        if not count:
-            return []
-        drawn = draw(replace(stage, sampler="random", trials=count), self.experiment.seed)
-        return self._plan(stage, self.inherited(stage), drawn)
+    def waves(self, stage: Stage, todo: Sequence[Cell], remaining: int) -> list[list[list[Cell]]]:
+        """The groups that train one wave after another: those that are known, then what an adaptive sampler would
+        propose, as it is asked for; random cells stand for its proposals.
+        """
+        drawn = draw(replace(stage, sampler="random", trials=remaining), self.experiment.seed) if remaining else []
+        settings = plan.by_setting(self._plan(stage, self.inherited(stage), drawn))
+        asked = [settings[start : start + stage.at_once] for start in range(0, len(settings), stage.at_once or 1)]
+        return [self.groups(cells) for cells in [todo, *(list(chain(*wave)) for wave in asked)] if cells]
 
     @cached_property
     def trainer(self) -> Trainer:
         """What trains this experiment's groups."""
         split, seed = self.data.split(self.experiment.seed), self.experiment.seed
         material = Material(split, self.data.scale, seed, self.ops.name, self.ops.precision)
-        return Here(self.ops, material) if self._processes == 1 else Processes(self._processes, material)
+        return Here(self.ops, material) if self.processes == 1 else Processes(self.processes, material)
 
     def records(self, tracker: Tracker) -> Records:
         """The MLflow side, claimed for this folder."""
@@ -164,7 +167,7 @@ class Sweep:
             if note and note not in self._noted:
                 self._noted.add(note)
                 self.display.note(note)
-        while 0 < len(found) < self._processes and len(plan.by_setting(largest := max(found, key=len))) > 1:
+        while 0 < len(found) < self.processes and len(plan.by_setting(largest := max(found, key=len))) > 1:
             place = found.index(largest)
             found[place : place + 1] = plan.parts(largest, 2)
         return found

@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 
+from core import moved
 from core.errors import InputError
 from core.project import root
 
@@ -20,6 +21,7 @@ def serve(port: int) -> int:
     database = root() / "mlflow.db"
     if not database.exists():
         raise InputError(f"there is no {database} yet: `make sweep-grid` makes the first runs")
+    moved.follow(database, root())
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -134,8 +134,9 @@ def test_the_plan_shows_groups_as_memory_allows_them(
     monkeypatch.setattr("core.project.available_memory", lambda: 0)
     assert main(["plan", "small", "--stage", "grid"]) == 0
     captured = capsys.readouterr()
-    assert [line.split("\t")[:2] for line in captured.out.splitlines()[6:]] == [
-        ["3x4, batch 16", "1"], ["3x4, batch 16", "1"], ["2, batch 16", "1"], ["2, batch 16", "1"],
+    rows = [line.split("\t") for line in captured.out.splitlines()[5:]]
+    assert [[row[0], row[1], row[-1]] for row in rows] == [
+        ["network", "trials", "groups"], ["3x4, batch 16", "1", "2"], ["2, batch 16", "1", "2"],
     ]  # fmt: skip
     notes = [line for line in captured.err.splitlines() if "together would take" in line]
     assert [note.partition(":")[0] for note in notes] == ["3x4, batch 16", "2, batch 16"]

@@ -227,3 +227,36 @@ def test_what_fusing_saves_is_trials_times_one_over_all(small: Dataset, monkeypa
     found = group_of(small, 5)
     assert estimate.fusion(ops.load(), small, [found[:3], found[3:5]]) == pytest.approx((3 * 4 + 2 * 4) / (6 + 5))
     assert estimate.fusion(ops.load(), small, [found[:1]]) == 1
+
+
+def test_a_process_that_is_free_takes_the_next_group_and_a_wave_waits_for_the_one_before() -> None:
+    def seconds(name: str, processes: int, *waves: Sequence[float]) -> float:
+        costs = [[GroupCost("", 1, 1, 1, seconds) for seconds in wave] for wave in waves]
+        return estimate.stage_seconds(costs, replace(ops.load(), name=name), processes)
+
+    assert seconds("gpu", 1, [1, 2, 3]) == 6
+    assert seconds("gpu", 2, [1, 5, 4]) == 5
+    assert seconds("gpu", 2, [1, 1, 4]) == 5  # in the order of the plan, although another would end after 4
+    assert seconds("gpu", 3, [1, 1, 4]) == 4
+    assert seconds("gpu", 4, [1, 1, 4], [2, 2], []) == 6
+    assert seconds("cpu", 2, [1, 1, 4]) == seconds("reference", 2, [1, 1, 4]) == 10  # each has half of the threads
+    assert seconds("cpu", 1, [1, 1, 4]) == 6
+
+
+def test_groups_that_are_alike_are_measured_once(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    group, measured = group_of(small, 7), []
+
+    def measure(backend: ops.Ops, found: Dataset, cells: Sequence[Cell]) -> GroupCost:
+        measured.append(cells)
+        return GroupCost("", len(cells), 1, 1, cells[0].settings.epochs)
+
+    monkeypatch.setattr(estimate, "group_cost", measure)
+    longer = [replace(cell, settings=replace(cell.settings, epochs=9)) for cell in group[:2]]
+    waves = [[group[:2], group[2:4]], [group[4:6], group[6:]], [longer]]
+    found = estimate.costs(ops.load(), small, waves)
+    assert [[(cost.trials, cost.seconds) for cost in wave] for wave in found] == [
+        [(2, 3)] * 2,
+        [(2, 3), (1, 3)],
+        [(2, 9)],
+    ]
+    assert measured == [group[:2], group[6:], longer]

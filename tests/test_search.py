@@ -7,7 +7,9 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from sweep.plan import Cell
 from sweep.ranking import Row
 from sweep.samples import augmented_samples
 from sweep.study import Outcome
+from sweep.trainer import Here
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 HEAD = 'seed = 1\ndata = "small.npz"\n[settings]\nepochs = 4\nbatch_size = 16\npatience = 4\nfilters = "2"\n'
@@ -177,6 +180,26 @@ def test_where_a_condition_does_not_hold_the_files_own_setting_does(project: Pat
     assert {run.params["lr"]: run.params["momentum"] for run in runs()} == {"0.01": "0.9", "0.1": "0.5"}
     assert main(["plan", "adaptive"]) == 0
     assert "grid-" not in capsys.readouterr().out.splitlines()[0]
+
+
+def test_a_plan_shows_the_groups_of_each_asking(project: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(project, TPE.partition("optimiser =")[0] + "lr = { low = 0.001, high = 0.3 }\n")
+    assert main(["plan", "adaptive", "--json"]) == 0
+    (stage,) = json.loads(capsys.readouterr().out)["stages"]
+    groups = [group["trials"] for group in stage["groups"]]
+    assert groups == [4, 4, 2]  # two settings at once, two seeds each
+    assert stage["seconds"] == pytest.approx(sum(group["seconds"] for group in stage["groups"]))
+    trained = []
+    train = Here.train
+
+    def spy(self: Here, asked: Iterable[Any]) -> None:
+        asked = list(asked)
+        trained.extend(len(group.cells) for group in asked)
+        train(self, asked)
+
+    monkeypatch.setattr(Here, "train", spy)
+    sweep(capsys)
+    assert trained == groups
 
 
 def test_overrides_and_points_on_conditions(project: Path, capsys) -> None:

@@ -78,6 +78,31 @@ print(found.to_json(orient="split"))
     np.testing.assert_allclose(found["data"], expected(stages["grid"]["winner"]["run_id"], tracker), atol=1e-6)
 
 
+def test_everything_goes_on_where_the_projects_folder_has_moved(
+    project: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from core.evaluate import main as evaluate
+
+    sweep(capsys, "--stage", "grid")
+    there = project.with_name(f"{project.name} mo%ved")
+    project.rename(there)
+    monkeypatch.setenv("SWEEP_ROOT", str(there))
+    monkeypatch.chdir(there)
+    stages = sweep(capsys)
+    assert (stages["grid"]["trained"], stages["dropout"]["trained"]) == (0, 3)
+    for stage in ("grid", "dropout"):
+        winner = stages[stage]["winner"]["run_id"]
+        assert evaluate(["--run-id", winner]) == 0
+        assert main(["verify", winner]) == 0
+    assert main(["report", "small"]) == 0
+    tracker = Tracker()
+    for number, stage in ((1, "grid"), (2, "dropout")):
+        tracker._client.set_registered_model_alias(stages["name"], "champion", str(number))
+        check_champion(there, stages | {"grid": stages[stage]}, environment(there))
+        (there / "elsewhere").rmdir()
+    assert not project.exists()
+
+
 @pytest.fixture
 def port() -> int:
     with socket.socket() as probe:

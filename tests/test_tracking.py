@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import pytest
 
 from core.errors import InputError
 from core.tracking import DatasetInfo, Tracker
+from sweep.ui import serve
 
 
 @pytest.fixture
@@ -128,12 +131,89 @@ def test_artifacts_are_found_in_place_and_after_the_folder_moved(tracker: Tracke
     with pytest.raises(InputError, match=r"\(run, RUNNING\) has no model\.npz"):
         tracker.artifact(run, "model.npz")
 
-    moved = project.with_name(project.name + "-moved")
-    project.rename(moved)
-    monkeypatch.setenv("SWEEP_ROOT", str(moved))
-    monkeypatch.chdir(moved)
+    there = move(project, monkeypatch)
+    tracker = Tracker()
+    assert tracker.artifact(tracker.find(run_id), "note.txt").read_text() == "hello"
+    assert tracker.find(run_id).artifact_uri == (there / f"mlruns/an experiment/{run_id}/artifacts").as_uri()
+    later = tracker.start(tracker.experiment("an experiment"), "later")
+    assert tracker.find(later).artifact_uri == (there / f"mlruns/an experiment/{later}/artifacts").as_uri()
+
+
+def move(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Rename the project's folder; a blank and a percent sign are written differently in addresses."""
+    there = project.with_name(f"{project.name} mo%ved")
+    project.rename(there)
+    monkeypatch.setenv("SWEEP_ROOT", str(there))
+    monkeypatch.chdir(there)
+    return there
+
+
+def test_after_a_move_mlflows_page_finds_artifacts(
+    tracker: Tracker, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = tracker.start(tracker.experiment("first"), "run")
+    tracker.log_text(run_id, "hello", "note.txt")
+    there = move(project, monkeypatch)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setattr(os, "execv", lambda *command: None)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    serve(port)
+    with closing(sqlite3.connect(there / "mlflow.db")) as database:
+        ((address,),) = database.execute("SELECT artifact_uri FROM runs")
+    assert address == (there / f"mlruns/first/{run_id}/artifacts").as_uri()
+
+
+def test_after_a_move_a_database_that_cannot_be_written_is_still_read(
+    tracker: Tracker, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = tracker.start(tracker.experiment("first"), "run")
+    tracker.log_text(run_id, "hello", "note.txt")
+    with closing(sqlite3.connect(project / "mlflow.db")) as database, database:
+        database.execute("CREATE TRIGGER refusing BEFORE UPDATE ON runs BEGIN SELECT RAISE(ABORT, 'no'); END")
+    was = tracker.find(run_id).artifact_uri
+    move(project, monkeypatch)
+    tracker = Tracker()
+    assert tracker.find(run_id).artifact_uri == was
+    assert tracker.artifact(tracker.find(run_id), "note.txt").read_text() == "hello"
+
+
+def test_a_copy_is_its_own_and_leaves_the_original_alone(
+    tracker: Tracker, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = tracker.start(tracker.experiment("first"), "run")
+    tracker.log_text(run_id, "hello", "note.txt")
+    copy = project.with_name(f"{project.name}-copy")
+    shutil.copytree(project, copy)
+    monkeypatch.setenv("SWEEP_ROOT", str(copy))
     there = Tracker()
-    assert there.artifact(there.find(run_id), "note.txt").read_text() == "hello"
+    assert there.find(run_id).artifact_uri.startswith(copy.as_uri())
+    assert Tracker(f"sqlite:///{project}/mlflow.db").find(run_id).artifact_uri.startswith(f"{project.as_uri()}/")
+    monkeypatch.setenv("SWEEP_ROOT", str(project))
+    assert Tracker().find(run_id).artifact_uri.startswith(f"{project.as_uri()}/")
+
+
+def test_a_shared_database_follows_only_what_is_no_longer_where_it_was(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = project.with_name(f"{project.name}-shared.db")
+    shutil.move(project / "mlflow.db", shared)
+    uri = f"sqlite:///{shared}"
+    runs = []
+    for name, folder in (("moved", project / "a"), ("stays", project / "b")):
+        folder.mkdir()
+        monkeypatch.setenv("SWEEP_ROOT", str(folder))
+        tracker = Tracker(uri)
+        runs.append(tracker.start(tracker.experiment(name), "run"))
+        tracker.log_text(runs[-1], name, "note.txt")
+    shutil.copytree(project / "b/mlruns/stays", project / "a/mlruns/stays")
+    (project / "a").rename(project / "c")
+    monkeypatch.setenv("SWEEP_ROOT", str(project / "c"))
+    tracker = Tracker(uri)
+    found = [tracker.artifact(tracker.find(run_id), "note.txt") for run_id in runs]
+    assert [path.read_text() for path in found] == ["moved", "stays"]
+    assert [path.relative_to(project).parts[0] for path in found] == ["c", "b"]
 
 
 @pytest.mark.parametrize(
