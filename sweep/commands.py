@@ -156,12 +156,12 @@ def _show(sweep: Sweep, result: StageResult, quiet: bool) -> None:
         ("test it", f"python -m core.evaluate --run-id {best.outcome.run_id}"),
         ("see it", f"python -m core.figures --run-id {best.outcome.run_id}"),
         ("see all", f"python -m core.figures --run-id {result.run_id}    (the whole stage)"),
-        ("read it", f"python -m sweep report {sweep.experiment.name}    (a page on all stages)"),
+        ("read it", f"python -m sweep report {sweep.experiment.called}    (a page on all stages)"),
         ("browse", "mlflow ui    (or: make ui)"),
     ]
     for following in sweep.experiment.stages.values():
         if following.after == result.stage:
-            lines.append(("go on", f"python -m sweep run {sweep.experiment.name} --stage {following.name}"))
+            lines.append(("go on", f"python -m sweep run {sweep.experiment.called} --stage {following.name}"))
     if sys.prefix != sys.base_prefix and "VIRTUAL_ENV" not in os.environ:  # make ran it
         activate = Path(sys.prefix) / "bin" / "activate"
         near = activate.is_relative_to(Path.cwd())

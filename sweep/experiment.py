@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -92,7 +93,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A whole file. text is kept so that it can be stored with the runs."""
+    """A whole file. text is kept so that it can be stored with the runs; overrides are what a command line replaced."""
 
     name: str
     path: Path
@@ -103,6 +104,13 @@ class Experiment:
     backend: str | None
     precision: str | None
     stages: dict[str, Stage]
+    overrides: Mapping[str, Value] = field(default_factory=dict)
+
+    @property
+    def called(self) -> str:
+        """What a command line calls it by, as a shell takes it: see find."""
+        known = self.path == root() / "experiments" / f"{self.name}.toml"
+        return shlex.quote(self.name if known else str(self.path))
 
 
 def find(name: str) -> Path:
@@ -147,7 +155,8 @@ def _experiment(path: Path, text: str, content: dict[str, Any], overrides: dict[
     for name, table in tables.items():
         typed(f"stages.{name}", table, dict, "a table")
         stages[name] = _stage(name, table, shared, overrides, stages)
-    return Experiment(path.stem, path, text, seed, stages=stages, **{key: content.get(key) for key in _TEXTS})
+    texts = {key: content.get(key) for key in _TEXTS}
+    return Experiment(path.stem, path, text, seed, stages=stages, overrides=overrides, **texts)
 
 
 def _stage(

@@ -191,9 +191,10 @@ class Sweep:
         todo, remaining = self.open(before, cells)
         if todo or remaining:
             done, total = len(cells) - len(todo), len(cells) + remaining * before.seeds
+            command = f"python -m sweep run {self.experiment.called} --stage {before.name}"
             raise InputError(
                 f"stage {stage.name} builds on stage {before.name}, of which {done} of {total} trials are done on this "
-                f"data ({self.data.name}): first run `python -m sweep run {self.experiment.name} --stage {before.name}`"
+                f"data ({self.data.name}): first run `{command}`"
             )
         best = ranking.winner(rows)
         if best is None:
@@ -316,7 +317,7 @@ class Sweep:
         if lost:
             self.display.note(
                 f"{stage.name}: {len(lost)} trials that were done are not in {tracker.store_name}: trained again; "
-                f"`python -m sweep doctor {self.experiment.name} --fix` would bring them back instead"
+                f"`python -m sweep doctor {self.experiment.called} --fix` would bring them back instead"
             )
 
     def _told_to_stop(self, signal: str) -> None:

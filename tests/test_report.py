@@ -6,6 +6,7 @@ import base64
 import csv
 import json
 import re
+import shlex
 from html.parser import HTMLParser
 from itertools import product
 from pathlib import Path
@@ -174,6 +175,20 @@ def test_a_stage_that_has_not_run_says_what_to_run(project: Path, capsys) -> Non
     assert "<code>python -m sweep run small --stage dropout</code>" in text
     assert "Not run yet: `python -m sweep run small --stage dropout`" in markdown
     assert {row["stage"] for row in rows} == {"grid"}
+
+
+def test_the_command_that_repeats_it_asks_for_all_that_was_trained(project: Path, capsys) -> None:
+    path = (project / "experiments/small.toml").rename(project / "an experiment.toml")
+    options = [str(path), "--epochs", "2", "--seed", "3"]
+    assert main(["run", *options, "--points", "named", "--quiet"]) == 0
+    assert main(["report", *options]) == 0
+    (markdown,) = project.glob("reports/*.md")
+    command = re.search("python -m sweep (run .*)", markdown.read_text())
+    assert command
+    capsys.readouterr()
+    assert main([*shlex.split(command[1]), "--json"]) == 0
+    stages = {stage["stage"]: stage for stage in json.loads(capsys.readouterr().out)["stages"]}
+    assert [(stage["trained"], len(stage["trials"])) for stage in stages.values()] == [(0, 4), (0, 5)]
 
 
 def test_failures_are_listed_with_their_reasons(project: Path, capsys) -> None:

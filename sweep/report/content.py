@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,6 +44,7 @@ class StagePart:
     trials     the ranked rows by column
     troubles   name, status and reason of those that were pruned, cut or failed
     said       sentences on certainty, what mattered and the edges
+    points     the names of the fixed points that were trained
     missing    why there is no ranking, and what to run; "" if there is one
     """
 
@@ -62,6 +64,7 @@ class StagePart:
     counts: Mapping[str, int] = field(default_factory=dict)
     epochs: int = 0
     seconds: float = 0.0
+    points: Sequence[str] = ()
     missing: str = ""
 
     @property
@@ -105,10 +108,9 @@ def gather(sweep: Sweep, tracker: Tracker) -> Report:
         runs, sweep.runs = records.runs(), records.trials()
         stages = [_stage(sweep, stage, runs, records) for stage in sweep.experiment.stages.values()]
     if not any(stage.trials for stage in stages):
-        name, settings = sweep.experiment.name, "with these settings " if runs else ""
-        raise InputError(
-            f"nothing of {name} was trained {settings}on {sweep.data.name}: first run `python -m sweep run {name}`"
-        )
+        settings = "with these settings " if runs else ""
+        what = f"nothing of {sweep.experiment.name} was trained {settings}on {sweep.data.name}"
+        raise InputError(f"{what}: first run `python -m sweep run {sweep.experiment.called}`")
     ranked = [part for part in stages if part.accuracy]
     best = max(reversed(ranked), key=lambda part: part.accuracy.value if part.accuracy else 0.0, default=None)
     told = runs[best.winner_run].tags if best else next(reversed(runs.values())).tags
@@ -122,7 +124,7 @@ def gather(sweep: Sweep, tracker: Tracker) -> Report:
         stages=stages,
         best=best,
         comparisons=published.comparisons(stages) if data.name == "cifar10" else (),
-        commands=_commands(sweep, best),
+        commands=_commands(sweep, stages, best),
         environment={name: told[name] for name in names if name in told},
         file=sweep.experiment.text,
     )
@@ -134,10 +136,13 @@ def _question(text: str) -> str:
     return first.lstrip("# ") if first.startswith("#") else ""
 
 
-def _commands(sweep: Sweep, best: StagePart | None) -> list[str]:
+def _commands(sweep: Sweep, stages: Sequence[StagePart], best: StagePart | None) -> list[str]:
     experiment, data = sweep.experiment, sweep.data
-    source = data.source if data.source.endswith(".npz") else data.name
-    lines = [f"python -m sweep run {experiment.name} --data {source} --seed {experiment.seed}"]
+    source = shlex.quote(data.source) if data.source.endswith(".npz") else data.name
+    overrides = {"seed": experiment.seed, **experiment.overrides}
+    given = [f"--{name} {value}" for name, value in overrides.items()]
+    given += [f"--points {name}" for name in dict.fromkeys(name for stage in stages for name in stage.points)]
+    lines = [f"python -m sweep run {experiment.called} --data {source} {' '.join(given)}"]
     if best:
         lines += [
             f"python -m core.evaluate --run-id {best.winner_run}",
@@ -148,7 +153,7 @@ def _commands(sweep: Sweep, best: StagePart | None) -> list[str]:
 
 def _stage(sweep: Sweep, stage: Stage, runs: Mapping[str, RunInfo], records: Records) -> StagePart:
     searched = {key: choices(values) for key, values in stage.space.dimensions.items()}
-    command = f"python -m sweep run {sweep.experiment.name} --stage {stage.name}"
+    command = f"python -m sweep run {sweep.experiment.called} --stage {stage.name}"
     try:
         inherited = sweep.inherited(stage)
         rows = ranking.ranked(sweep.cells(stage), sweep.outcomes(stage))
@@ -157,6 +162,7 @@ def _stage(sweep: Sweep, stage: Stage, runs: Mapping[str, RunInfo], records: Rec
     if not rows:
         return StagePart(stage.name, stage.sampler, searched, inherited, missing=f"Not run yet: `{command}` does.")
     outcomes = [outcome for row in rows for outcome in row.outcomes]
+    trained = [row.cell.searched for row in rows]
     own = records.stage_run(stage, inherited)
     lines = ranking.table(rows)
     differing = [
@@ -182,6 +188,7 @@ def _stage(sweep: Sweep, stage: Stage, runs: Mapping[str, RunInfo], records: Rec
         counts=Counter(outcome.status for outcome in outcomes),
         epochs=sum(outcome.epochs for outcome in outcomes),
         seconds=sum(outcome.seconds for outcome in outcomes),
+        points=[name for name, points in stage.points.items() if all(point in trained for point in points)],
         missing="" if best else "No trial finished: the reasons are below.",
     )
 
