@@ -139,7 +139,8 @@ def _identity(sweep: Sweep, tracker: Tracker, fix: bool) -> Iterator[Finding]:
     else:
         what = f"{sweep.folder.path} does not tell whose it is"
     known = {o.run_id for stage in sweep.experiment.stages.values() for o in sweep.outcomes(stage).values()}
-    runs = tracker.runs(tracker.experiment(sweep.name), kind="trial")
+    known |= {path.name for path in sweep.folder.path.iterdir()}  # of the runs that have files here
+    runs = tracker.runs(tracker.experiment(sweep.name))
     owners = Counter(run.tags.get("owner", "") for run in runs if run.run_id in known)
     owner = owners.most_common(1)[0][0] if owners else ""
     yield Finding(what, f"written anew, {'as its runs in MLflow tell' if owner else 'with a new name'}")

@@ -46,9 +46,14 @@ def done(project: Path, trained: Path) -> Path:
     shutil.rmtree(project / "experiments")
     shutil.copytree(trained, project, dirs_exist_ok=True)
     path = project / "small.npz"
-    known = json.loads(next(project.glob("mlruns/*/sweep.json")).read_text())
-    assert known["data"]["sha256"] == data.load(str(path)).sha256
+    assert known(project)["data"]["sha256"] == data.load(str(path)).sha256
     return project
+
+
+def known(project: Path) -> dict[str, Any]:
+    """What the experiment's folder tells of itself."""
+    told: dict[str, Any] = json.loads(next(project.glob("mlruns/*/sweep.json")).read_text())
+    return told
 
 
 def doctor(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
@@ -240,6 +245,19 @@ def test_a_killed_sweep_is_told_of_and_mended(project: Path, capsys) -> None:
     assert doctor(capsys)[0] == 0
     grid = sweep(capsys)
     assert len(grid["trials"]) == 4
+
+
+def test_a_killed_sweep_that_lost_its_name_before_a_trial_ended_is_known_by_its_files(project: Path, capsys) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED, "sweep.records.Records.start_trial", "after"])
+    assert killed.returncode == 9
+    open_runs = runs("stage") + runs("trial")
+    assert {run.status for run in open_runs} == {"RUNNING"}
+    damage_the_owner(project)
+    assert doctor(capsys, "--fix")[0] == 0
+    assert {run.tags["owner"] for run in open_runs} == {known(project)["owner"]}
+    sweep(capsys)
+    assert "RUNNING" not in {run.status for run in runs("trial") + runs("stage")}
+    assert len(runs("stage")) == 1
 
 
 def test_while_a_sweep_is_at_work_it_is_left_alone(project: Path, capsys) -> None:

@@ -20,7 +20,7 @@ from faults import calls, checks, flips, full, kills, project, starts
 from faults.checks import Undisturbed
 
 COUNTS = {"kills": 90, "flips": 500, "full": 50, "disk": 20, "calls": 300, "starts": 50}  # of kills, one to four each
-SHORT = {"kills": 6, "flips": 10, "full": 4, "disk": 2, "calls": 12, "starts": 2}
+SHORT = {"kills": 4, "flips": 6, "full": 3, "disk": 1, "calls": 8, "starts": 1}
 KINDS = ("grid", "grid", "pruned", "digits")
 UNPRUNED = ("grid", "grid", "digits")  # what is trained again alone may be pruned at another epoch
 
@@ -53,9 +53,10 @@ def main() -> int:
     compiled = calls.load_library(folder)
     started = time.monotonic()
     project.load()
-    undisturbed = {kind: _undisturbed(folder, kind) for kind in dict.fromkeys(KINDS)}
-    cases, skipped = _cases(options, folder, compiled)
     with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("fork")) as pool:
+        kinds = dict.fromkeys(KINDS)
+        undisturbed = dict(zip(kinds, pool.map(partial(_undisturbed, folder), kinds), strict=True))
+        cases, skipped = _cases(options, folder, compiled)
         results = list(pool.map(partial(_try, folder, undisturbed, options.seed), cases))
     survived = sum(tried for tried, _, broken in results if not broken)
     tried, lost = sum(tried for tried, _, _ in results), sum(epochs for _, epochs, _ in results)
@@ -76,7 +77,7 @@ def _undisturbed(folder: Path, kind: str) -> Undisturbed:
     seconds = time.monotonic() - started
     checks.require(command.status == 0, command.errors)
     found = Undisturbed(checks.stages(command), checks.weights(copy), checks.epochs(command), seconds)
-    checks.finished(copy, found)
+    checks.records(copy, found)
     shutil.rmtree(copy)
     return found
 
