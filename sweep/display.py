@@ -14,6 +14,7 @@ from rich.table import Table
 from core.train import EpochReport
 from sweep.estimate import GroupCost
 from sweep.plan import Cell, group_name
+from sweep.ranking import shown
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def _drawn(title: str, rows: Sequence[dict[str, Any]]) -> Table:
         words = all(isinstance(row[column], str | None) for row in rows)
         table.add_column(column, justify="left" if words else "right", no_wrap=True)
     for number, row in enumerate(rows):
-        table.add_row(*(_text(value) for value in row.values()), style="bold" if number == 0 else "")
+        table.add_row(*(shown(value, column) for column, value in row.items()), style="bold" if number == 0 else "")
     return table
 
 
@@ -164,11 +165,3 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 
 class Interrupted(BaseException):
@@ -37,9 +39,17 @@ class Signals:
     def active(self) -> Iterator[None]:
         """Handle both signals until the block ends."""
         before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        report = sys.unraisablehook
+
+        def unheard(ignored: Any) -> None:
+            if not isinstance(ignored.exc_value, Interrupted):  # which is raised again
+                report(ignored)
+
+        sys.unraisablehook = unheard
         try:
             yield
         finally:
+            sys.unraisablehook = report
             for number, handler in before.items():
                 signal.signal(number, handler)
             self.settled()

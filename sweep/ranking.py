@@ -181,6 +181,19 @@ def _rounded(value: Any, digits: int) -> Any:
     return float(f"{value:.{digits}g}") if isinstance(value, float) else value
 
 
+def shown(value: Any, column: str = "") -> str:
+    """A value of a table for people, shorter than it is in CSV and JSON."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if column == "run_id":
+        return str(value)[:8]
+    if isinstance(value, float):
+        return f"{value:.4f}" if "accuracy" in column else f"{value:.4g}"
+    return str(value)
+
+
 def to_csv(rows: Sequence[Row]) -> str:
     """The ranked rows as CSV with a header."""
     lines = table(rows)

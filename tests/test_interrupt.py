@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 
 import pytest
 
@@ -66,6 +67,24 @@ def test_a_signal_that_a_library_swallowed_is_raised_again() -> None:
     with pytest.raises(Interrupted), signals.active():
         work()
     assert heard == [True, "a record"]
+
+
+def test_a_signal_in_a_destructor_is_not_reported_and_raised_again(capfd: pytest.CaptureFixture[str]) -> None:
+    class Collected:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    signals, hook = Signals(), sys.unraisablehook
+
+    def work() -> None:
+        Collected()  # gone at once; Python cannot raise from there
+        with signals.held():
+            pass
+
+    with pytest.raises(Interrupted), signals.active():
+        work()
+    assert capfd.readouterr().err == ""
+    assert sys.unraisablehook is hook
 
 
 def test_a_patient_section_ends_first_and_a_second_signal_does_not_wait() -> None:

@@ -91,7 +91,7 @@ def test_the_page_opens_with_the_answer_and_ranks_all_trials(project: Path, caps
         header, *lines = table
         assert [line[header.index("trial")] for line in lines] == [row["trial"] for row in stage["trials"]]
         accuracy = header.index("best_val_accuracy")
-        assert [line[accuracy] for line in lines] == [f"{row['best_val_accuracy']:.4g}" for row in stage["trials"]]
+        assert [line[accuracy] for line in lines] == [f"{row['best_val_accuracy']:.4f}" for row in stage["trials"]]
     accuracy = Accuracy(best["best_val_accuracy"], 12)
     assert f"{accuracy.value:.4f}" in text
     assert f"Best: **{best['trial']}" in markdown

@@ -134,6 +134,7 @@ def main_effects(trials: Sequence[Trial], title: str) -> Figure:
             axes.plot(range(len(values)), means, "D-", color="black", markersize=5, linewidth=1)
         axes.plot(x[:1], accuracies[:1], "*", color=WINNER, markersize=13)
         scale.label(axes, "x")
+        axes.margins(x=0.12)  # else the labels of neighbouring panels meet
         axes.grid(axis="y", alpha=0.3)
     for line in grid:
         line[0].set_ylabel(ACCURACY)

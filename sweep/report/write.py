@@ -17,6 +17,7 @@ from markupsafe import Markup, escape
 from core import figures
 from core.figures import runs
 from core.tracking import RunInfo, Tracker
+from sweep.ranking import shown
 from sweep.report.content import Report, StagePart
 
 CAPTIONS = {
@@ -93,7 +94,7 @@ def to_html(report: Report, drawn: Mapping[str, Pictures]) -> str:
 
     drawn  each stage's pictures
     """
-    return render("sweep.html", report=report, pictures=drawn, shown=_shown)
+    return render("sweep.html", report=report, pictures=drawn, shown=shown)
 
 
 def render(template: str, **content: Any) -> str:
@@ -112,16 +113,6 @@ def _code(text: str) -> Markup:
     return Markup(re.sub("`(.*?)`", r"<code>\1</code>", str(escape(text))))
 
 
-def _shown(value: Any, column: str) -> str:
-    if value is None:
-        return "-"
-    if column == "run_id":
-        return str(value)[:8]
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
 def to_markdown(report: Report) -> str:
     """The same without pictures."""
     lines = [f"# {report.title} on {report.data}", ""]
@@ -138,7 +129,7 @@ def to_markdown(report: Report) -> str:
             lines += [stage.missing, ""]
         lines += [*(f"- {line}" for line in stage.said), ""]
         if stage.trials:
-            lines += _table(stage.columns, [[_shown(t[c], c) for c in stage.columns] for t in stage.trials])
+            lines += _table(stage.columns, [[shown(t[c], c) for c in stage.columns] for t in stage.trials])
         lines += [f"- {name} {status}: {reason}" for name, status, reason in stage.troubles]
     for comparison in report.comparisons:
         lines += [f"## {comparison.title}", "", *_table(comparison.header, comparison.rows)]
