@@ -10,6 +10,8 @@ from core import moved
 from core.errors import InputError
 from core.project import root
 
+_START = "#/experiments?workflowType=machine_learning"  # it would begin with what is about language models
+
 
 def serve(port: int) -> int:
     """Become `mlflow ui` on this machine's own address. Does not return unless it cannot start.
@@ -38,9 +40,11 @@ def serve(port: int) -> int:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # starts in half the time
         "MLFLOW_SERVER_ALLOWED_HOSTS": hosts,  # the default pattern 10.* would also let 10.evil.com in
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "PYTHONWARNINGS": "ignore",  # they are about MLflow's own dependencies
     }
-    print(f"runs: http://127.0.0.1:{port}   (Ctrl-C ends it)", file=sys.stderr, flush=True)
+    print(f"runs: http://127.0.0.1:{port}/{_START}   (Ctrl-C ends it)", file=sys.stderr, flush=True)
     command = [sys.executable, "-m", "mlflow", "ui", "--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--backend-store-uri", f"sqlite:///{database}"]
+    command += ["--uvicorn-opts", "--lifespan off --log-level warning"]  # else Ctrl-C ends in a traceback
     os.chdir(root())
     os.execv(sys.executable, command)
