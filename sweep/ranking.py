@@ -190,7 +190,8 @@ def shown(value: Any, column: str = "") -> str:
     if column == "run_id":
         return str(value)[:8]
     if isinstance(value, float):
-        return f"{value:.4f}" if "accuracy" in column else f"{value:.4g}"
+        form = ".4f" if "accuracy" in column else "#.4g" if "loss" in column else ".4g"
+        return format(value, form)
     return str(value)
 
 
