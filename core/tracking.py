@@ -431,6 +431,16 @@ class Tracker:
             files.check(path)
         return path
 
+    def local(self, run: RunInfo) -> Path:
+        """The folder of the run's artifacts; a server's are downloaded, all of them, like one by artifact."""
+        folder = self._folder(run)
+        if folder is None:
+            folder = self._downloads / run.run_id
+            folder.mkdir(exist_ok=True)
+            with _clear_errors(f"artifacts of run {run.run_id}"):
+                self._client.download_artifacts(run.run_id, "", str(folder))
+        return folder
+
     def artifacts(self, run: RunInfo, below: str) -> list[str]:
         """The artifacts in a folder of the run's, in the order of their names, without their list of checksums; none
         if there is no such folder.

@@ -115,17 +115,19 @@ def examine(sweep: Sweep, tracker: Tracker, fix: bool) -> Iterator[Finding]:
         yield Finding(f"MLflow has no experiment {sweep.name}", "its runs are made anew from their files")
         return
     records = sweep.records(tracker)
-    if fix or not sweep.folder.holder():
+    busy = not fix and bool(sweep.folder.holder())
+    if not busy:
         yield from _left_open(sweep, records, fix)
         yield from _groups(sweep, fix)
     for stage in sweep.experiment.stages.values():
         try:
-            yield from _Stage(sweep, records, stage).examine(fix)
+            yield from _Stage(sweep, records, stage, busy).examine(fix)
         except InputError as error:
             if stage.after is None:
                 raise
             yield Finding(str(error), "it waits for that")
-    yield from _pictures(sweep, fix)
+    if not busy:
+        yield from _pictures(sweep, fix)
     if fix:
         sweep.close_open(records, "KILLED", "mended: the next run of the stage ends it")
 
@@ -175,12 +177,13 @@ def _groups(sweep: Sweep, fix: bool) -> Iterator[Finding]:
 class _Stage:
     """One stage: its cells, outcomes, files and runs."""
 
-    def __init__(self, sweep: Sweep, records: Records, stage: Stage) -> None:
-        self._sweep, self._records, self._stage = sweep, records, stage
+    def __init__(self, sweep: Sweep, records: Records, stage: Stage, busy: bool) -> None:
+        """busy: a sweep is at work, which has not written all of its records yet."""
+        self._sweep, self._records, self._stage, self._busy = sweep, records, stage, busy
         self._tracker = records.tracker
-        self._runs = records.runs(kind="trial", stage=stage.name)
         sweep.runs = None
         self._outcomes = sweep.outcomes(stage)  # of the journal, by key
+        self._runs = records.runs(kind="trial", stage=stage.name)  # later: a run is there before its outcome
 
     def examine(self, fix: bool) -> Iterator[Finding]:
         """Compare, and mend on fix."""
@@ -196,7 +199,9 @@ class _Stage:
         damaged = set()
         for key, outcome in self._outcomes.items():
             run = self._runs.get(now.get(outcome.run_id, ""))
-            folder = self._artifacts(run.run_id if run else outcome.run_id)
+            if self._busy and run and run.status == "RUNNING":
+                continue
+            folder = self._tracker.local(run) if run else self._files(outcome.run_id)
             try:
                 trial = read_trial(folder)
             except InputError as error:
@@ -215,10 +220,12 @@ class _Stage:
                     self._records.rebuild(cell, self._parent(), trial.outcome, trial.history, folder)
             elif run and run.status == "RUNNING" and fix:
                 self._records.close(run.run_id, outcome)
-        yield from self._unknown(damaged, fix)
+        if not self._busy:
+            yield from self._unknown(damaged, fix)
         self._sweep.runs = self._records.trials()
 
-    def _artifacts(self, run_id: str) -> Path:
+    def _files(self, run_id: str) -> Path:
+        """Where a run's files are if no server has them."""
         return self._sweep.folder.path / run_id / "artifacts"
 
     def _cell(self, trial: Trial) -> Cell | None:
@@ -282,8 +289,11 @@ class _Stage:
             if run.tags.get("key") in self._outcomes.keys() | damaged:
                 continue
             try:
-                trial = read_trial(self._artifacts(run.run_id))
-            except InputError:
+                trial = read_trial(self._tracker.local(run))
+            except InputError as error:
+                yield Finding(f"{error}, nor has Optuna's journal a record of {run.name}", "its trial is opened again")
+                if fix:
+                    self._tracker.delete(run.run_id)
                 continue
             yield Finding(f"Optuna's journal has no record of {run.name}", "taken from its files")
             adopted[trial.config["key"]] = trial
@@ -312,7 +322,7 @@ class _Stage:
                 if run.status in ("FINISHED", "FAILED"):
                     yield Finding(str(error), "the next run writes it anew")
                     if fix:
-                        (self._artifacts(run.run_id) / files.SUMS).unlink(missing_ok=True)
+                        (self._files(run.run_id) / files.SUMS).unlink(missing_ok=True)
                         self._tracker.update(run.run_id, status="KILLED")
 
 

@@ -212,6 +212,7 @@ class Sweep:
                 with self.signals.held():
                     left_open = self.close_open(records, "KILLED", "its process ended without closing it")
                     self.runs = records.trials()
+                    self._require_known(stage, records)
                     self._inherited.clear()
                     cells = self.cells(stage, points)
                     todo, remaining = self.open(stage, cells)
@@ -318,6 +319,17 @@ class Sweep:
             self.display.note(
                 f"{stage.name}: {len(lost)} trials that were done are not in {tracker.store_name}: trained again; "
                 f"`python -m sweep doctor {self.experiment.called} --fix` would bring them back instead"
+            )
+
+    def _require_known(self, stage: Stage, records: Records) -> None:
+        """A trial's run is closed after the journal has its record, so one that the journal lacks was lost there."""
+        done = self.outcomes(stage)
+        trials = records.runs(kind="trial", stage=stage.name).values()
+        unknown = [run for run in trials if run.status == "FINISHED" and run.tags["key"] not in done]
+        if unknown:
+            raise InputError(
+                f"{self.folder.journal} has lost the records of {len(unknown)} trials that are done: "
+                f"`python -m sweep doctor {self.experiment.called} --fix` takes them from their files"
             )
 
     def _told_to_stop(self, signal: str) -> None:

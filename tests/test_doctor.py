@@ -74,7 +74,7 @@ def mended(project: Path, capsys: pytest.CaptureFixture[str], again: int) -> Non
     after = json.loads(capsys.readouterr().out)["stages"]
     assert without_ids(after) == without_ids(before)
     assert sum(stage["trained"] for stage in after) == again
-    assert doctor(capsys) == (0, f"{experiment(project)}: nothing is wrong\n")
+    assert doctor(capsys) == (0, f"{next(project.glob('mlruns/*/sweep.json')).parent.name}: nothing is wrong\n")
     ids = {row["run_id"] for stage in after for row in stage["trials"]}
     assert ids == {run.run_id for run in runs("trial") if run.status == "FINISHED"}
     tracker = Tracker()
@@ -161,6 +161,13 @@ def lose_the_journal(project: Path) -> None:
     next(project.glob("mlruns/*/optuna.journal")).unlink()
 
 
+def cut_the_journal(project: Path) -> None:
+    """At the end of a line, so that what is left looks whole."""
+    (path,) = project.glob("mlruns/*/optuna.journal")
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[: len(lines) // 3]))
+
+
 def tear_the_journal(project: Path) -> None:
     with next(project.glob("mlruns/*/optuna.journal")).open("ab") as file:
         file.write(b'{"op_code": 4, "wor')
@@ -210,6 +217,7 @@ def forget_the_database() -> None:
         (damage_the_sums, "is damaged: ", 1),
         (damage_the_journal, "optuna.journal is damaged: its SHA-256 differs", 0),
         (lose_the_journal, "Optuna's journal has no record of grid-01 lr=0.01 3x4", 0),
+        (cut_the_journal, "Optuna's journal has no record of grid-04 lr=0.1 2", 0),
         (tear_the_journal, "the last line of ", 0),
         (damage_the_owner, "sweep.json is damaged: ", 0),
         (damage_the_summary, "summary.csv is damaged: its SHA-256 differs", 0),
@@ -264,7 +272,8 @@ def test_while_a_sweep_is_at_work_it_is_left_alone(project: Path, capsys) -> Non
     process = start_sweep(project)
     wait_for_training(process)
     try:
-        assert doctor(capsys)[0] == 0
+        for _ in range(5):
+            assert doctor(capsys) == (0, f"{next(project.glob('mlruns/*/sweep.json')).parent.name}: nothing is wrong\n")
         assert main(["doctor", "small", "--fix"]) == 2
         assert f"is held by process {process.pid} on " in capsys.readouterr().err
     finally:

@@ -176,7 +176,11 @@ def test_a_damaged_journal_is_named(project: Path, capsys: pytest.CaptureFixture
     journal.unlink()
     Path(f"{journal}.lock").touch()
     started = time.monotonic()
-    assert sweep(capsys)["trained"] == 4
+    assert main(["run", "small", "--stage", "grid"]) == 2
+    assert "optuna.journal has lost the records of 4 trials that are done" in capsys.readouterr().err
+    assert main(["doctor", "small", "--fix"]) == 0
+    capsys.readouterr()
+    assert sweep(capsys)["trained"] == 0
     assert time.monotonic() - started < 25  # Optuna would wait 30 s for the lock of a dead process
 
 

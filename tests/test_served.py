@@ -115,14 +115,11 @@ def port() -> int:
 def running(project: Path, port: int, health: str, *arguments: str) -> Iterator[str]:
     """The address of an mlflow command that serves, from when it answers at /health to the end of the block."""
     command = [sys.executable, "-m", "mlflow", *arguments, "--host", "127.0.0.1", "--port", str(port)]
-    process = subprocess.Popen(
-        command,
-        cwd=project.parent,
-        env=environment(project),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    log = project / "served.log"  # a pipe that nobody reads would fill up
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            command, cwd=project.parent, env=environment(project), stdout=out, stderr=subprocess.STDOUT
+        )
     address = f"http://127.0.0.1:{port}"
     try:
         until = time.monotonic() + 60
@@ -131,13 +128,13 @@ def running(project: Path, port: int, health: str, *arguments: str) -> Iterator[
                 urllib.request.urlopen(f"{address}/{health}", timeout=2).close()
                 break
             except OSError:
-                assert process.poll() is None, process.communicate()[0]
+                assert process.poll() is None, log.read_text()
                 assert time.monotonic() < until
                 time.sleep(0.2)
         yield address
     finally:
         process.terminate()
-        process.communicate(timeout=20)
+        process.wait(timeout=20)
 
 
 def test_it_predicts_over_http(project: Path, capsys, port: int) -> None:
@@ -165,6 +162,16 @@ def test_a_server_keeps_and_hands_out_the_champion(project: Path, capsys, port: 
         assert tracker.artifacts(run, "figures") == []
         tracker.log_files(run.run_id, project / "experiments", "figures")
         assert tracker.artifacts(run, "figures") == ["figures/small.toml"]
+        doctor = ("doctor", "small", "--tracking-uri", address)
+        assert main([*doctor]) == 0
+        path = next((project / "kept").glob(f"*/{stages['grid']['winner']['run_id']}/artifacts/model.npz"))
+        path.write_bytes(path.read_bytes()[:-1])
+        assert main([*doctor]) == 1
+        assert "model.npz is damaged: its SHA-256 differs" in capsys.readouterr().out
+        assert main([*doctor, "--fix"]) == 0
+        assert "its trial is opened again" in capsys.readouterr().out
+        again = sweep(capsys, "--stage", "grid", "--tracking-uri", address)["grid"]
+        assert (again["trained"], again["winner"]["trial"]) == (1, stages["grid"]["winner"]["trial"])
 
 
 def test_each_stages_winner_is_a_version_and_the_best_is_champion(project: Path, capsys) -> None:
