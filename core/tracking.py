@@ -300,7 +300,7 @@ class Tracker:
             paths = [path for path in folder.iterdir() if path.is_file() and path.name != files.SUMS]
             new = {path.name: files.digest(path) for path in paths}
             if place is None:
-                (folder / files.SUMS).write_text(files.as_list(self._listed(run, below) | new), encoding="utf-8")
+                (folder / files.SUMS).write_text(files.as_list(self._listed_there(run, below) | new), encoding="utf-8")
                 self._client.log_artifacts(run_id, str(folder), below or None)
                 return
             place /= below
@@ -308,16 +308,16 @@ class Tracker:
             for path in paths:
                 with files.replacing(place / path.name) as file, open(path, "rb") as source:
                     shutil.copyfileobj(source, file)
-            known = {name: value for name, value in files.listed(place).items() if (place / name).exists()}
+            known = {name: value for name, value in _listed(place).items() if (place / name).exists()}
             with files.replacing(place / files.SUMS) as file:
                 file.write(files.as_list(known | new).encode())
 
-    def _listed(self, run: RunInfo, below: str) -> dict[str, str]:
+    def _listed_there(self, run: RunInfo, below: str) -> dict[str, str]:
         """The checksums that a server has of a run's artifacts."""
         names = [Path(entry.path).name for entry in self._client.list_artifacts(run.run_id, below or None)]
         if files.SUMS not in names:
             return {}
-        return files.listed(self.artifact(run, f"{below}/{files.SUMS}" if below else files.SUMS).parent)
+        return _listed(self.artifact(run, f"{below}/{files.SUMS}" if below else files.SUMS).parent)
 
     def log_text(self, run_id: str, text: str, name: str) -> None:
         """Store text as an artifact."""
@@ -498,6 +498,14 @@ def _save(path: Path, model: ServedModel) -> None:
             pip_requirements=list(model.requirements),
             signature=ModelSignature(Schema([TensorSpec(np.dtype(np.float32), (-1, *model.input_shape))])),
         )
+
+
+def _listed(folder: Path) -> dict[str, str]:
+    """What the folder's list says. A damaged one says nothing: files that the next does not name are refused."""
+    try:
+        return files.listed(folder)
+    except InputError:
+        return {}
 
 
 def _require_answer(uri: str) -> None:

@@ -63,8 +63,25 @@ def findings(sweep: Sweep, tracking_uri: str | None, fix: bool) -> Iterator[Find
         yield finding
         if not fix:
             return  # there is none to compare with
-    yield from journal(sweep.folder, fix)
-    yield from examine(sweep, Tracker(tracking_uri), fix)
+    tracker = Tracker(tracking_uri)
+    if fix:
+        yield from journal(sweep.folder, fix)
+        yield from examine(sweep, tracker, fix)
+        return
+    if not sweep.folder.holder():
+        yield from journal(sweep.folder, fix)
+    while True:
+        found, stopped, busy = list[Finding](), None, bool(sweep.folder.holder())
+        try:
+            for finding in examine(sweep, tracker, fix, busy):
+                found.append(finding)  # those before an error are wanted
+        except InputError as error:
+            stopped = error
+        if busy or not sweep.folder.holder():
+            break  # else a sweep has begun, and what it had not written yet seemed to be wrong
+    yield from found
+    if stopped:
+        raise stopped
 
 
 def database(uri: str, fix: bool) -> Iterator[Finding]:
@@ -108,14 +125,16 @@ def journal(folder: Folder, fix: bool) -> Iterator[Finding]:
             cut_torn_line(path)
 
 
-def examine(sweep: Sweep, tracker: Tracker, fix: bool) -> Iterator[Finding]:
-    """Look at everything else, stage by stage. The journal must be readable."""
+def examine(sweep: Sweep, tracker: Tracker, fix: bool, busy: bool = False) -> Iterator[Finding]:
+    """Look at everything else, stage by stage. The journal must be readable.
+
+    busy  a sweep is at work, which has not written all of its records yet
+    """
     yield from _identity(sweep, tracker, fix)
     if not fix and not tracker.has_experiment(sweep.name):
         yield Finding(f"MLflow has no experiment {sweep.name}", "its runs are made anew from their files")
         return
     records = sweep.records(tracker)
-    busy = not fix and bool(sweep.folder.holder())
     if not busy:
         yield from _left_open(sweep, records, fix)
         yield from _groups(sweep, fix)
@@ -178,7 +197,6 @@ class _Stage:
     """One stage: its cells, outcomes, files and runs."""
 
     def __init__(self, sweep: Sweep, records: Records, stage: Stage, busy: bool) -> None:
-        """busy: a sweep is at work, which has not written all of its records yet."""
         self._sweep, self._records, self._stage, self._busy = sweep, records, stage, busy
         self._tracker = records.tracker
         sweep.runs = None

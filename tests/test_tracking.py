@@ -115,6 +115,21 @@ def test_a_run_is_found_by_the_beginning_of_its_id(tracker: Tracker) -> None:
             tracker.find(bad)
 
 
+def test_beside_a_damaged_list_of_checksums_new_files_can_be_written_and_old_ones_are_refused(
+    tracker: Tracker, project: Path
+) -> None:
+    run_id = tracker.start(tracker.experiment("first"), "run")
+    for name in ("old.txt", "replaced.txt"):
+        tracker.log_text(run_id, "hello", name)
+    (sums,) = project.glob("mlruns/*/*/artifacts/SHA256SUMS")
+    sums.write_bytes(sums.read_bytes()[:14])
+    for name in ("replaced.txt", "new.txt"):
+        tracker.log_text(run_id, "again", name)
+        assert tracker.artifact(tracker.find(run_id), name).read_text() == "again"
+    with pytest.raises(InputError, match=r"old\.txt is damaged: it is missing in SHA256SUMS"):
+        tracker.artifact(tracker.find(run_id), "old.txt")
+
+
 def test_artifacts_are_found_in_place_and_after_the_folder_moved(tracker: Tracker, project: Path, monkeypatch) -> None:
     experiment = tracker.experiment("an experiment")
     run_id = tracker.start(experiment, "run")
