@@ -13,7 +13,7 @@ export DO_NOT_TRACK := true
 python := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep-grid sweep-dropout plan report ui data bench bench-quick bench-gpu test test-faults check constraints clean _runtime _dev
+.PHONY: help setup sweep-grid sweep-dropout plan report ui data bench bench-quick bench-gpu test test-faults test-fuzz check constraints clean _runtime _dev
 
 help: ## list the targets
 	@echo "usage: make TARGET [EXPERIMENT=report] [ARGS=\"...\"] [PORT=5000] [PYTHON=python3.12]"
@@ -60,6 +60,9 @@ test: _dev ## run the tests: no GPU, network or data set needed
 
 test-faults: _dev ## kill, starve and damage sweeps in every way and count what survives (about 40 minutes; a sample is in test)
 	@cd tests && ../$(python) -m faults $(ARGS)
+
+test-fuzz: _dev ## 100,000 damaged and hostile files for each parser (about 20 minutes; a sample is in test)
+	@FUZZ_EXAMPLES=100000 $(python) -m pytest -n auto --maxprocesses 4 tests/test_fuzz.py $(ARGS)
 
 check: _dev ## ruff and mypy
 	$(python) -m ruff check

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from core.errors import InputError
+from core.project import available_memory
 
 LARGEST = 16 * 2**30  # bytes of all arrays together
 _UNREADABLE = (  # RuntimeError: encrypted, or a way of compressing that zipfile does not know
@@ -36,15 +37,23 @@ def read(path: Path, wanted: Collection[str] | None = None, content: bytes | Non
         with zipfile.ZipFile(path if content is None else io.BytesIO(content)) as archive:
             members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
             chosen = {name: member for name, member in members.items() if wanted is None or name in wanted}
-            total = sum(member.file_size for member in chosen.values())
-            if total > LARGEST:
-                raise ValueError(f"it announces {total / 2**30:.1f} GiB, at most {LARGEST / 2**30:.1f} are read")
-            return {name: _array(name, archive.read(member)) for name, member in chosen.items()}
+            total, most = sum(member.file_size for member in chosen.values()), min(LARGEST, available_memory())
+            if total > most:
+                raise ValueError(f"it announces {total / 2**30:.1f} GiB, at most {most / 2**30:.1f} are read")
+            return {name: _array(name, _content(archive, member)) for name, member in chosen.items()}
     except FileNotFoundError:
         raise InputError(f"there is no file {path}") from None
     except _UNREADABLE as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise InputError(f"{path} is not a readable .npz: {reason}") from None
+
+
+def _content(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """A member, of which no more is unpacked than it announces: ZipFile.read would unpack all that there is first."""
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{member.filename} is compressed in a way that NumPy does not write")
+    with archive.open(member) as file:
+        return file.read(member.file_size)
 
 
 def _array(name: str, data: bytes) -> np.ndarray:

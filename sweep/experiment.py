@@ -27,6 +27,7 @@ _STAGE = (
     *("sampler", "space", "settings", "after", "inherit", "trials", "at_once", "points"),
     *("seeds", "pruner", "budget", "on_divergence"),
 )
+_MOST_TRIALS = 100_000  # of a stage
 _ON_DIVERGENCE = {"fail": 0, "retry": 1}  # retries
 
 
@@ -179,6 +180,10 @@ def _stage(
     searched = space.without(overrides)
     free = fixed.keys() - (space.dimensions.keys() - space.conditions.keys() - overrides.keys())
     trials, at_once = _trials(where, table, sampler)
+    seeds = whole(f"{where}.seeds", table.get("seeds", 1), 1, 1000)
+    count = trials or sum(1 for _ in itertools.islice(searched.combinations(), _MOST_TRIALS + 1))
+    if count * seeds > _MOST_TRIALS:
+        raise InputError(f"{where} has more than {_MOST_TRIALS} trials: search fewer values, or draw some of them")
     return Stage(
         name=name,
         sampler=sampler,
@@ -189,7 +194,7 @@ def _stage(
         trials=trials,
         at_once=at_once,
         points=_points(where, table.get("points", {}), space, overrides),
-        seeds=whole(f"{where}.seeds", table.get("seeds", 1), 1, 1000),
+        seeds=seeds,
         pruner=_pruner(f"{where}.pruner", table.get("pruner"), _most_epochs(searched, fixed), overrides),
         budget=_budget(f"{where}.budget", table.get("budget", {})),
         retries=_retries(f"{where}.on_divergence", table.get("on_divergence", "fail")),
@@ -259,7 +264,7 @@ def _trials(where: str, table: dict[str, Any], sampler: str) -> tuple[int, int]:
         raise InputError(f"{where}.trials is given, but a grid has as many trials as cells: remove it")
     if sampler not in ADAPTIVE and "at_once" in table:
         raise InputError(f"{where}.at_once is given, but {sampler} knows all its trials beforehand: remove it")
-    trials = 0 if sampler == "grid" else whole(f"{where}.trials", table.get("trials", 8), 1, 100_000)
+    trials = 0 if sampler == "grid" else whole(f"{where}.trials", table.get("trials", 8), 1, _MOST_TRIALS)
     return trials, whole(f"{where}.at_once", table.get("at_once", 8), 1, 10_000)
 
 

@@ -70,10 +70,9 @@ def test_arrays_may_be_stored_by_columns(tmp_path: Path) -> None:
     np.testing.assert_array_equal(checkpoint.load_model(tmp_path / "columns.npz")["w1"], model()["w1"])
 
 
-@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_damage_in_a_compressed_array_is_refused(tmp_path: Path, method: int) -> None:
+def test_damage_in_a_compressed_array_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "compressed.npz"
-    with zipfile.ZipFile(path, "w", method) as archive:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("w1.npy", npy(model()["w1"]))
     np.testing.assert_array_equal(checkpoint.load_model(path)["w1"], model()["w1"])
     whole = path.read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -163,7 +164,33 @@ def test_lying_headers_get_one_clear_line(tmp_path: Path, case: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_bomb_that_announces_little_is_not_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.npy", member(header("(30, 1, 1)"), bytes(2**28)))
+    content = path.read_bytes()
+    for size in struct.pack("<I", zipfile.ZipFile(path).infolist()[0].file_size), b"\0\0\0\x10":
+        content = content.replace(size, struct.pack("<I", 200))
+    path.write_bytes(content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="Bad CRC-32"):
+            data.load(str(path))
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_what_numpy_does_not_write_is_not_unpacked(tmp_path: Path, method: int) -> None:
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("x.npy", member(header("(30, 1, 1)"), bytes(30)))
+    with pytest.raises(InputError, match=r"x\.npy is compressed in a way that NumPy does not write"):
+        data.load(str(path))
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_truncated_and_flipped_files_give_clear_errors_or_the_same_data(tmp_path: Path, method: int) -> None:
     path = tmp_path / "a.npz"
     with zipfile.ZipFile(path, "w", method) as archive:

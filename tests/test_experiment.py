@@ -90,6 +90,12 @@ BAD = {
     "lr beyond float": ("0.01, 0.1]", f"1{'0' * 400}]", "stages.grid.space.lr"),
     "range beyond float": ("high = 1.0 }", f"high = 1{'0' * 400} }}", "it must be a number"),
     "epochs without end": ("epochs = 3", "epochs = 10000000", "epochs is 10000000"),
+    "too many cells": (
+        "lr = [0.01, 0.1]",
+        f"epochs = {[*range(1, 1001)]}\nlr = {[n / 1000 for n in range(1, 1001)]}",
+        "100000",
+    ),
+    "too many trials": ("trials = 3", "trials = 1000\nseeds = 101", "more than 100000 trials"),
     "brackets": ("seed = 1", f"seed = {'[' * 5000}", "not valid TOML"),
     "broken toml": ("seed = 1", "seed = = 1", "not valid TOML"),
 }
