@@ -13,7 +13,7 @@ export DO_NOT_TRACK := true
 python := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep-grid sweep-dropout plan report ui data bench bench-quick bench-gpu test test-faults test-fuzz check constraints clean _runtime _dev
+.PHONY: help setup sweep-grid sweep-dropout plan report ui data bench bench-quick bench-gpu test test-faults test-fuzz check audit constraints clean _runtime _dev
 
 help: ## list the targets
 	@echo "usage: make TARGET [EXPERIMENT=report] [ARGS=\"...\"] [PORT=5000] [PYTHON=python3.12]"
@@ -62,12 +62,16 @@ test-faults: _dev ## kill, starve and damage sweeps in every way and count what 
 	@cd tests && ../$(python) -m faults $(ARGS)
 
 test-fuzz: _dev ## 100,000 damaged and hostile files for each parser (about 20 minutes; a sample is in test)
-	@FUZZ_EXAMPLES=100000 $(python) -m pytest -n auto --maxprocesses 4 tests/test_fuzz.py $(ARGS)
+	@FUZZ_EXAMPLES=100000 $(python) -m pytest -n auto --maxprocesses 4 -o faulthandler_timeout=0 tests/test_fuzz.py $(ARGS)
 
 check: _dev ## ruff and mypy
 	$(python) -m ruff check
 	$(python) -m ruff format --check
 	$(python) -m mypy
+
+audit: _dev ## known vulnerabilities of the dependencies, as PyPI tells them (needs the network)
+	@$(python) -m pip install -qq -c constraints.txt pip-audit
+	@$(python) -m pip_audit -r constraints.txt --no-deps --disable-pip --progress-spinner off
 
 constraints: ## write constraints.txt anew from pyproject.toml; PYTHON must be 3.11, the oldest supported
 	$(or $(PYTHON),python3.11) tools/constraints.py

@@ -103,6 +103,9 @@ def describe(data: Dataset) -> str:
 
 def _dataset(name: str, source: str, contents: Contents, scale: float) -> Dataset:
     x, y, x_test, y_test, classes = contents
+    for label in classes:
+        if not label.isprintable():
+            raise InputError(f"{source}: the class {label!r} has characters that cannot be printed")
     digest = hashlib.sha256(repr((scale, classes)).encode())
     for key, values in (("x", x), ("y", y), ("x_test", x_test), ("y_test", y_test)):
         if values is not None:

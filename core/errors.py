@@ -11,18 +11,23 @@ class InputError(ValueError):
     """Something the user gave is wrong. The text says what, the value, and what would be right."""
 
 
+def printable(text: object) -> str:
+    """The text with its control characters as escapes: from a file of somebody else's they could steer a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+
+
 def exit_status(command: Callable[[], int]) -> int:
     """The command's own exit status, or that of the exception that ended it, told in a single clear line."""
     try:
         return command()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         return 2
     except MemoryError as error:
         print(f"error: out of memory: {error}; use fewer filters, or fewer images at a time", file=sys.stderr)
         return 1
     except ChildProcessError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -54,6 +54,7 @@ logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs
 _PASSING = ("database is locked", "API request to", "error code 502", "error code 503", "error code 504")
 _PAGE = 1000  # runs, or metrics, in a request
 _TOKEN = "token"  # the tag that tells a run from any other before its id is known
+_ID = re.compile("[0-9a-f]{32}")
 _NAME = 250  # characters of a run's name that databases keep
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
@@ -396,6 +397,10 @@ class Tracker:
 
     def _plain(self, run: Run) -> RunInfo:
         info, data = run.info, run.data
+        if not _ID.fullmatch(info.run_id):  # it names folders
+            raise InputError(
+                f"{self.store_name} has a run whose id is {info.run_id!r}: it must be 32 hexadecimal digits"
+            )
         experiment = self._experiment_name(info.experiment_id)
         return RunInfo(
             *(info.run_id, info.run_name, info.status, experiment),

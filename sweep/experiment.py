@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shlex
 import tomllib
 from collections import Counter
@@ -129,6 +130,8 @@ def load(name: str, overrides: Mapping[str, Value] | None = None) -> Experiment:
     Raises InputError naming the file, the key and the nearest valid key.
     """
     path = find(name)
+    if not re.fullmatch(r"[\w .-]+", path.stem):  # it becomes the name of a folder, a model, an MLflow experiment
+        raise InputError(f"{path}: an experiment's name may hold letters, digits, blanks and . _ -; rename the file")
     try:
         text = path.read_text(encoding="utf-8")
         content = tomllib.loads(text)
