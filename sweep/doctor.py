@@ -31,7 +31,7 @@ from sweep.plan import Cell
 from sweep.records import Records, best_metrics
 from sweep.run import Sweep
 from sweep.saved import group_paths
-from sweep.study import Outcome, close_abandoned
+from sweep.study import Outcome, close_abandoned, forget
 
 _TOLD = ("config.json", "history.csv")  # by every trial
 _TIMED = "epoch_seconds"  # differs between the times that an epoch was trained
@@ -119,6 +119,7 @@ def journal(folder: Folder, fix: bool) -> Iterator[Finding]:
             path.rename(aside)
             with files.replacing(path) as file:
                 file.write(b"".join(lines))
+            forget(path)
     elif sum(map(len, lines)) < path.stat().st_size:
         yield Finding(f"the last line of {path} is torn", "cut off")
         if fix:

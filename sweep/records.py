@@ -108,9 +108,13 @@ class Records:
         """This folder's runs of the experiment with these tags, by run id, oldest first."""
         return {run.run_id: run for run in self.tracker.runs(self._id, owner=self._owner, **tags)}
 
-    def trials(self) -> dict[str, str]:
-        """The trials' runs, by the ids that Optuna's record has of them: a run that was rebuilt has another now."""
-        return {run.tags.get(_WAS, run_id): run_id for run_id, run in self.runs(kind="trial").items()}
+    def trials(self, runs: Mapping[str, RunInfo] | None = None) -> dict[str, str]:
+        """The trials' runs, by the ids that Optuna's record has of them: a run that was rebuilt has another now.
+
+        runs  all of this folder's, where they are known
+        """
+        trials = runs if runs is not None else self.runs(kind="trial")
+        return {run.tags.get(_WAS, id_): id_ for id_, run in trials.items() if run.tags["kind"] == "trial"}
 
     def start_trial(self, cell: Cell, parent: str) -> str:
         """A run for a trial that starts training."""

@@ -10,7 +10,7 @@ from itertools import chain
 from core.data import Dataset
 from core.errors import InputError
 from core.ops import Ops
-from core.tracking import Tracker
+from core.tracking import RunInfo, Tracker
 from sweep import plan, ranking
 from sweep.display import Display, Work
 from sweep.estimate import epoch_seconds, fitting, usable_memory
@@ -22,7 +22,7 @@ from sweep.plan import Cell
 from sweep.records import Records, experiment_name
 from sweep.samples import augmented_samples
 from sweep.saved import Saved, clear, find
-from sweep.study import Outcome, Study, close_abandoned, draw, outcomes, proposals
+from sweep.study import Outcome, Study, close_abandoned, draw, forget, outcomes, proposals
 from sweep.trainer import Here, Material, Processes, Trainer
 from sweep.training import Training
 
@@ -61,6 +61,7 @@ class Sweep:
         self.signals = Signals()
         self.name = experiment_name(experiment, data)
         self.folder = Folder(self.name)
+        forget(self.folder.journal)
         self.runs: Mapping[str, str] | None = None  # see outcomes
         self._inherited: dict[str, dict[str, Value]] = {}
         # Before any training: it is free again after each. Devices have their own, processes on a CPU share.
@@ -210,9 +211,10 @@ class Sweep:
             records = self.records(tracker)
             try:
                 with self.signals.held():
-                    left_open = self.close_open(records, "KILLED", "its process ended without closing it")
-                    self.runs = records.trials()
-                    self._require_known(stage, records)
+                    runs = records.runs()
+                    left_open = self.close_open(records, "KILLED", "its process ended without closing it", runs)
+                    self.runs = records.trials(runs)
+                    self._require_known(stage, runs)
                     self._inherited.clear()
                     cells = self.cells(stage, points)
                     todo, remaining = self.open(stage, cells)
@@ -226,7 +228,8 @@ class Sweep:
                     run_id, complete = records.stage(stage, self.inherited(stage), cells, reopen)
                 trained = self._train(stage, cells, todo, saved, remaining, records, run_id)
                 while True:
-                    self.runs = records.trials()
+                    if trained:
+                        self.runs = records.trials()
                     cells = self.cells(stage, points)
                     again = [cell for cell in self.open(stage, cells)[0] if cell.attempt]
                     if not again:
@@ -243,6 +246,7 @@ class Sweep:
                 clear(self.folder.training, stage.name)
             except BaseException as error:
                 self.signals.settled()
+                forget(self.folder.journal)  # what was read of it may be only a part
                 self.close()  # its processes may be in the middle of something
                 tracker.patience = 0.0  # whoever stops it does not want to wait
                 try:
@@ -264,15 +268,19 @@ class Sweep:
             run_id, _ = records.stage(stage, self.inherited(stage), cells, reopen=True)
             records.end_stage(run_id, stage, cells, ranking.ranked(cells, self.outcomes(stage)))
 
-    def close_open(self, records: Records, status: str, reason: str) -> dict[str, str]:
+    def close_open(
+        self, records: Records, status: str, reason: str, runs: Mapping[str, RunInfo] | None = None
+    ) -> dict[str, str]:
         """Close all that is open in this experiment, and return the names of the runs that were broken off, by id.
+
+        runs  those of the experiment, where they are known
 
         A trial whose outcome Optuna has gets the status it ended with; others get this one, and are trained again.
         """
         close_abandoned(self.folder.journal)
         ended = {o.run_id: o for stage in self.experiment.stages for o in outcomes(self.folder.journal, stage).values()}
         broken_off = {}
-        for run_id, run in records.runs().items():
+        for run_id, run in (runs or records.runs()).items():
             if run.status == "RUNNING" and run_id in ended:
                 records.close(run_id, ended[run_id])
             elif run.status == "RUNNING":
@@ -321,10 +329,10 @@ class Sweep:
                 f"`python -m sweep doctor {self.experiment.called} --fix` would bring them back instead"
             )
 
-    def _require_known(self, stage: Stage, records: Records) -> None:
+    def _require_known(self, stage: Stage, runs: Mapping[str, RunInfo]) -> None:
         """A trial's run is closed after the journal has its record, so one that the journal lacks was lost there."""
         done = self.outcomes(stage)
-        trials = records.runs(kind="trial", stage=stage.name).values()
+        trials = [run for run in runs.values() if (run.tags["kind"], run.tags["stage"]) == ("trial", stage.name)]
         unknown = [run for run in trials if run.status == "FINISHED" and run.tags["key"] not in done]
         if unknown:
             raise InputError(

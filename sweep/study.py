@@ -246,10 +246,20 @@ def _tell(study: optuna.Study, number: int, attributes: Mapping[str, Any]) -> bo
     return True
 
 
+_STORAGES: dict[Path, optuna.storages.JournalStorage] = {}
+
+
+def forget(journal: Path) -> None:
+    """Read the journal anew when it is next asked for. Without this only what was added to it since is read."""
+    _STORAGES.pop(journal, None)
+
+
 def _storage(journal: Path) -> optuna.storages.JournalStorage:
     try:
-        with _experimental():
-            return optuna.storages.JournalStorage(CheckedJournal(journal))
+        if journal not in _STORAGES:
+            with _experimental():
+                _STORAGES[journal] = optuna.storages.JournalStorage(CheckedJournal(journal))
+        return _STORAGES[journal]
     except InputError:
         raise
     except (ValueError, LookupError, TypeError, AssertionError, AttributeError, OSError) as error:

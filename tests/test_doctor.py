@@ -269,6 +269,8 @@ def test_a_killed_sweep_that_lost_its_name_before_a_trial_ended_is_known_by_its_
 
 
 def test_while_a_sweep_is_at_work_it_is_left_alone(project: Path, capsys) -> None:
+    path = project / "experiments/small.toml"
+    path.write_text(path.read_text().replace("[settings]", "[settings]\npatience = 100000"))
     process = start_sweep(project)
     wait_for_training(process)
     try:
