@@ -23,7 +23,7 @@ DOCUMENTED: dict[str, list[tuple[str, ...]]] = {
     "python -m core.figures": [("core.figures.__main__",)],
     "python -m core.figures init-study": [("core.figures.__main__", "init-study")],
     "python -m core.cifar10": [("core.cifar10",)],
-    "Measurements": [("bench.cpu",), ("bench.gpu",), ("bench.pruning",), ("bench.search",)],
+    "Measurements": [("bench.cpu",), ("bench.gpu",), ("bench.load",), ("bench.pruning",), ("bench.search",)],
 }
 
 
@@ -54,6 +54,17 @@ def test_every_parser_has_a_section() -> None:
     modules = {command[0] for commands in DOCUMENTED.values() for command in commands}
     documented = {ROOT / f"{module.replace('.', '/')}.py" for module in modules}
     assert {path for path in files if "ArgumentParser" in path.read_text()} == documented
+
+
+def test_the_chinese_readme_shows_what_the_english_one_does() -> None:
+    english, chinese = ((ROOT / name).read_text() for name in ("README.md", "README.zh-CN.md"))
+    for pattern in (r"!\[.*?\]\((.*?)\)", r"^```\ndata: .*?^```$", r"^## ", r"^    python -m core\S+ \S+ \S+"):
+        found = re.findall(pattern, english, re.M | re.S)
+        assert found
+        assert re.findall(pattern, chinese, re.M | re.S) == found
+    for table in re.findall(r"^(?:\|.*\n)+", english, re.M):
+        for figure in re.findall(r"(?<=\| )\d[\d.]* ?m?s?(?= \|)", table):
+            assert figure in chinese
 
 
 def test_every_option_has_a_row_that_explains_it() -> None:
