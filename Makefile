@@ -55,7 +55,7 @@ bench-gpu: _runtime ## the GPU against PyTorch on it, where that is installed; w
 	@$(python) -m bench.gpu $(ARGS)
 
 test: _dev ## run the tests: no GPU, network or data set needed
-	@echo "Running the tests: about eight minutes." >&2
+	@echo "Running the tests: about ten minutes." >&2
 	@$(python) -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 test-faults: _dev ## kill, starve and damage sweeps in every way and count what survives (about 40 minutes; a sample is in test)

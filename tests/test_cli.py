@@ -142,7 +142,10 @@ def test_the_plan_shows_groups_as_memory_allows_them(
     assert [note.partition(":")[0] for note in notes] == ["3x4, batch 16", "2, batch 16"]
 
 
-def test_progress_goes_to_stderr_and_the_table_to_stdout(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_goes_to_stderr_and_the_table_to_stdout(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIRTUAL_ENV", sys.prefix)  # else a line more says how to activate it
     assert main(["run", "small", "--stage", "grid"]) == 0
     captured = capsys.readouterr()
     header, *rows = captured.out.splitlines()

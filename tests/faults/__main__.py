@@ -20,7 +20,7 @@ from faults import calls, checks, flips, full, kills, project, starts
 from faults.checks import Undisturbed
 
 COUNTS = {"kills": 90, "flips": 500, "full": 50, "disk": 20, "calls": 300, "starts": 50}  # of kills, one to four each
-SHORT = {"kills": 4, "flips": 6, "full": 3, "disk": 1, "calls": 8, "starts": 1}
+SHORT = {"kills": 4, "flips": 6, "full": 3, "disk": 1, "calls": 11, "starts": 1}
 KINDS = ("grid", "grid", "pruned", "digits")
 UNPRUNED = ("grid", "grid", "digits")  # what is trained again alone may be pruned at another epoch
 
