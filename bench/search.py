@@ -22,7 +22,7 @@ from core.project import environment
 from sweep.experiment import Stage
 from sweep.parsing import Value
 from sweep.space import Range, Space
-from sweep.study import Outcome, Study, draw
+from sweep.study import Journal, Outcome, Study, draw
 
 SPACE = Space(
     {
@@ -55,7 +55,7 @@ def search(sampler: str, trials: int, at_once: int, seed: int) -> tuple[float, i
         return max(accuracy(setting) for setting in draw(stage, seed)), 0
     best, close = 0.0, 0
     with tempfile.TemporaryDirectory() as folder:
-        study = Study(Path(folder) / "journal", stage, "known", seed)
+        study = Study(Journal(Path(folder) / "journal"), stage, "known", seed)
         for start in range(0, trials, at_once):
             asked = study.propose(min(at_once, trials - start))
             places = [place(setting) for _, setting in asked]

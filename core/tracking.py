@@ -52,7 +52,8 @@ logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs
 
 # What a database says that another process has locked, and MLflow of a server that is away or behind one that is busy.
 _PASSING = ("database is locked", "API request to", "error code 502", "error code 503", "error code 504")
-_PAGE = 1000  # runs, or metrics, in a request
+_PAGE = 200  # runs in a request: of more, memory holds what MLflow makes of them
+_BATCH = 1000  # metrics in a request
 _TOKEN = "token"  # the tag that tells a run from any other before its id is known
 _ID = re.compile("[0-9a-f]{32}")
 _NAME = 250  # characters of a run's name that databases keep
@@ -245,8 +246,8 @@ class Tracker:
             if math.isfinite(value)
         ]
         with _clear_errors(f"run {run_id}"):
-            for start in range(0, len(finite), _PAGE):
-                self._client.log_batch(run_id, metrics=finite[start : start + _PAGE])
+            for start in range(0, len(finite), _BATCH):
+                self._client.log_batch(run_id, metrics=finite[start : start + _BATCH])
 
     @_patient
     def metrics(self, run_id: str, names: Iterable[str]) -> dict[tuple[str, int], list[float]]:
@@ -328,8 +329,7 @@ class Tracker:
 
     def versions(self, name: str) -> list[ModelVersion]:
         """All versions of a registered model, oldest first; none if it is not registered."""
-        with _clear_errors(f"model {name}"):
-            found = self._client.search_model_versions(f"name = {_quoted(name)}", max_results=_PAGE)
+        found = self._pages(partial(self._client.search_model_versions, f"name = {_quoted(name)}"))
         versions = (ModelVersion(int(version.version), version.run_id or "", dict(version.tags)) for version in found)
         return sorted(versions, key=lambda version: version.number)
 

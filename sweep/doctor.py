@@ -25,13 +25,12 @@ from core.tracking import RunInfo, Tracker, store
 from core.train import METRICS, Metrics
 from sweep import plan
 from sweep.experiment import Stage
-from sweep.folder import Folder
 from sweep.journal import cut_torn_line, whole_lines
 from sweep.plan import Cell
 from sweep.records import Records, best_metrics
 from sweep.run import Sweep
 from sweep.saved import group_paths
-from sweep.study import Outcome, close_abandoned, forget
+from sweep.study import Journal, Outcome
 
 _TOLD = ("config.json", "history.csv")  # by every trial
 _TIMED = "epoch_seconds"  # differs between the times that an epoch was trained
@@ -59,17 +58,17 @@ def findings(sweep: Sweep, tracking_uri: str | None, fix: bool) -> Iterator[Find
 
     Raises InputError where something that cannot be read keeps it from looking further.
     """
-    for finding in database(store(tracking_uri), fix):
+    for finding in check_database(store(tracking_uri), fix):
         yield finding
         if not fix:
             return  # there is none to compare with
     tracker = Tracker(tracking_uri)
     if fix:
-        yield from journal(sweep.folder, fix)
+        yield from check_journal(sweep.journal, fix)
         yield from examine(sweep, tracker, fix)
         return
     if not sweep.folder.holder():
-        yield from journal(sweep.folder, fix)
+        yield from check_journal(sweep.journal, fix)
     while True:
         found, stopped, busy = list[Finding](), None, bool(sweep.folder.holder())
         try:
@@ -84,7 +83,7 @@ def findings(sweep: Sweep, tracking_uri: str | None, fix: bool) -> Iterator[Find
         raise stopped
 
 
-def database(uri: str, fix: bool) -> Iterator[Finding]:
+def check_database(uri: str, fix: bool) -> Iterator[Finding]:
     """Look at mlflow.db itself, before it is opened."""
     path = Path(uri.removeprefix("sqlite:///"))
     if not uri.startswith("sqlite:///"):
@@ -106,9 +105,9 @@ def database(uri: str, fix: bool) -> Iterator[Finding]:
                     part.rename(aside.with_name(aside.name + end))
 
 
-def journal(folder: Folder, fix: bool) -> Iterator[Finding]:
+def check_journal(journal: Journal, fix: bool) -> Iterator[Finding]:
     """Look at Optuna's journal, line by line."""
-    path = folder.journal
+    path = journal.path
     if not path.exists():
         return
     lines, error = whole_lines(path)
@@ -119,7 +118,7 @@ def journal(folder: Folder, fix: bool) -> Iterator[Finding]:
             path.rename(aside)
             with files.replacing(path) as file:
                 file.write(b"".join(lines))
-            forget(path)
+            journal.reread()
     elif sum(map(len, lines)) < path.stat().st_size:
         yield Finding(f"the last line of {path} is torn", "cut off")
         if fix:
@@ -330,7 +329,7 @@ class _Stage:
             proposed = stage.adaptive and same[0].searched not in points
             study.describe(trial, same[0].setting, [cell.key for cell in same], known, proposed)
             study.end(trial)
-        close_abandoned(sweep.folder.journal)  # those of which a seed is missing
+        sweep.journal.close_abandoned()  # those of which a seed is missing
 
     def _own(self, fix: bool) -> Iterator[Finding]:
         """The stage's own run and table."""

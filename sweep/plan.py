@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from typing import Any
@@ -64,17 +64,22 @@ def _readable(key: str, value: Value) -> str:
     return f"{key}={value:.6g}" if isinstance(value, float) else f"{key}={str(value).lower()}"
 
 
-def settings(experiment: Experiment, stage: Stage, points: Sequence[str] = ()) -> list[dict[str, Value]]:
-    """What a stage is known to search before it runs: the grid or the draws, then the named fixed points."""
-    named: list[dict[str, Value]] = []
+def settings(experiment: Experiment, stage: Stage) -> list[dict[str, Value]]:
+    """What a stage is known to search before it runs: the grid, or the draws of a sampler that does not learn."""
+    if stage.sampler == "grid":
+        return list(stage.space.combinations())
+    return [] if stage.adaptive else draw(stage, experiment.seed)
+
+
+def named(stage: Stage, points: Iterable[str]) -> list[dict[str, Value]]:
+    """The stage's fixed points of these names. Raises InputError if it has none of a name."""
+    found: list[dict[str, Value]] = []
     for name in points:
         if name not in stage.points:
             known = ", ".join(stage.points) or "none"
             raise InputError(f'stage {stage.name} has no points called "{name}"; there are: {known}')
-        named += stage.points[name]
-    if stage.sampler == "grid":
-        return [*stage.space.combinations(), *named]
-    return ([] if stage.adaptive else draw(stage, experiment.seed)) + named
+        found += stage.points[name]
+    return found
 
 
 def cells(

@@ -22,7 +22,7 @@ from sweep.plan import Cell
 from sweep.records import Records, experiment_name
 from sweep.samples import augmented_samples
 from sweep.saved import Saved, clear, find
-from sweep.study import Outcome, Study, close_abandoned, draw, forget, outcomes, proposals
+from sweep.study import Journal, Outcome, Study, draw
 from sweep.trainer import Here, Material, Processes, Trainer
 from sweep.training import Training
 
@@ -61,9 +61,10 @@ class Sweep:
         self.signals = Signals()
         self.name = experiment_name(experiment, data)
         self.folder = Folder(self.name)
-        forget(self.folder.journal)
+        self.journal = Journal(self.folder.journal)
         self.runs: Mapping[str, str] | None = None  # see outcomes
         self._inherited: dict[str, dict[str, Value]] = {}
+        self._known: dict[str, list[dict[str, Value]]] = {}  # see plan.settings; a thousand draws take a while
         # Before any training: it is free again after each. Devices have their own, processes on a CPU share.
         self._memory = usable_memory(ops, data) // (1 if ops.devices > 1 else self.processes)
         self._noted = set[str]()
@@ -77,10 +78,11 @@ class Sweep:
         inherited = self.inherited(stage)
         if stage.adaptive:
             self._plan(replace(stage, seeds=1), inherited, list(stage.space.corners()))  # better refused now than later
-        tried, _ = self._tried(stage, inherited)
-        every = self._plan(stage, inherited, tried + plan.settings(self.experiment, stage, tuple(stage.points)))
-        asked_for = plan.settings(self.experiment, stage, points)
-        wanted = {cell.key for cell in self._plan(stage, inherited, tried + asked_for)}
+        if stage.name not in self._known:
+            self._known[stage.name] = plan.settings(self.experiment, stage)
+        known = self._known[stage.name] + self._tried(stage, inherited)[0]
+        every = self._plan(stage, inherited, known + plan.named(stage, stage.points))
+        wanted = {cell.key for cell in self._plan(stage, inherited, known + plan.named(stage, points))}
         done = self.outcomes(stage)
         settings = [
             setting for setting in plan.by_setting(every) if any(cell.key in wanted | done.keys() for cell in setting)
@@ -96,12 +98,12 @@ class Sweep:
 
     def _tried(self, stage: Stage, inherited: Mapping[str, Value]) -> tuple[list[dict[str, Value]], int]:
         """The settings that an adaptive stage has tried so far, and how many its sampler has proposed."""
-        return proposals(self.folder.journal, stage, self._identity(stage, inherited)) if stage.adaptive else ([], 0)
+        return self.journal.proposals(stage, self._identity(stage, inherited)) if stage.adaptive else ([], 0)
 
     def study(self, stage: Stage, cells: Sequence[Cell]) -> Study:
         """Optuna's record of the stage, for a plan of these cells."""
         identity = self._identity(stage, self.inherited(stage), cells)
-        return Study(self.folder.journal, stage, identity, self.experiment.seed)
+        return Study(self.journal, stage, identity, self.experiment.seed)
 
     def _identity(self, stage: Stage, inherited: Mapping[str, Value], cells: Sequence[Cell] = ()) -> str:
         """What a stage's Optuna study is for: a plan of cells; or, if a sampler proposes them, all it goes by."""
@@ -128,7 +130,7 @@ class Sweep:
         """How the stage's cells that have been trained ended, by key. Once runs is known (see Records.trials), those
         alone count.
         """
-        return outcomes(self.folder.journal, stage.name, self.runs)
+        return self.journal.outcomes(stage.name, self.runs)
 
     def waves(self, stage: Stage, todo: Sequence[Cell], remaining: int) -> list[list[list[Cell]]]:
         """The groups that train one wave after another: those that are known, then what an adaptive sampler would
@@ -246,7 +248,7 @@ class Sweep:
                 clear(self.folder.training, stage.name)
             except BaseException as error:
                 self.signals.settled()
-                forget(self.folder.journal)  # what was read of it may be only a part
+                self.journal.reread()  # what was read of it may be only a part
                 self.close()  # its processes may be in the middle of something
                 tracker.patience = 0.0  # whoever stops it does not want to wait
                 try:
@@ -277,8 +279,8 @@ class Sweep:
 
         A trial whose outcome Optuna has gets the status it ended with; others get this one, and are trained again.
         """
-        close_abandoned(self.folder.journal)
-        ended = {o.run_id: o for stage in self.experiment.stages for o in outcomes(self.folder.journal, stage).values()}
+        self.journal.close_abandoned()
+        ended = {o.run_id: o for stage in self.experiment.stages for o in self.journal.outcomes(stage).values()}
         broken_off = {}
         for run_id, run in (runs or records.runs()).items():
             if run.status == "RUNNING" and run_id in ended:
@@ -314,14 +316,14 @@ class Sweep:
             training.planned(todo, saved)
             training.proposed([same[0].searched for same in plan.by_setting(cells)], remaining)
         if training.spent:
-            close_abandoned(self.folder.journal)  # what was asked for and not trained
+            self.journal.close_abandoned()  # what was asked for and not trained
             self.display.note(f"{stage.name}: {training.spent}")
         return training.trained
 
     def _tell_of_lost(self, stage: Stage, tracker: Tracker) -> None:
         """Say that trials are trained again whose runs this store has never seen."""
         known = self.runs or {}
-        every = outcomes(self.folder.journal, stage.name).values()
+        every = self.journal.outcomes(stage.name).values()
         lost = [o for o in every if o.run_id not in known and not tracker.deleted(o.run_id)]
         if lost:
             self.display.note(

@@ -20,6 +20,7 @@ from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler, CmaEsSampler, GridSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from core.errors import InputError
@@ -76,10 +77,91 @@ def _suggest(trial: optuna.Trial, space: Space) -> dict[str, Value]:
     return chosen
 
 
-class Study:
-    """The Optuna study of one stage, kept in a journal file that survives being killed at any moment."""
+class Journal:
+    """The file with the studies of an experiment's stages, which survives being killed at any moment."""
 
-    def __init__(self, journal: Path, stage: Stage, identity: str, seed: int = 0) -> None:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._opened: JournalStorage | None = None
+
+    @property
+    def storage(self) -> JournalStorage:
+        """What Optuna reads in the file: all of it once, then what was added. Raises InputError if it is damaged."""
+        try:
+            if self._opened is None:
+                with _experimental():
+                    self._opened = JournalStorage(CheckedJournal(self.path))
+            return self._opened
+        except InputError:
+            raise
+        except (ValueError, LookupError, TypeError, AssertionError, AttributeError, OSError) as error:
+            raise InputError(f"{self.path} is damaged ({type(error).__name__})") from None
+
+    def reread(self) -> None:
+        """Read it from its beginning when it is next asked for: it was changed, or read only in part."""
+        self._opened = None
+
+    def outcomes(self, stage: str, runs: Mapping[str, str] | None = None) -> dict[str, Outcome]:
+        """The outcome of every cell that has ended in any study of the stage, by key. Read only.
+
+        runs  only of these run ids, which stand for others now; None: all, as they are
+        """
+        found: dict[str, Outcome] = {}
+        for _, trial in self._trials(stage):
+            for key, outcome in _outcomes(trial.user_attrs).items() if trial.state.is_finished() else ():
+                if runs is None:
+                    found[key] = outcome
+                elif outcome.run_id in runs:
+                    found[key] = replace(outcome, run_id=runs[outcome.run_id])
+        return found
+
+    def proposals(self, stage: Stage, identity: str) -> tuple[list[dict[str, Value]], int]:
+        """The settings tried in the study of this identity, in their order, whether their trials have ended or not;
+        and how many the sampler has proposed. Read only.
+        """
+        name = study_name(stage, identity)
+        tried = [trial for study, trial in self._trials(stage.name) if study == name and "cells" in trial.user_attrs]
+        settings: list[dict[str, Value]] = []
+        for trial in tried:
+            setting = {key: trial.params[key] for key in stage.space.dimensions if key in trial.params}
+            if trial.user_attrs["cells"] and setting not in settings:
+                settings.append(setting)
+        return settings, sum(_PROPOSED in trial.user_attrs for trial in tried)
+
+    def _trials(self, stage: str) -> Iterator[tuple[str, FrozenTrial]]:
+        """All trials of the stage, with the name of their study."""
+        if not self.path.exists():
+            return
+        for study in self.storage.get_all_studies():
+            if study.user_attrs.get("stage") == stage:
+                for trial in self.storage.get_all_trials(study._study_id, deepcopy=False):
+                    yield study.study_name, trial
+
+    def close_abandoned(self) -> int:
+        """Record as failed what was left waiting or running in any study; returns how many trials had open cells.
+
+        Only the holder of the experiment's lock may. Those cells are open again; outcomes that were recorded count.
+        """
+        Path(f"{self.path}.lock").unlink(missing_ok=True)  # of a killed process; Optuna would wait 30 s for it
+        if not self.path.exists():
+            return 0
+        cut_torn_line(self.path)
+        closed = 0
+        for stored in self.storage.get_all_studies():
+            study = optuna.load_study(study_name=stored.study_name, storage=self.storage)
+            while study.get_trials(deepcopy=False, states=[TrialState.WAITING]):
+                study.ask()  # a waiting trial can be told only after it was asked for
+            for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+                if not _tell(study, trial.number, trial.user_attrs):
+                    study.tell(trial.number, state=TrialState.FAIL)
+                    closed += 1
+        return closed
+
+
+class Study:
+    """The Optuna study of one stage."""
+
+    def __init__(self, journal: Journal, stage: Stage, identity: str, seed: int = 0) -> None:
         """Open or create the study. Only the holder of the experiment's lock may.
 
         identity  what must be equal for the study to go on: another makes another study of the stage
@@ -87,7 +169,7 @@ class Study:
         """
         self._stage, self._seed = stage, seed
         self._study = optuna.create_study(
-            storage=_storage(journal),
+            storage=journal.storage,
             study_name=study_name(stage, identity),
             sampler=_sampler(stage, seed),
             direction="maximize",
@@ -164,68 +246,6 @@ def study_name(stage: Stage, identity: str) -> str:
     return f"{stage.name}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
 
-def close_abandoned(journal: Path) -> int:
-    """Record as failed what was left waiting or running in any study; returns how many trials had open cells.
-
-    Only the holder of the experiment's lock may. Those cells are open again; outcomes that were recorded count.
-    """
-    Path(f"{journal}.lock").unlink(missing_ok=True)  # of a process that was killed; Optuna would wait 30 s for it
-    if not journal.exists():
-        return 0
-    cut_torn_line(journal)
-    storage = _storage(journal)
-    closed = 0
-    for stored in storage.get_all_studies():
-        study = optuna.load_study(study_name=stored.study_name, storage=storage)
-        while study.get_trials(deepcopy=False, states=[TrialState.WAITING]):
-            study.ask()  # a waiting trial can be told only after it was asked for
-        for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-            if not _tell(study, trial.number, trial.user_attrs):
-                study.tell(trial.number, state=TrialState.FAIL)
-                closed += 1
-    return closed
-
-
-def outcomes(journal: Path, stage: str, runs: Mapping[str, str] | None = None) -> dict[str, Outcome]:
-    """The outcome of every cell that has ended in any study of the stage, by key. Read only.
-
-    runs  only of these run ids, which stand for others now; None: all, as they are
-    """
-    found: dict[str, Outcome] = {}
-    for _, trial in _trials(journal, stage):
-        for key, outcome in _outcomes(trial.user_attrs).items() if trial.state.is_finished() else ():
-            if runs is None:
-                found[key] = outcome
-            elif outcome.run_id in runs:
-                found[key] = replace(outcome, run_id=runs[outcome.run_id])
-    return found
-
-
-def proposals(journal: Path, stage: Stage, identity: str) -> tuple[list[dict[str, Value]], int]:
-    """The settings tried in the study of this identity, in their order, whether their trials have ended or not; and
-    how many the sampler has proposed. Read only.
-    """
-    name = study_name(stage, identity)
-    tried = [trial for study, trial in _trials(journal, stage.name) if study == name and "cells" in trial.user_attrs]
-    settings: list[dict[str, Value]] = []
-    for trial in tried:
-        setting = {key: trial.params[key] for key in stage.space.dimensions if key in trial.params}
-        if trial.user_attrs["cells"] and setting not in settings:
-            settings.append(setting)
-    return settings, sum(_PROPOSED in trial.user_attrs for trial in tried)
-
-
-def _trials(journal: Path, stage: str) -> Iterator[tuple[str, FrozenTrial]]:
-    """All trials of the stage, with the name of their study."""
-    if not journal.exists():
-        return
-    storage = _storage(journal)
-    for study in storage.get_all_studies():
-        if study.user_attrs.get("stage") == stage:
-            for trial in storage.get_all_trials(study._study_id, deepcopy=False):
-                yield study.study_name, trial
-
-
 def _outcomes(attributes: Mapping[str, Any]) -> dict[str, Outcome]:
     mine = {name: value for name, value in attributes.items() if name.startswith(_OUTCOME)}
     return {name.removeprefix(_OUTCOME): Outcome(**value) for name, value in mine.items()}
@@ -244,26 +264,6 @@ def _tell(study: optuna.Study, number: int, attributes: Mapping[str, Any]) -> bo
     else:
         study.tell(number, sum(outcome.best_val_accuracy or 0.0 for outcome in ended.values()) / len(ended))
     return True
-
-
-_STORAGES: dict[Path, optuna.storages.JournalStorage] = {}
-
-
-def forget(journal: Path) -> None:
-    """Read the journal anew when it is next asked for. Without this only what was added to it since is read."""
-    _STORAGES.pop(journal, None)
-
-
-def _storage(journal: Path) -> optuna.storages.JournalStorage:
-    try:
-        if journal not in _STORAGES:
-            with _experimental():
-                _STORAGES[journal] = optuna.storages.JournalStorage(CheckedJournal(journal))
-        return _STORAGES[journal]
-    except InputError:
-        raise
-    except (ValueError, LookupError, TypeError, AssertionError, AttributeError, OSError) as error:
-        raise InputError(f"{journal} is damaged ({type(error).__name__})") from None
 
 
 def _sampler(stage: Stage, seed: int) -> BaseSampler:

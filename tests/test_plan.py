@@ -28,7 +28,7 @@ def cells_of(
     loaded: Experiment, stage: Stage, inherited: Mapping[str, Any], found: Dataset, points: Sequence[str] = ()
 ) -> list[Cell]:
     """The plan of a stage that knows its settings beforehand."""
-    return plan.cells(loaded, stage, inherited, found, plan.settings(loaded, stage, points))
+    return plan.cells(loaded, stage, inherited, found, plan.settings(loaded, stage) + plan.named(stage, points))
 
 
 @pytest.fixture

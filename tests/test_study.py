@@ -15,7 +15,7 @@ from core import data
 from sweep import experiment, plan
 from sweep.plan import Cell
 from sweep.space import Range, Space
-from sweep.study import Outcome, Study, close_abandoned, draw, outcomes, proposals
+from sweep.study import Journal, Outcome, Study, draw
 
 
 def outcome(run_id: str, accuracy: float | None = 0.5) -> Outcome:
@@ -38,8 +38,8 @@ def ask(study: Study, cells: list[Cell]) -> list[optuna.Trial]:
 
 
 @pytest.fixture
-def journal(project: Path) -> Path:
-    return project / "optuna.journal"
+def journal(project: Path) -> Journal:
+    return Journal(project / "optuna.journal")
 
 
 def test_every_cell_is_asked_once_and_told_through_a_restart(stage_and_cells, journal) -> None:
@@ -48,14 +48,14 @@ def test_every_cell_is_asked_once_and_told_through_a_restart(stage_and_cells, jo
     for cell, trial in zip(cells[:2], ask(first, cells[:2]), strict=True):
         assert trial.params == cell.searched
         first.tell(trial, cell.key, outcome(cell.name))
-    assert outcomes(journal, stage.name).keys() == {cell.key for cell in cells[:2]}
+    assert journal.outcomes(stage.name).keys() == {cell.key for cell in cells[:2]}
 
     second = Study(journal, stage, "plan")
     for cell, trial in zip(cells[2:], ask(second, cells[2:]), strict=True):
         second.tell(trial, cell.key, outcome(cell.name))
-    found = outcomes(journal, stage.name)
+    found = journal.outcomes(stage.name)
     assert {found[cell.key].run_id for cell in cells} == {cell.name for cell in cells}
-    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal.path)))
     (stored,) = storage.get_all_studies()
     assert [t.state.name for t in storage.get_all_trials(stored._study_id)] == ["COMPLETE"] * 4
 
@@ -65,8 +65,8 @@ def test_a_failed_cell_is_done_and_a_broken_off_one_is_open(stage_and_cells, jou
     study = Study(journal, stage, "plan")
     diverged, _ = ask(study, cells[:2])
     study.tell(diverged, cells[0].key, outcome("run", None))
-    assert close_abandoned(journal) == 1
-    found = outcomes(journal, stage.name)
+    assert journal.close_abandoned() == 1
+    found = journal.outcomes(stage.name)
     assert found.keys() == {cells[0].key}
     assert found[cells[0].key] == outcome("run", None)
 
@@ -77,8 +77,8 @@ def test_what_a_dead_process_left_is_found(stage_and_cells, journal) -> None:
     ask(dead, cells[:2])
     dead._study.enqueue_trial(cells[2].searched, user_attrs={"key": cells[2].key})  # killed between enqueue and ask
 
-    assert close_abandoned(journal) == 3
-    assert close_abandoned(journal) == 0
+    assert journal.close_abandoned() == 3
+    assert journal.close_abandoned() == 0
     study = Study(journal, stage, "plan")
     assert [trial.params for trial in ask(study, cells)] == [cell.searched for cell in cells]
 
@@ -88,13 +88,13 @@ def test_a_torn_last_line_is_cut_off(stage_and_cells, journal) -> None:
     study = Study(journal, stage, "plan")
     (trial,) = ask(study, cells[:1])
     study.tell(trial, cells[0].key, outcome("run"))
-    whole = journal.read_bytes()
-    journal.write_bytes(whole + b'{"op_code": 4, "worker')
-    assert outcomes(journal, stage.name).keys() == {cells[0].key}
-    assert close_abandoned(journal) == 0
+    whole = journal.path.read_bytes()
+    journal.path.write_bytes(whole + b'{"op_code": 4, "worker')
+    assert journal.outcomes(stage.name).keys() == {cells[0].key}
+    assert journal.close_abandoned() == 0
     ask(Study(journal, stage, "plan"), cells[1:2])
-    assert journal.read_bytes().startswith(whole)
-    assert outcomes(journal, stage.name).keys() == {cells[0].key}
+    assert journal.path.read_bytes().startswith(whole)
+    assert journal.outcomes(stage.name).keys() == {cells[0].key}
 
 
 def test_a_plan_that_grew_keeps_what_is_done(stage_and_cells, journal, project) -> None:
@@ -105,7 +105,7 @@ def test_a_plan_that_grew_keeps_what_is_done(stage_and_cells, journal, project) 
     wider = replace(stage, space=Space(stage.space.dimensions | {"lr": (0.01, 0.1, 0.2)}))
     loaded = experiment.load("small")
     more = plan.cells(loaded, wider, {}, data.load("small.npz"), plan.settings(loaded, wider))
-    assert outcomes(journal, wider.name).keys() == {cell.key for cell in cells}
+    assert journal.outcomes(wider.name).keys() == {cell.key for cell in cells}
     new = [cell for cell in more if cell.settings.lr == 0.2]
     assert [trial.params["lr"] for trial in ask(Study(journal, wider, "wider plan"), new)] == [0.2, 0.2]
 
@@ -115,7 +115,7 @@ def test_stages_do_not_share_outcomes(stage_and_cells, journal) -> None:
     study = Study(journal, stage, "plan")
     for cell, trial in zip(cells, ask(study, cells), strict=True):
         study.tell(trial, cell.key, outcome("run"))
-    assert outcomes(journal, "other") == {}
+    assert journal.outcomes("other") == {}
 
 
 def test_a_grid_of_one_cell(stage_and_cells, journal) -> None:
@@ -124,7 +124,7 @@ def test_a_grid_of_one_cell(stage_and_cells, journal) -> None:
     study = Study(journal, single, "single")
     (trial,) = ask(study, [replace(cells[0], searched={"lr": 0.01})])
     study.tell(trial, cells[0].key, outcome("run"))
-    assert outcomes(journal, single.name).keys() == {cells[0].key}
+    assert journal.outcomes(single.name).keys() == {cells[0].key}
 
 
 @pytest.mark.parametrize("sampler", ["random", "qmc", "tpe", "cmaes"])
@@ -174,11 +174,11 @@ def test_a_setting_ends_with_the_last_of_its_seeds_and_has_their_mean(stage_and_
     (trial,) = study.enqueue([cells[0].searched])
     study.describe(trial, "name", ["a", "b", "c"], {"a": outcome("before", 0.2)})
     study.tell(trial, "b", outcome("run b", 0.4))
-    assert outcomes(journal, stage.name) == {}  # the trial has not ended
-    assert close_abandoned(journal) == 1  # killed here: what is known stays
-    assert outcomes(journal, stage.name) == {"a": outcome("before", 0.2), "b": outcome("run b", 0.4)}
+    assert journal.outcomes(stage.name) == {}  # the trial has not ended
+    assert journal.close_abandoned() == 1  # killed here: what is known stays
+    assert journal.outcomes(stage.name) == {"a": outcome("before", 0.2), "b": outcome("run b", 0.4)}
     (again,) = study.enqueue([cells[0].searched])
-    study.describe(again, "name", ["a", "b", "c"], outcomes(journal, stage.name))
+    study.describe(again, "name", ["a", "b", "c"], journal.outcomes(stage.name))
     study.tell(again, "c", outcome("run c", 0.9))
     stored = study._study.trials[-1]
     assert (stored.state.name, stored.value) == ("COMPLETE", pytest.approx(0.5))
@@ -212,13 +212,13 @@ def test_an_adaptive_sampler_goes_on_where_it_was_stopped(stage_and_cells, journ
     study = Study(journal, stage, "same", seed=5)
     first = [searched for _ in range(4) for searched in batch(study, 4, 4)]
     lost = batch(study, 0, 0)  # killed before they were noted: proposed once more
-    close_abandoned(journal)
-    assert proposals(journal, stage, "same") == (first, 16)
-    assert proposals(journal, stage, "other") == ([], 0)
+    journal.close_abandoned()
+    assert journal.proposals(stage, "same") == (first, 16)
+    assert journal.proposals(stage, "other") == ([], 0)
     study = Study(journal, stage, "same", seed=5)
     assert batch(study, 4, 1) == lost  # killed when one of them had ended: the others are to be trained
-    close_abandoned(journal)
-    assert proposals(journal, stage, "same") == (first + lost, 20)
+    journal.close_abandoned()
+    assert journal.proposals(stage, "same") == (first + lost, 20)
     assert batch(Study(journal, stage, "other seed", seed=6), 4, 4) != first[:4]
 
 
@@ -236,13 +236,13 @@ def test_what_failed_is_not_proposed_again(stage_and_cells, journal) -> None:
             study.end(trial)  # it cannot be trained at all
     assert len(draws) == 8
     assert [trial.state.name for trial in study._study.trials] == ["FAIL"] * 8
-    settings, count = proposals(journal, stage, "fails")
+    settings, count = journal.proposals(stage, "fails")
     assert (len(settings), count) == (4, 8)
 
 
-def test_reading_makes_no_file(journal: Path) -> None:
-    assert outcomes(journal, "grid") == {}
-    assert not journal.exists()
+def test_reading_makes_no_file(journal: Journal) -> None:
+    assert journal.outcomes("grid") == {}
+    assert not journal.path.exists()
 
 
 def test_asking_for_eight_at_once_loses_nothing_against_one_at_a_time() -> None:

@@ -1,0 +1,67 @@
+"""Many trials in one experiment: what a trial's records cost does not grow with the number of those before it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+
+import sweep.journal
+from bench import load
+from sweep.__main__ import main
+
+
+@pytest.fixture
+def load_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stage of small random trials."""
+    load.project(tmp_path)
+    monkeypatch.setenv("SWEEP_ROOT", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(trials: int, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
+    """Grow the stage to so many trials; returns the statements that the database got, and the lines of the journal
+    that were verified.
+    """
+    Path("experiments/load.toml").write_text(load.EXPERIMENT.format(trials=trials))
+    statements, lines = [], []
+    verified = sweep.journal.verified
+
+    def noted(line: bytes, where: str, number: int) -> dict[str, object]:
+        lines.append(number)
+        return verified(line, where, number)
+
+    def executed(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sweep.journal.verified", noted)
+        sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", executed)
+        try:
+            assert main(["run", "load", "--figures", "none", "--quiet"]) == 0
+        finally:
+            sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", executed)
+    return len(statements), len(lines)
+
+
+def test_a_trial_costs_the_same_after_many_others(load_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(2, monkeypatch)  # makes the database
+    early, _ = run(10, monkeypatch)
+    run(40, monkeypatch)
+    late, _ = run(48, monkeypatch)
+    assert early > 8  # it is counted
+    assert late == pytest.approx(early, rel=0.1)
+
+
+def test_a_start_with_nothing_to_do_reads_each_line_once_and_asks_no_more_of_more_trials(
+    load_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(4, monkeypatch)
+    few, _ = run(4, monkeypatch)
+    run(24, monkeypatch)
+    many, read = run(24, monkeypatch)
+    (journal,) = load_project.glob("mlruns/*/optuna.journal")
+    assert read == journal.read_bytes().count(b"\n")
+    assert many == few
