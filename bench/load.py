@@ -3,8 +3,7 @@
     python -m bench.load [--trials 1000] [--step 100] [--out bench/results/load.json]
 
 Each trial is tiny (one epoch of 48 images), so nearly all of its time goes into records. Every command is a process of
-its own; its peak memory is the system's figure. The last rows are commands on the whole experiment, the
-median of three.
+its own; its peak memory is the system's figure. The last rows, of commands on all trials, are the median of three.
 """
 
 from __future__ import annotations
