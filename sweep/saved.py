@@ -14,6 +14,7 @@ from core.train import Progress
 from sweep.plan import Cell
 
 _NAME = ".group"
+_DIGITS = 16  # of the hash in a file's name
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Saved:
 def path_of(folder: Path, cells: Sequence[Cell]) -> Path:
     """Where the progress of these cells is kept while they train together."""
     keys = "".join(cell.key for cell in cells)
-    return folder / f"{cells[0].stage}-{hashlib.sha256(keys.encode()).hexdigest()[:16]}{_NAME}"
+    return folder / f"{cells[0].stage}-{hashlib.sha256(keys.encode()).hexdigest()[:_DIGITS]}{_NAME}"
 
 
 def about(cells: Sequence[Cell], run_ids: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any]:
@@ -98,7 +99,8 @@ def _within(
 
 def group_paths(folder: Path, stage: str = "*") -> list[Path]:
     """The files of a stage's groups, or of all: also those of which only the one before is left."""
-    files = [*folder.glob(f"{stage}-*{_NAME}"), *folder.glob(f"{stage}-*{_NAME}.before")]
+    pattern = f"{stage}-{'[0-9a-f]' * _DIGITS}{_NAME}"  # of this stage, not of one whose name begins alike
+    files = [*folder.glob(pattern), *folder.glob(f"{pattern}.before")]
     return sorted({file.with_name(file.name.removesuffix(".before")) for file in files})
 
 
