@@ -85,7 +85,8 @@ class Records:
         fixed, fingerprint = stage.settings | inherited, self._fingerprint(stage, inherited)
         run = self.stage_run(stage, inherited)
         if run and not reopen:
-            return run.run_id, run.status in ("FINISHED", "FAILED") and run.tags.get("plan") == _plan_hash(cells)
+            ended = run.status in ("FINISHED", "FAILED") and "reason" not in run.tags  # which what broke it off has
+            return run.run_id, ended and run.tags.get("plan") == _plan_hash(cells)
         if run:
             run_id = run.run_id
             self.tracker.update(run_id, status="RUNNING", name=_title(stage))

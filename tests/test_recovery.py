@@ -16,6 +16,7 @@ import pytest
 
 from core import data
 from core import model as network
+from core.errors import InputError
 from core.tracking import RunInfo, Tracker
 from sweep.__main__ import main
 
@@ -206,7 +207,6 @@ def test_when_all_trials_of_a_stage_fail_the_sweep_ends_there(project: Path, cap
 def test_an_error_after_a_trials_outcome_was_kept_does_not_fail_it(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from core.errors import InputError
     from sweep.records import Records
 
     close, calls = Records.close, []
@@ -222,6 +222,27 @@ def test_an_error_after_a_trials_outcome_was_kept_does_not_fail_it(
     assert [run.status for run in runs(kind="trial")] == ["FINISHED", "FAILED"]
     assert sweep(capsys)["trained"] == 3
     capsys.readouterr()
+
+
+def test_a_stage_whose_ending_broke_off_at_its_last_step_is_ended_by_the_next(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish = Tracker.finish
+
+    def failing_at_the_stage(tracker: Tracker, run_id: str, status: str) -> None:
+        if status == "FINISHED" and tracker.find(run_id).tags["kind"] == "stage":
+            raise InputError("the disk has an error")
+        finish(tracker, run_id, status)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tracker, "finish", failing_at_the_stage)
+        assert main(["run", "small", "--stage", "grid", "--quiet"]) == 2
+    (stage,) = runs(kind="stage")
+    assert (stage.status, stage.tags["reason"]) == ("FAILED", "InputError: the disk has an error")
+    assert sweep(capsys)["trained"] == 0
+    (stage,) = runs(kind="stage")
+    assert stage.status == "FINISHED"
+    assert "reason" not in stage.tags
 
 
 @pytest.mark.parametrize("seeds", [1, 2])

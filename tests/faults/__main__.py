@@ -45,7 +45,7 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="a sample, in under two minutes")
     parser.add_argument("--count", type=int, help="faults of each part")
     parser.add_argument("--only", type=int, metavar="N", help="the fault of this number alone")
-    parser.add_argument("--every", action="store_true", help="of calls, let every single one fail")
+    parser.add_argument("--every", action="store_true", help="of calls, let every single one of a shorter sweep fail")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
@@ -54,7 +54,7 @@ def main() -> int:
     started = time.monotonic()
     project.load()
     with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("fork")) as pool:
-        kinds = dict.fromkeys(KINDS)
+        kinds = dict.fromkeys((*KINDS, "short"))
         undisturbed = dict(zip(kinds, pool.map(partial(_undisturbed, folder), kinds), strict=True))
         cases, skipped = _cases(options, folder, compiled)
         results = list(pool.map(partial(_try, folder, undisturbed, options.seed), cases))
@@ -91,10 +91,11 @@ def _cases(options: argparse.Namespace, folder: Path, compiled: bool) -> tuple[l
         elif part == "calls" and not compiled:
             skipped.append(f"{count} faults of calls skipped: there is no C compiler")
         elif part == "calls":
-            total = calls.count(project.copy(folder / "templates" / "grid", folder / "counted"))
+            kind = "short" if options.every else "grid"
+            total = calls.count(project.copy(folder / "templates" / kind, folder / "counted"))
             shutil.rmtree(folder / "counted")
             chosen = range(1, total + 1) if options.every else sorted({1 + n * total // count for n in range(count)})
-            cases += [Case(part, number, "grid", nth) for number, nth in enumerate(chosen)]
+            cases += [Case(part, number, kind, nth) for number, nth in enumerate(chosen)]
         else:
             kinds = UNPRUNED if part == "flips" else KINDS
             cases += [Case(part, number, kinds[number % len(kinds)]) for number in range(count)]

@@ -35,6 +35,13 @@ trials = 3
 [stages.dropout.space]
 dropout = { low = 0.0, high = 1.0 }
 """,
+    "short": """
+[stages.grid]
+sampler = "grid"
+[stages.grid.space]
+lr = [0.01, 0.1]
+filters = ["2"]
+""",
     "pruned": """
 [stages.search]
 sampler = "tpe"
@@ -69,6 +76,7 @@ filters = ["8x8", "4x8"]
 
 def make(folder: Path, kind: str, epochs: int = 30) -> None:
     """A project with the experiment "some", its data and an empty store."""
+    epochs = 2 if kind == "short" else epochs
     (folder / "experiments").mkdir(parents=True)
     text = DIGITS if kind == "digits" else 'backend = "reference"' + HEAD.format(epochs=epochs) + STAGES[kind]
     (folder / "experiments" / "some.toml").write_text(text)
