@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from core import npz
-from core.errors import InputError
+from core.errors import DamageError, InputError
 from core.files import replacing
 from core.train import Progress, TrialResult
 
@@ -97,9 +97,9 @@ def _group(path: Path) -> tuple[Progress, dict[str, Any]]:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
     if not head.startswith(_GROUP):
-        raise InputError(f"{path} is damaged, or by another version: it begins with {head[:40]!r}")
+        raise DamageError(f"{path} is damaged, or by another version: it begins with {head[:40]!r}")
     if head.removeprefix(_GROUP) != hashlib.sha256(content).hexdigest().encode():
-        raise InputError(f"{path} is damaged: its SHA-256 differs from the one it states")
+        raise DamageError(f"{path} is damaged: its SHA-256 differs from the one it states")
     arrays = {name: values.copy() for name, values in npz.read(path, content=content).items()}
     told = json.loads(arrays.pop("told").tobytes())
     results = [TrialResult(**result) for result in told["results"]]

@@ -11,6 +11,10 @@ class InputError(ValueError):
     """Something the user gave is wrong. The text says what, the value, and what would be right."""
 
 
+class DamageError(InputError):
+    """A record is not as we wrote it."""
+
+
 def printable(text: object) -> str:
     """The text with its control characters as escapes: from a file of somebody else's they could steer a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
@@ -21,7 +25,9 @@ def exit_status(command: Callable[[], int]) -> int:
     try:
         return command()
     except InputError as error:
-        print(f"error: {printable(error)}", file=sys.stderr)
+        damaged = isinstance(error, DamageError)
+        mend = "; `python -m sweep doctor EXPERIMENT` tells what can be mended" if damaged else ""
+        print(f"error: {printable(error)}{mend}", file=sys.stderr)
         return 2
     except MemoryError as error:
         print(f"error: out of memory: {error}; use fewer filters, or fewer images at a time", file=sys.stderr)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from core.errors import InputError
+from core.errors import DamageError
 
 SUMS = "SHA256SUMS"
 _KEY = "sha256"
@@ -39,14 +39,14 @@ def digest(path: Path) -> str:
 def listed(folder: Path) -> dict[str, str]:
     """What the folder's list says, by the files' names; nothing where there is none.
 
-    Raises InputError if it is no such list.
+    Raises DamageError if it is no such list.
     """
     path = folder / SUMS
     if not path.exists():
         return {}
     pairs = [line.split("  ", 1) for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
     if not all(len(pair) == 2 and len(pair[0]) == hashlib.sha256().digest_size * 2 for pair in pairs):
-        raise InputError(f"{path} is damaged: it is no list of SHA-256 sums and names")
+        raise DamageError(f"{path} is damaged: it is no list of SHA-256 sums and names")
     return {name: value for value, name in pairs}
 
 
@@ -56,11 +56,11 @@ def as_list(sums: dict[str, str]) -> str:
 
 
 def check(path: Path) -> None:
-    """Raises InputError if the file is not what its folder's list says. Files without such a list are not checked."""
+    """Raises DamageError if the file is not what its folder's list says. Files without such a list are not checked."""
     sums = listed(path.parent)
     if (path.parent / SUMS).exists() and sums.get(path.name) != digest(path):
         said = "its SHA-256 differs from the one in" if path.name in sums else "it is missing in"
-        raise InputError(f"{path} is damaged: {said} {SUMS}")
+        raise DamageError(f"{path} is damaged: {said} {SUMS}")
 
 
 def sign(values: dict[str, Any], number: int = 0) -> bytes:
@@ -69,7 +69,7 @@ def sign(values: dict[str, Any], number: int = 0) -> bytes:
 
 
 def verified(line: bytes, where: str, number: int = 0) -> dict[str, Any]:
-    """What was given to sign. Raises InputError if the line is not as it was written; where: to be told then.
+    """What was given to sign. Raises DamageError if the line is not as it was written; where: to be told then.
 
     A line that states no checksum was written by another program, and is taken as it is.
     """
@@ -77,9 +77,9 @@ def verified(line: bytes, where: str, number: int = 0) -> dict[str, Any]:
         values: dict[str, Any] = json.loads(line)
         stated = values.pop(_KEY, None)
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
-        raise InputError(f"{where} is damaged: {error}") from None
+        raise DamageError(f"{where} is damaged: {error}") from None
     if stated is not None and stated != _digest(values, number):
-        raise InputError(f"{where} is damaged: its SHA-256 differs from the one it states")
+        raise DamageError(f"{where} is damaged: its SHA-256 differs from the one it states")
     return values
 
 

@@ -25,7 +25,7 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 from core import files, moved
-from core.errors import InputError
+from core.errors import DamageError, InputError
 from core.project import root
 
 # Read by mlflow when it is imported. A server that does not answer must not hold a sweep up for minutes.
@@ -52,6 +52,7 @@ logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs
 
 # What a database says that another process has locked, and MLflow of a server that is away or behind one that is busy.
 _PASSING = ("database is locked", "API request to", "error code 502", "error code 503", "error code 504")
+_DAMAGED = ("disk image is malformed", "malformed database schema", "file is not a database")  # SQLite's words
 _PAGE = 200  # runs in a request: of more, memory holds what MLflow makes of them
 _BATCH = 1000  # metrics in a request
 _TOKEN = "token"  # the tag that tells a run from any other before its id is known
@@ -563,7 +564,10 @@ def _clear_errors(what: str) -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, CommandError, ImportError, OSError) as error:
         reason = _reason(error)
-        kind = UnreachableError if any(sign in reason for sign in _PASSING) else InputError
+        kind: type[InputError] = InputError
+        for signs, known in ((_PASSING, UnreachableError), (_DAMAGED, DamageError)):
+            if any(sign in reason for sign in signs):
+                kind = known
         raise kind(f"{what} cannot be used: {reason}") from error
 
 

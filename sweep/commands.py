@@ -243,11 +243,8 @@ def doctor(options: argparse.Namespace) -> int:
     from sweep.doctor import findings
 
     sweep, _ = open_sweep(options, quiet=True)
-    if not sweep.folder.path.exists():
-        name = sweep.experiment.name
-        raise InputError(f"nothing of {name} was trained on {sweep.data.name}: there is no {sweep.folder.path}")
     fix, found = options.fix, 0
-    with sweep.folder.held() if fix else nullcontext():
+    with sweep.folder.held() if fix and sweep.folder.path.exists() else nullcontext():
         try:
             for found, finding in enumerate(findings(sweep, options.tracking_uri, fix), start=1):
                 print(f"{found:3}  {finding.what}\n     {'' if fix else '--fix: '}{finding.mended}", flush=True)

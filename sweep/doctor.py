@@ -54,14 +54,22 @@ class Trial:
 
 
 def findings(sweep: Sweep, tracking_uri: str | None, fix: bool) -> Iterator[Finding]:
-    """All that is wrong, and mended on fix; who asks for that holds the experiment's folder.
+    """All that is wrong, and mended on fix; who asks for that holds the experiment's folder, if there is one.
 
-    Raises InputError where something that cannot be read keeps it from looking further.
+    Raises InputError where something that cannot be read keeps it from looking further, and where there is nothing
+    to look at.
     """
-    for finding in check_database(store(tracking_uri), fix):
+    begun, mended = sweep.folder.path.exists(), False
+    for finding in check_database(store(tracking_uri), begun, fix):
         yield finding
         if not fix:
             return  # there is none to compare with
+        mended = True
+    if not begun:
+        if mended:
+            return
+        name = sweep.experiment.name
+        raise InputError(f"nothing of {name} was trained on {sweep.data.name}: there is no {sweep.folder.path}")
     tracker = Tracker(tracking_uri)
     if fix:
         yield from check_journal(sweep.journal, fix)
@@ -83,13 +91,14 @@ def findings(sweep: Sweep, tracking_uri: str | None, fix: bool) -> Iterator[Find
         raise stopped
 
 
-def check_database(uri: str, fix: bool) -> Iterator[Finding]:
-    """Look at mlflow.db itself, before it is opened."""
+def check_database(uri: str, begun: bool, fix: bool) -> Iterator[Finding]:
+    """Look at mlflow.db itself, before it is opened; a missing one is missed where the experiment has begun."""
     path = Path(uri.removeprefix("sqlite:///"))
     if not uri.startswith("sqlite:///"):
         return
     if not path.exists():
-        yield Finding(f"there is no {path}", "the runs of this experiment are made anew from their files")
+        if begun:
+            yield Finding(f"there is no {path}", "the runs of this experiment are made anew from their files")
         return
     try:
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:

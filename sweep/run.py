@@ -90,8 +90,8 @@ class Sweep:
         return [cell for setting in settings for cell in setting]
 
     def _plan(self, stage: Stage, inherited: Mapping[str, Value], settings: Sequence[dict[str, Value]]) -> list[Cell]:
+        diverged = {key for key, outcome in self.outcomes(stage).items() if outcome.status == "failed"}
         try:
-            diverged = {key for key, outcome in self.outcomes(stage).items() if outcome.status == "failed"}
             return plan.cells(self.experiment, stage, inherited, self.data, settings, diverged)
         except InputError as error:
             raise InputError(f"{self.experiment.path}: stages.{stage.name}: {error}") from None

@@ -23,7 +23,7 @@ from optuna.samplers import BaseSampler, CmaEsSampler, GridSampler, QMCSampler, 
 from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from core.errors import InputError
+from core.errors import DamageError, InputError
 from sweep.experiment import Stage
 from sweep.journal import CheckedJournal, cut_torn_line
 from sweep.parsing import Value
@@ -95,7 +95,7 @@ class Journal:
         except InputError:
             raise
         except (ValueError, LookupError, TypeError, AssertionError, AttributeError, OSError) as error:
-            raise InputError(f"{self.path} is damaged ({type(error).__name__})") from None
+            raise DamageError(f"{self.path} is damaged ({type(error).__name__})") from None
 
     def reread(self) -> None:
         """Read it from its beginning when it is next asked for: it was changed, or read only in part."""

@@ -302,3 +302,23 @@ def test_nothing_was_trained_yet(project: Path, capsys) -> None:
     assert main(["doctor", "small"]) == 2
     assert "nothing of small was trained on small" in capsys.readouterr().err
     assert not (project / "mlruns").exists()
+
+
+def test_a_damaged_database_is_mended_before_anything_is_trained(done: Path, capsys) -> None:
+    shutil.rmtree(done / "mlruns")
+    path = done / "mlflow.db"
+    content = bytearray(path.read_bytes())
+    content[100:4096] = bytes(3996)  # the list of its tables
+    path.write_bytes(content)
+    assert main(["run", "small"]) == 2
+    assert "; `python -m sweep doctor EXPERIMENT` tells what can be mended\n" in capsys.readouterr().err
+    shutil.rmtree(done / "mlruns", ignore_errors=True)
+    forget_the_database()
+    status, output = doctor(capsys)
+    assert (status, path.read_bytes()) == (1, bytes(content))
+    assert "mlflow.db is damaged: " in output
+    status, output = doctor(capsys, "--fix")
+    assert status == 0
+    assert "1 found, and mended; next: python -m sweep run small" in output
+    assert not (done / "mlruns").exists()
+    assert main(["run", "small", "--stage", "grid"]) == 0
