@@ -19,7 +19,8 @@ from pathlib import Path
 from faults import calls, checks, flips, full, kills, project, starts
 from faults.checks import Undisturbed
 
-COUNTS = {"kills": 90, "flips": 500, "full": 50, "disk": 20, "calls": 300, "starts": 50}  # of kills, one to four each
+EVERY = 0
+COUNTS = {"kills": 90, "flips": 500, "full": 50, "disk": 20, "calls": EVERY, "starts": 50}  # of kills, one to four each
 SHORT = {"kills": 4, "flips": 6, "full": 3, "disk": 1, "calls": 11, "starts": 1}
 KINDS = ("grid", "grid", "pruned", "digits")
 UNPRUNED = ("grid", "grid", "digits")  # what is trained again alone may be pruned at another epoch
@@ -43,9 +44,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m faults", description=__doc__)
     parser.add_argument("--part", choices=COUNTS, action="append", help="default: all")
     parser.add_argument("--short", action="store_true", help="a sample, in under two minutes")
-    parser.add_argument("--count", type=int, help="faults of each part")
+    parser.add_argument("--count", type=int, help="faults of each part; calls: of a longer sweep, spread evenly")
     parser.add_argument("--only", type=int, metavar="N", help="the fault of this number alone")
-    parser.add_argument("--every", action="store_true", help="of calls, let every single one of a shorter sweep fail")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
@@ -89,12 +89,13 @@ def _cases(options: argparse.Namespace, folder: Path, compiled: bool) -> tuple[l
         if part == "disk" and not full.can_mount():
             skipped.append(f"{count} faults of a small disk skipped: this user may not mount one")
         elif part == "calls" and not compiled:
-            skipped.append(f"{count} faults of calls skipped: there is no C compiler")
+            skipped.append(f"{count or 'all'} faults of calls skipped: there is no C compiler")
         elif part == "calls":
-            kind = "short" if options.every else "grid"
+            kind = "short" if count == EVERY else "grid"
             total = calls.count(project.copy(folder / "templates" / kind, folder / "counted"))
             shutil.rmtree(folder / "counted")
-            chosen = range(1, total + 1) if options.every else sorted({1 + n * total // count for n in range(count)})
+            count = count or total
+            chosen = sorted({1 + n * total // count for n in range(count)})
             cases += [Case(part, number, kind, nth) for number, nth in enumerate(chosen)]
         else:
             kinds = UNPRUNED if part == "flips" else KINDS
