@@ -6,10 +6,8 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +16,7 @@ from urllib.parse import quote
 
 import pytest
 from conftest import EXPERIMENT
+from servers import free_port, wait_for
 
 from core.tracking import RunInfo, Tracker
 from sweep.__main__ import main
@@ -207,23 +206,15 @@ def mlflow_page(browser: Any, path: Path) -> Iterator[Any]:
 @contextmanager
 def served(browser: Any, path: Path, *command: str) -> Iterator[Any]:
     """A tab on the page that this command serves at --port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port, log = free_port(), path.with_name("served.log")
     environment = os.environ | {"SWEEP_ROOT": str(path.parent.parent)}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    server = subprocess.Popen([*command, "--port", str(port)], env=environment, **quiet)
+    with log.open("w") as out:
+        server = subprocess.Popen([*command, "--port", str(port)], env=environment, stdout=out, stderr=out)
     context = browser.new_context(viewport={"width": 1600, "height": 1000})
     page = context.new_page()
     try:
-        until = time.monotonic() + 60
-        while True:
-            try:
-                page.goto(f"http://127.0.0.1:{port}/")
-                break
-            except playwright.Error:
-                assert time.monotonic() < until
-                time.sleep(0.3)
+        wait_for(f"http://127.0.0.1:{port}", server, log)
+        page.goto(f"http://127.0.0.1:{port}/")
         page.set_default_timeout(30_000)
         yield page
     finally:

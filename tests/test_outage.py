@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 import pytest
-from test_served import port as port
+from servers import free_port
 from test_served import running
 
 from core.errors import InputError
@@ -38,10 +38,11 @@ def every_epoch_once(tracker: Tracker) -> None:
         assert found == {("val_loss", epoch): [row["val_loss"]] for epoch, row in enumerate(history, start=1)}
 
 
-def test_a_server_that_is_away_while_trials_train(patient_project: Path, port: int) -> None:
+def test_a_server_that_is_away_while_trials_train(patient_project: Path) -> None:
     store = ("--backend-store-uri", f"sqlite:///{patient_project / 'server.db'}", "--workers", "1")
     serving = ("server", *store, "--artifacts-destination", f"{patient_project / 'kept'}")
     command = [sys.executable, "-m", "sweep", "run", "small", "--stage", "grid"]
+    port = free_port()
     with ExitStack() as first:
         address = first.enter_context(running(patient_project, port, "health", *serving))
         with subprocess.Popen([*command, "--tracking-uri", address], stderr=subprocess.PIPE, text=True) as process:

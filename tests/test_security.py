@@ -6,11 +6,9 @@ import ast
 import http.client
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
-import time
 from contextlib import closing
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import EXPERIMENT, small_images
+from servers import free_port, wait_for
 
 from core import data
 from core.errors import InputError
@@ -121,23 +120,13 @@ def _status(port: int, host: str) -> int:
 
 
 def test_the_page_answers_this_machine_alone_and_ends_quietly(project: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     log = project / "ui.log"
     with log.open("w") as out:
         command = [sys.executable, "-m", "sweep", "ui", "--port", str(port)]
         page = subprocess.Popen(command, env=os.environ, stdout=out, stderr=out, start_new_session=True)
     try:
-        until = time.monotonic() + 90
-        while True:
-            try:
-                _status(port, f"127.0.0.1:{port}")
-                break
-            except OSError:
-                assert page.poll() is None, log.read_text()
-                assert time.monotonic() < until
-                time.sleep(0.3)
+        wait_for(f"http://127.0.0.1:{port}", page, log)
         for host in (f"localhost:{port}", f"127.0.0.1:{port}"):
             assert _status(port, host) != 403
         for host in (

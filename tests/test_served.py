@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import EXPERIMENT
+from servers import free_port, wait_for
 
 from core import data, ops
 from core.batches import Images
@@ -103,14 +102,6 @@ def test_everything_goes_on_where_the_projects_folder_has_moved(
     assert not project.exists()
 
 
-@pytest.fixture
-def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        number: int = probe.getsockname()[1]
-        return number
-
-
 @contextmanager
 def running(project: Path, port: int, health: str, *arguments: str) -> Iterator[str]:
     """The address of an mlflow command that serves, from when it answers at /health to the end of the block."""
@@ -122,26 +113,18 @@ def running(project: Path, port: int, health: str, *arguments: str) -> Iterator[
         )
     address = f"http://127.0.0.1:{port}"
     try:
-        until = time.monotonic() + 60
-        while True:
-            try:
-                urllib.request.urlopen(f"{address}/{health}", timeout=2).close()
-                break
-            except OSError:
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < until
-                time.sleep(0.2)
+        wait_for(f"{address}/{health}", process, log)
         yield address
     finally:
         process.terminate()
         process.wait(timeout=20)
 
 
-def test_it_predicts_over_http(project: Path, capsys, port: int) -> None:
+def test_it_predicts_over_http(project: Path, capsys) -> None:
     stages = sweep(capsys, "--stage", "grid")
     model = ("models", "serve", "-m", f"models:/{stages['name']}@champion", "--env-manager", "local")
     body = json.dumps({"inputs": np.load(project / "small.npz")["x_test"].tolist()}).encode()
-    with running(project, port, "ping", *model) as address:
+    with running(project, free_port(), "ping", *model) as address:
         request = urllib.request.Request(f"{address}/invocations", body, {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=30) as response:
             predictions = json.loads(response.read())["predictions"]
@@ -149,10 +132,10 @@ def test_it_predicts_over_http(project: Path, capsys, port: int) -> None:
     np.testing.assert_allclose(found, expected(stages["grid"]["winner"]["run_id"]), atol=1e-6)
 
 
-def test_a_server_keeps_and_hands_out_the_champion(project: Path, capsys, port: int) -> None:
+def test_a_server_keeps_and_hands_out_the_champion(project: Path, capsys) -> None:
     store = ("--backend-store-uri", f"sqlite:///{project / 'server.db'}", "--workers", "1")
     with running(
-        project, port, "health", "server", *store, "--artifacts-destination", f"{project / 'kept'}"
+        project, free_port(), "health", "server", *store, "--artifacts-destination", f"{project / 'kept'}"
     ) as address:
         stages = sweep(capsys, "--stage", "grid", "--tracking-uri", address)
         known = environment(project) | {"MLFLOW_TRACKING_URI": address}
