@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -118,5 +119,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 if __name__ == "__main__":
     gc.set_threshold(50_000)  # by default, looking for garbage in the records of a thousand runs takes half of the time
     status = main()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done and said: nothing is left to be interrupted
     gc.freeze()  # nor is it looked for at the end
     sys.exit(status)

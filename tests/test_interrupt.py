@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -105,3 +107,12 @@ def test_a_patient_section_ends_first_and_a_second_signal_does_not_wait() -> Non
         assert caught.value.exit_status == 143
         assert told == expected
         assert not signals.stopping
+
+
+def test_a_ctrl_c_after_the_end_changes_nothing(project: Path) -> None:
+    late = "atexit.register(os.kill, os.getpid(), signal.SIGINT)"
+    run = "sys.argv = ['sweep', 'doctor', 'small']; runpy.run_module('sweep', run_name='__main__')"
+    command = [sys.executable, "-c", f"import atexit, os, runpy, signal, sys; {late}; {run}"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[1:] == []
