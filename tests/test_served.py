@@ -47,6 +47,7 @@ def environment(project: Path) -> dict[str, str]:
     """Of a process that knows MLflow's database and nothing of the project."""
     known = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "SWEEP_ROOT")}
     known["MLFLOW_TRACKING_URI"] = f"sqlite:///{project / 'mlflow.db'}"
+    known["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{known['PATH']}"  # mlflow calls uvicorn by its name
     return known | {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
