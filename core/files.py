@@ -17,8 +17,11 @@ _KEY = "sha256"
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of path when it has been written and is on the disk, and not before."""
+def replacing(path: Path, lasting: bool = True) -> Iterator[BinaryIO]:
+    """A file that takes the place of path when it has been written and is on the disk, and not before.
+
+    lasting  whether it is to have that place even after a loss of power, from the end of the block on
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(temporary, "wb") as file:
@@ -26,8 +29,19 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        if lasting:
+            sync_names(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync_names(folder: Path) -> None:
+    """Bring the names of the folder's files to the disk: a sync of a file does not bring its own."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def digest(path: Path) -> str:

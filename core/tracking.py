@@ -309,7 +309,7 @@ class Tracker:
             place /= below
             place.mkdir(parents=True, exist_ok=True)
             for path in paths:
-                with files.replacing(place / path.name) as file, open(path, "rb") as source:
+                with files.replacing(place / path.name, lasting=False) as file, open(path, "rb") as source:
                     shutil.copyfileobj(source, file)
             known = {name: value for name, value in _listed(place).items() if (place / name).exists()}
             with files.replacing(place / files.SUMS) as file:

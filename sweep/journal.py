@@ -15,7 +15,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import get_lock_file
 
 from core.errors import InputError
-from core.files import sign, verified
+from core.files import sign, sync_names, verified
 
 
 class CheckedJournal(JournalFileBackend):
@@ -60,6 +60,8 @@ class CheckedJournal(JournalFileBackend):
                 while content:
                     content = content[file.write(content) :]
                 os.fsync(file.fileno())
+                if not size:
+                    sync_names(self._path.parent)
             except OSError:
                 file.truncate(size)
                 raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 from contextlib import suppress
 from pathlib import Path
@@ -25,12 +26,14 @@ def test_a_file_takes_its_place_only_when_it_is_whole(tmp_path: Path, monkeypatc
         file.write(b"half")
         raise ZeroDivisionError
     assert path.read_text() == "before"
-    synced = []
-    monkeypatch.setattr(os, "fsync", lambda number: synced.append(path.read_text()))
+    synced: list[tuple[bool, str]] = []
+    monkeypatch.setattr(
+        os, "fsync", lambda number: synced.append((stat.S_ISDIR(os.fstat(number).st_mode), path.read_text()))
+    )
     with files.replacing(path) as file:
         file.write(b"after")
     assert path.read_text() == "after"
-    assert synced == ["before"]  # it was on the disk before it took the place
+    assert synced == [(False, "before"), (True, "after")]  # on the disk before it took the place; then the place, too
     assert os.listdir(tmp_path) == ["some.txt"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import random
 import shutil
 import sys
@@ -49,7 +50,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="faults-"))
+    library = os.environ.get(calls.LIBRARY)
+    folder = Path(library).parent if library else Path(tempfile.mkdtemp(prefix="faults-"))
     compiled = calls.load_library(folder)
     started = time.monotonic()
     project.load()
