@@ -21,8 +21,9 @@ from pathlib import Path
 from core.project import environment
 from sweep.experiment import Stage
 from sweep.parsing import Value
+from sweep.sampling import draw
 from sweep.space import Range, Space
-from sweep.study import Journal, Outcome, Study, draw
+from sweep.study import Journal, Outcome, Study
 
 SPACE = Space(
     {
@@ -57,13 +58,13 @@ def search(sampler: str, trials: int, at_once: int, seed: int) -> tuple[float, i
     with tempfile.TemporaryDirectory() as folder:
         study = Study(Journal(Path(folder) / "journal"), stage, "known", seed)
         for start in range(0, trials, at_once):
-            asked = study.propose(min(at_once, trials - start))
-            places = [place(setting) for _, setting in asked]
+            asked = study.propose(min(at_once, trials - start), lambda setting: [str(setting)], print)
+            places = [place(setting) for setting in asked]
             close += sum(any(math.dist(p, q) < 0.01 for q in places[:n]) for n, p in enumerate(places))
-            for number, (trial, setting) in enumerate(asked, start=start):
+            for trial, setting in zip(study.enqueue(asked), asked, strict=True):
                 value = accuracy(setting)
-                study.describe(trial, "", [str(number)], {}, is_proposal=True)
-                study.tell(trial, str(number), Outcome("finished", str(number), value, 0.0, 1, 1))
+                study.describe(trial, "", [str(setting)], {})
+                study.tell(trial, str(setting), Outcome("finished", str(setting), value, 0.0, 1, 1))
                 best = max(best, value)
     return best, close
 

@@ -22,6 +22,7 @@ def printable(text: object) -> str:
 
 def exit_status(command: Callable[[], int]) -> int:
     """The command's own exit status, or that of the exception that ended it, told in a single clear line."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - it was closed: `>&-`
     try:
         return command()
     except InputError as error:

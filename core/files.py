@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from core.errors import DamageError
 
 SUMS = "SHA256SUMS"
 _KEY = "sha256"
+_UNFINISHED = re.compile(r"\..+\.(\d{1,9})\.unfinished")  # the name under which a process writes a file
 
 
 @contextmanager
@@ -22,7 +24,7 @@ def replacing(path: Path, lasting: bool = True) -> Iterator[BinaryIO]:
 
     lasting  whether it is to have that place even after a loss of power, from the end of the block on
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
         with open(temporary, "wb") as file:
             yield file
@@ -33,6 +35,23 @@ def replacing(path: Path, lasting: bool = True) -> Iterator[BinaryIO]:
             sync_names(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def unfinished(folder: Path) -> list[Path]:
+    """What processes that have died since were writing in the folder or below."""
+    named = [(path, _UNFINISHED.fullmatch(path.name)) for path in sorted(folder.rglob(".*.unfinished"))]
+    return [path for path, name in named if name and not _at_work(int(name[1]))]
+
+
+def _at_work(process: int) -> bool:
+    """Whether it is another process that lives: one of our own number died before we were given it."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it is somebody else's
+    return process != os.getpid()
 
 
 def sync_names(folder: Path) -> None:
@@ -70,9 +89,11 @@ def as_list(sums: dict[str, str]) -> str:
 
 
 def check(path: Path) -> None:
-    """Raises DamageError if the file is not what its folder's list says. Files without such a list are not checked."""
+    """Raises DamageError if the file is not what its folder's list says. The list itself is not checked, nor are files
+    without one.
+    """
     sums = listed(path.parent)
-    if (path.parent / SUMS).exists() and sums.get(path.name) != digest(path):
+    if path.name != SUMS and (path.parent / SUMS).exists() and sums.get(path.name) != digest(path):
         said = "its SHA-256 differs from the one in" if path.name in sums else "it is missing in"
         raise DamageError(f"{path} is damaged: {said} {SUMS}")
 
@@ -82,18 +103,22 @@ def sign(values: dict[str, Any], number: int = 0) -> bytes:
     return (json.dumps(values | {_KEY: _digest(values, number)}, separators=(",", ":")) + "\n").encode()
 
 
-def verified(line: bytes, where: str, number: int = 0) -> dict[str, Any]:
+def verified(line: bytes, where: str, number: int = 0, ours: bool = False) -> dict[str, Any]:
     """What was given to sign. Raises DamageError if the line is not as it was written; where: to be told then.
 
-    A line that states no checksum was written by another program, and is taken as it is.
+    ours  whether none but this program writes there: else a line that states no checksum is taken as it is
     """
     try:
         values: dict[str, Any] = json.loads(line)
+        if not isinstance(values, dict):
+            raise ValueError(f"it is no object but {str(values)[:20]}")
         stated = values.pop(_KEY, None)
-    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise DamageError(f"{where} is damaged: {error}") from None
-    if stated is not None and stated != _digest(values, number):
-        raise DamageError(f"{where} is damaged: its SHA-256 differs from the one it states")
+    if stated != _digest(values, number) and (ours or stated is not None):
+        raise DamageError(
+            f"{where} is damaged: its SHA-256 {'differs from the one it states' if stated else 'is missing'}"
+        )
     return values
 
 

@@ -25,7 +25,7 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 from core import files, moved
-from core.errors import DamageError, InputError
+from core.errors import DamageError, InputError, printable
 from core.project import root
 
 # Read by mlflow when it is imported. A server that does not answer must not hold a sweep up for minutes.
@@ -134,7 +134,7 @@ def _patient(method: Callable[..., Any]) -> Callable[..., Any]:
                 if time.monotonic() + pause > deadline:
                     raise
                 if pause == 0.1:
-                    print(f"{error}: trying again for {self.patience:.0f} s", file=sys.stderr)
+                    print(f"{printable(error)}: trying again for {self.patience:.0f} s", file=sys.stderr)
             time.sleep(pause)
             pause = min(2 * pause, 5.0)
 
@@ -171,6 +171,7 @@ class Tracker:
     def _is_server(self) -> bool:
         return self.uri.startswith(("http://", "https://"))
 
+    @_patient
     def experiment(self, name: str, tags: Mapping[str, str] | None = None) -> str:
         """The id of the experiment called name: found, brought back if it was deleted in the UI, or created."""
         with _clear_errors(f"experiment {name}"):
@@ -260,19 +261,25 @@ class Tracker:
                     found.setdefault((metric.key, metric.step), []).append(metric.value)
         return found
 
+    @_patient
     def has_experiment(self, name: str) -> bool:
         """Whether there is an experiment called name that was not deleted."""
         with _clear_errors(f"experiment {name}"):
             found = self._client.get_experiment_by_name(name)
         return found is not None and found.lifecycle_stage != "deleted"
 
+    @_patient
     def deleted(self, run_id: str) -> bool:
         """Whether there was a run of this id, which was deleted."""
-        try:
-            return str(self._client.get_run(run_id).info.lifecycle_stage) == "deleted"
-        except MlflowException:
-            return False
+        with _clear_errors(f"run {run_id}"):
+            try:
+                return str(self._client.get_run(run_id).info.lifecycle_stage) == "deleted"
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                return False
 
+    @_patient
     def delete(self, run_id: str) -> None:
         """Take a run out of all lists; MLflow's page can bring it back. Its files stay."""
         with _clear_errors(f"run {run_id}"):
@@ -328,6 +335,7 @@ class Tracker:
             (Path(folder) / name).write_text(text, encoding="utf-8")
             self.log_files(run_id, Path(folder))
 
+    @_patient
     def versions(self, name: str) -> list[ModelVersion]:
         """All versions of a registered model, oldest first; none if it is not registered."""
         found = self._pages(partial(self._client.search_model_versions, f"name = {_quoted(name)}"))
@@ -368,6 +376,7 @@ class Tracker:
         """All runs of the run's experiment with these tags, oldest first."""
         return self.runs(self.experiment(run.experiment), **tags)
 
+    @_patient
     def find(self, prefix: str) -> RunInfo:
         """The one run, in any experiment, whose id begins with prefix. Raises InputError unless there is just one."""
         if not re.fullmatch(r"[0-9a-f]{1,32}", prefix):
@@ -404,7 +413,7 @@ class Tracker:
             )
         experiment = self._experiment_name(info.experiment_id)
         return RunInfo(
-            *(info.run_id, info.run_name, info.status, experiment),
+            *(info.run_id, printable(info.run_name), info.status, experiment),
             *(dict(data.tags), dict(data.params), dict(data.metrics), info.artifact_uri),
         )
 
@@ -412,6 +421,7 @@ class Tracker:
     def _experiment_name(self, experiment_id: str) -> str:
         return str(self._client.get_experiment(experiment_id).name)
 
+    @_patient
     def artifact(self, run: RunInfo, name: str) -> Path:
         """Where an artifact's file is on this machine. Raises InputError if the run has none of that name.
 
@@ -429,14 +439,14 @@ class Tracker:
             try:
                 path = Path(self._client.download_artifacts(run.run_id, name, str(place)))
             except (MlflowException, OSError) as error:
-                raise InputError(f"{missing}: {_reason(error)}") from None
+                raise _kind(_reason(error))(f"{missing}: {_reason(error)}") from None
             with suppress(MlflowException, OSError):  # a run of an earlier version has none
                 beside = Path(name).with_name(files.SUMS).as_posix()
                 self._client.download_artifacts(run.run_id, beside, str(place))
-        if path.name != files.SUMS:
-            files.check(path)
+        files.check(path)
         return path
 
+    @_patient
     def local(self, run: RunInfo) -> Path:
         """The folder of the run's artifacts; a server's are downloaded, all of them, like one by artifact."""
         folder = self._folder(run)
@@ -529,6 +539,10 @@ def _require_database(uri: str) -> None:
         others = ", ".join(_DATABASES[1:])
         shown = _without_password(uri)
         raise InputError(f'tracking URI is "{shown}": it must be sqlite:///FILE.db, http://HOST:PORT, or of {others}')
+    if uri.startswith("sqlite"):
+        name = uri.partition(":///")[2]
+        if name in ("", ":memory:") or not Path(name).absolute().parent.is_dir():
+            raise InputError(f'tracking URI is "{uri}": it must be sqlite:///FILE.db, in a folder that there is')
     if uri.startswith("sqlite:///"):
         database = Path(uri.removeprefix("sqlite:///"))
         _make_whole(database)
@@ -551,7 +565,7 @@ def _make_whole(database: Path) -> None:
 
 
 def _without_password(uri: str) -> str:
-    return re.sub("://[^/@]*@", "://", uri)
+    return re.sub(r"://[^/\s]*@", "://", uri)
 
 
 def _quoted(value: str) -> str:
@@ -564,15 +578,19 @@ def _clear_errors(what: str) -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, CommandError, ImportError, OSError) as error:
         reason = _reason(error)
-        kind: type[InputError] = InputError
-        for signs, known in ((_PASSING, UnreachableError), (_DAMAGED, DamageError)):
-            if any(sign in reason for sign in signs):
-                kind = known
-        raise kind(f"{what} cannot be used: {reason}") from error
+        raise _kind(reason)(f"{what} cannot be used: {reason}") from error
+
+
+def _kind(reason: str) -> type[InputError]:
+    """What kind of trouble it is that a store tells of."""
+    for signs, kind in ((_PASSING, UnreachableError), (_DAMAGED, DamageError)):
+        if any(sign in reason for sign in signs):
+            return kind
+    return InputError
 
 
 def _reason(error: Exception) -> str:
     """One line: a database's own words where there are some."""
     cause = error.__cause__ if isinstance(error, MlflowException) else error
     text = str(cause.orig if isinstance(cause, DBAPIError) else error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+    return _without_password(text.splitlines()[0]) if text else type(error).__name__

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.errors import InputError
+from core.errors import InputError, printable
 
 if TYPE_CHECKING:
     from core.ops import Ops
@@ -247,11 +247,12 @@ def doctor(options: argparse.Namespace) -> int:
     with sweep.folder.held() if fix and sweep.folder.path.exists() else nullcontext():
         try:
             for found, finding in enumerate(findings(sweep, options.tracking_uri, fix), start=1):
-                print(f"{found:3}  {finding.what}\n     {'' if fix else '--fix: '}{finding.mended}", flush=True)
+                print(f"{found:3}  {printable(finding.what)}")
+                print(f"     {'' if fix else '--fix: '}{printable(finding.mended)}", flush=True)
         except InputError as error:
             if not found or fix:
                 raise
-            print(f"     what else there may be is seen once that is mended: {error}")
+            print(f"     what else there may be is seen once that is mended: {printable(error)}")
     if not found:
         print(f"{sweep.name}: nothing is wrong")
         return 0

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from core.errors import printable
 from core.train import EpochReport
 from sweep.estimate import GroupCost
 from sweep.plan import Cell, group_name
@@ -45,7 +46,7 @@ class Display:
 
     def warn(self, text: str) -> None:
         """Something the user should know even when asking for quiet."""
-        print(text, file=sys.stderr)
+        print(printable(text), file=sys.stderr)
 
     def note(self, text: str) -> None:
         """A line about what goes on."""
@@ -89,7 +90,7 @@ class Lines(Display):
         self._best = Best()
 
     def note(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
 
     def begin(self, stage: str, trials: int, done: int, work: Work) -> None:
         self._best = Best()
@@ -122,7 +123,7 @@ def print_table(title: str, rows: Sequence[dict[str, Any]], spare: Sequence[str]
     if not sys.stdout.isatty():
         print("\t".join(rows[0]))
         for row in rows:
-            print("\t".join("" if value is None else str(value) for value in row.values()))
+            print("\t".join("" if value is None else printable(value) for value in row.values()))
         return
     console, left_out = Console(), list(spare)
     table = _drawn(title, rows)

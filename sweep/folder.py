@@ -16,11 +16,11 @@ from filelock import FileLock, Timeout
 
 from core.data import Dataset
 from core.errors import InputError
-from core.files import replacing, sign, verified
+from core.files import replacing, sign, unfinished, verified
 from core.project import root
 
 _ABOUT = "sweep.json"
-_HOLDER = "sweep.holder"  # beside the lock, which is emptied by whoever asks for it
+_HOLDER = "sweep.holder"  # beside the lock, which some versions of filelock empty
 
 
 class Folder:
@@ -68,10 +68,6 @@ class Folder:
         with replacing(self.path / _ABOUT) as file:
             file.write(sign(about))
 
-    def leftovers(self) -> list[Path]:
-        """What a process that was killed was writing."""
-        return sorted(self.path.rglob(".*.[0-9]*"))
-
     def holder(self) -> str:
         """Who trains here now; "" if nobody does."""
         lock = FileLock(self.path / "sweep.lock")
@@ -91,7 +87,7 @@ class Folder:
         lock = FileLock(self.path / "sweep.lock")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=0.5)  # who only asks for the holder has it for a moment
         except Timeout:
             raise InputError(f"{self.path.name} is held by {self._holder()}: wait for it, or stop it") from None
         except OSError as error:
@@ -108,7 +104,7 @@ class Folder:
         try:
             with replacing(self.path / _HOLDER) as file:
                 file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": now}).encode())
-            for path in self.leftovers():
+            for path in unfinished(self.path):
                 path.unlink(missing_ok=True)
         except OSError as error:
             raise InputError(f"{self.path} cannot be written: {error.strerror}") from None
@@ -124,6 +120,5 @@ class Folder:
 def _read(folder: Path) -> dict[str, Any]:
     path = folder / _ABOUT
     if path.exists():
-        return verified(path.read_bytes(), str(path))
-    former = folder / "owner"  # of earlier versions, which wrote nothing else
-    return {"owner": former.read_text().strip()} if former.exists() else {}
+        return verified(path.read_bytes(), str(path), ours=True)
+    return {}

@@ -12,6 +12,7 @@ from rich.console import Console, Group
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
+from core.errors import printable
 from core.train import EpochReport
 from sweep.display import Best, Display, Work, duration, heading
 from sweep.plan import Cell, group_name
@@ -31,7 +32,7 @@ class Live(Display):
         self._trials = self._epochs = TaskID(0)
 
     def note(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
         self.note(text)

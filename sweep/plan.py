@@ -15,7 +15,7 @@ from core.data import Dataset
 from core.errors import InputError
 from sweep.experiment import Experiment, Stage
 from sweep.parsing import Value
-from sweep.study import draw
+from sweep.sampling import draw
 
 _RETRY = 10_000  # between the seeds of a cell's attempts: more than a stage may have seeds
 GROUPING = ("filters", "pool", "residual", "global_pool", "batch_size", "optimiser")  # equal in all trials of a group

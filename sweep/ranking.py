@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from core.errors import printable
 from sweep import plan
 from sweep.plan import Cell
 from sweep.study import Outcome
@@ -192,7 +193,7 @@ def shown(value: Any, column: str = "") -> str:
     if isinstance(value, float):
         form = ".4f" if "accuracy" in column else "#.4g" if "loss" in column else ".4g"
         return format(value, form)
-    return str(value)
+    return printable(value)
 
 
 def to_csv(rows: Sequence[Row]) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 
 from core import checkpoint, figures
 from core.data import Dataset
+from core.errors import printable
 from core.ops import Ops
 from core.project import environment
 from core.tracking import DatasetInfo, RunInfo, ServedModel, Steps, Tracker, UnreachableError
@@ -58,10 +59,8 @@ class Records:
         """
         self.tracker, self._experiment, self._data, self._ops = tracker, experiment, data, ops
         self._draws = draws
-        self._pending: dict[str, list[tuple[int, float, Metrics]]] = {}  # epochs that MLflow does not know yet
-        self._known: dict[
-            str, Collection[tuple[str, int]]
-        ] = {}  # metrics and epochs of runs that go on, which it knows
+        self._pending: dict[str, dict[int, tuple[float, Metrics]]] = {}  # epochs that MLflow does not know yet
+        self._known: dict[str, Collection[tuple[str, int]]] = {}  # metrics and epochs of runs that go on
         self._due: dict[str, float] = {}  # when they are to be written
         self._not_before = 0.0
         self._owner, self.environment = owner, environment(ops.name, ops.device, ops.precision)
@@ -125,36 +124,40 @@ class Records:
         params = cell.settings.effective()
         return self.tracker.start(self._id, cell.name, parent=parent, params=params, tags=tags, dataset=data)
 
-    def go_on(self, cell: Cell, run_id: str, parent: str, history: Sequence[Metrics]) -> str:
-        """The run of a trial that goes on after these epochs; a new one if it is gone.
+    def go_on(self, cell: Cell, run_id: str, parent: str, history: Sequence[Metrics], code: str) -> str:
+        """The run of a trial that goes on after these epochs; a new one if it is gone, or if it knows later epochs that
+        another version of the code has trained, since they may come out differently now.
 
         What it does not know of them is told to it, and none of its epochs is told again.
         """
-        if run_id in self.runs(kind="trial", key=cell.key):
+        there = run_id in self.runs(kind="trial", key=cell.key)
+        known = self.tracker.metrics(run_id, METRICS).keys() if there else set()
+        other_code = code != self.environment["code"]
+        if there and not (other_code and any(epoch > len(history) for _, epoch in known)):
             self.tracker.update(run_id, status="RUNNING")
-            self._known[run_id] = self.tracker.metrics(run_id, METRICS).keys()
+            self._known[run_id] = known
         else:
             run_id = self.start_trial(cell, parent)
         self.tracker.set_tags(run_id, {"resumed": f"after epoch {len(history)}, with code {self.environment['code']}"})
-        self._pending[run_id] = [(epoch, time.time(), metrics) for epoch, metrics in enumerate(history, start=1)]
+        self._pending[run_id] = {epoch: (time.time(), metrics) for epoch, metrics in enumerate(history, start=1)}
         return run_id
 
     def epoch(self, run_id: str, epoch: int, metrics: Metrics) -> None:
         """Note an epoch of a trial. Short ones are written together, as MLflow may take longer than the training."""
-        self._pending.setdefault(run_id, []).append((epoch, time.time(), metrics))
+        self._pending.setdefault(run_id, {})[epoch] = time.time(), metrics
         now = time.monotonic()  # which a clock that is set back does not change
         if now >= self._due.setdefault(run_id, now + _DELAY) and now >= self._not_before:
             try:
                 self._write_epochs(run_id, self.tracker.try_log_steps)
             except UnreachableError as error:  # they are written later, in their order
                 self._not_before = now + _PAUSE
-                print(f"{error}: training goes on, and its epochs are written later", file=sys.stderr)
+                print(f"{printable(error)}: training goes on, and its epochs are written later", file=sys.stderr)
 
     def _write_epochs(self, run_id: str, log: Callable[[str, Steps], None]) -> None:
         known = self._known.get(run_id, ())
         new = [
             (epoch, moment, {name: value for name, value in metrics.items() if (name, epoch) not in known})
-            for epoch, moment, metrics in self._pending.get(run_id, ())
+            for epoch, (moment, metrics) in self._pending.get(run_id, {}).items()
         ]
         if new:
             log(run_id, new)
@@ -192,21 +195,28 @@ class Records:
         }
 
     def rebuild(self, cell: Cell, parent: str, outcome: Outcome, history: Sequence[Metrics], artifacts: Path) -> str:
-        """A run for a trial whose own is lost or wrong, from what its files tell. The run there was is deleted."""
+        """A run for a trial whose own is lost or wrong, from what its files tell. The run there was is deleted.
+
+        It counts once it is whole: what was broken off before that is closed like any other that was.
+        """
         run_id = self.start_trial(cell, parent)
-        self.tracker.set_tags(run_id, {_WAS: outcome.run_id})
-        self._pending[run_id] = [(epoch, time.time(), metrics) for epoch, metrics in enumerate(history, start=1)]
+        self._pending[run_id] = {epoch: (time.time(), metrics) for epoch, metrics in enumerate(history, start=1)}
         self._write_epochs(run_id, self.tracker.log_steps)
         self.tracker.log_metrics(run_id, best_metrics(outcome))
         for folder in (artifacts, *(path for path in artifacts.iterdir() if path.is_dir())):
             self.tracker.log_files(run_id, folder, "" if folder == artifacts else folder.name)
         if outcome.reason:
             self.tracker.set_tags(run_id, {"reason": outcome.reason})
-        for former in self.runs(kind="trial", key=cell.key).values():
-            if former.run_id != run_id and outcome.run_id in (former.run_id, former.tags.get(_WAS)):
-                self.tracker.delete(former.run_id)
+        self.tracker.set_tags(run_id, {_WAS: outcome.run_id})
         self.close(run_id, outcome)
+        for former in self.superseded(self.runs(kind="trial", key=cell.key)):
+            self.tracker.delete(former.run_id)
         return run_id
+
+    def superseded(self, runs: Mapping[str, RunInfo]) -> list[RunInfo]:
+        """Those of these trials' runs in whose place there is a newer one."""
+        now = set(self.trials(runs).values())
+        return [run for run in runs.values() if run.run_id not in now]
 
     def close(self, run_id: str, outcome: Outcome) -> None:
         """Give the run the status that its trial ended with; MLflow has none for pruned, the tag outcome tells."""

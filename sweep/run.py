@@ -21,8 +21,9 @@ from sweep.parsing import Value
 from sweep.plan import Cell
 from sweep.records import Records, experiment_name
 from sweep.samples import augmented_samples
+from sweep.sampling import draw
 from sweep.saved import Saved, clear, find
-from sweep.study import Journal, Outcome, Study, draw
+from sweep.study import Journal, Outcome, Study
 from sweep.trainer import Here, Material, Processes, Trainer
 from sweep.training import Training
 
@@ -80,7 +81,7 @@ class Sweep:
             self._plan(replace(stage, seeds=1), inherited, list(stage.space.corners()))  # better refused now than later
         if stage.name not in self._known:
             self._known[stage.name] = plan.settings(self.experiment, stage)
-        known = self._known[stage.name] + self._tried(stage, inherited)[0]
+        known = self._known[stage.name] + self.tried(stage, inherited)[0]
         every = self._plan(stage, inherited, known + plan.named(stage, stage.points))
         wanted = {cell.key for cell in self._plan(stage, inherited, known + plan.named(stage, points))}
         done = self.outcomes(stage)
@@ -96,7 +97,7 @@ class Sweep:
         except InputError as error:
             raise InputError(f"{self.experiment.path}: stages.{stage.name}: {error}") from None
 
-    def _tried(self, stage: Stage, inherited: Mapping[str, Value]) -> tuple[list[dict[str, Value]], int]:
+    def tried(self, stage: Stage, inherited: Mapping[str, Value]) -> tuple[list[dict[str, Value]], int]:
         """The settings that an adaptive stage has tried so far, and how many its sampler has proposed."""
         return self.journal.proposals(stage, self._identity(stage, inherited)) if stage.adaptive else ([], 0)
 
@@ -121,7 +122,7 @@ class Sweep:
         ended = [done[cell.key] for cell in cells if cell.key in done]
         if stage.budget.spent(sum(o.seconds for o in ended), sum(o.epochs for o in ended)):
             return [], 0
-        _, proposed = self._tried(stage, self.inherited(stage))
+        _, proposed = self.tried(stage, self.inherited(stage))
         remaining = max(0, stage.trials - proposed) if stage.adaptive else 0
         todo = [cell for cell in cells if cell.key not in done or stage.reopens(done[cell.key].status)]
         return todo, remaining
@@ -280,9 +281,11 @@ class Sweep:
         A trial whose outcome Optuna has gets the status it ended with; others get this one, and are trained again.
         """
         self.journal.close_abandoned()
-        ended = {o.run_id: o for stage in self.experiment.stages for o in self.journal.outcomes(stage).values()}
+        runs = records.runs() if runs is None else runs
+        now, stages = records.trials(runs), self.experiment.stages
+        ended = {o.run_id: o for stage in stages for o in self.journal.outcomes(stage, now).values()}
         broken_off = {}
-        for run_id, run in (runs or records.runs()).items():
+        for run_id, run in runs.items():
             if run.status == "RUNNING" and run_id in ended:
                 records.close(run_id, ended[run_id])
             elif run.status == "RUNNING":

@@ -23,12 +23,14 @@ class Saved:
 
     cells     of the plan; progress goes by their places
     run_ids   their runs in MLflow
+    code      the version that trained it
     progress  whose active trials are those that are still open
     """
 
     path: Path
     cells: list[Cell]
     run_ids: list[str]
+    code: str
     progress: Progress
 
 
@@ -94,7 +96,7 @@ def _within(
         results=[progress.results[n] for n in stay],
     )
     cells = [known[kept["keys"][n]] for n in stay]
-    return Saved(path, cells, [kept["runs"][n] for n in stay], progress)
+    return Saved(path, cells, [kept["runs"][n] for n in stay], kept["code"], progress)
 
 
 def group_paths(folder: Path, stage: str = "*") -> list[Path]:

@@ -1,37 +1,36 @@
-"""Optuna's part: what to try next, and the record of which cell has which outcome. The only importer of optuna.
+"""Optuna's record of which cell has which outcome, and of what an adaptive sampler has proposed.
 
 An Optuna trial is a setting of what the stage searches; where the stage has several seeds, one trial has a cell for
-each, and its value is their mean. Grids and draws are known beforehand: each setting is enqueued and asked for, so
-that it runs exactly once whatever the sampler would have proposed. An adaptive sampler is asked for several settings
-at once, and told before it is asked again. Cells are recognised by their key, in every study of the stage: a plan with
-one more value in its grid makes a new study (Optuna's choices cannot grow), in which only the new cells run.
+each, and its value is their mean. Each setting, planned or proposed, is enqueued and asked for, so that it runs exactly
+once whatever the study's sampler would have chosen. Cells are recognised by their key, in every study of the stage: a
+plan with one more value in its grid makes a new study (Optuna's choices cannot grow), in which only the new cells run.
+What is proposed together is a wave, which is recorded in one line of the journal before anything of it is trained.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import math
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.samplers import BaseSampler, CmaEsSampler, GridSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
+from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
 from core.errors import DamageError, InputError
 from sweep.experiment import Stage
 from sweep.journal import CheckedJournal, cut_torn_line
 from sweep.parsing import Value
-from sweep.space import Range, Space
+from sweep.sampling import Proposer, experimental, sampler, suggest
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
-_PROPOSED = "proposed"
+_WAVE = "wave:"  # before a wave's number: the attribute of a study that holds it
 _OUTCOME = "outcome:"  # before a cell's key: the attribute of a trial that holds how that cell ended
 
 
@@ -53,28 +52,21 @@ class Outcome:
     reason: str = ""
 
 
-def draw(stage: Stage, seed: int) -> list[dict[str, Value]]:
-    """The stage's draws by a sampler that does not learn: asking for more keeps those already drawn."""
-    study = optuna.create_study(sampler=_sampler(stage, seed))
-    draws = []
-    for _ in range(stage.trials):
-        trial = study.ask()
-        draws.append(_suggest(trial, stage.space))
-        study.tell(trial, 0.0)  # the quasi-random sampler goes by the trials that have ended
-    return draws
+@dataclass(frozen=True)
+class Wave:
+    """What an adaptive sampler proposed at once.
+
+    others    settings that it had not proposed, and was told of since the wave before
+    settings  its proposals
+    possible  those of them that can be trained
+    """
+
+    others: list[dict[str, Value]]
+    settings: list[dict[str, Value]]
+    possible: list[dict[str, Value]]
 
 
-def _suggest(trial: optuna.Trial, space: Space) -> dict[str, Value]:
-    chosen: dict[str, Value] = {}
-    for key, values in space.active(chosen):
-        if not isinstance(values, Range):
-            choice: Any = trial.suggest_categorical(key, values)
-            chosen[key] = choice
-        elif values.step:
-            chosen[key] = trial.suggest_int(key, int(values.low), int(values.high), step=values.step, log=values.log)
-        else:  # Optuna's ranges have their upper end, ours do not
-            chosen[key] = trial.suggest_float(key, *values.ends, log=values.log)
-    return chosen
+Keys = Callable[[Mapping[str, Value]], Sequence[str]]
 
 
 class Journal:
@@ -89,7 +81,7 @@ class Journal:
         """What Optuna reads in the file: all of it once, then what was added. Raises InputError if it is damaged."""
         try:
             if self._opened is None:
-                with _experimental():
+                with experimental():
                     self._opened = JournalStorage(CheckedJournal(self.path))
             return self._opened
         except InputError:
@@ -120,22 +112,23 @@ class Journal:
         and how many the sampler has proposed. Read only.
         """
         name = study_name(stage, identity)
-        tried = [trial for study, trial in self._trials(stage.name) if study == name and "cells" in trial.user_attrs]
-        settings: list[dict[str, Value]] = []
-        for trial in tried:
-            setting = {key: trial.params[key] for key in stage.space.dimensions if key in trial.params}
-            if trial.user_attrs["cells"] and setting not in settings:
-                settings.append(setting)
-        return settings, sum(_PROPOSED in trial.user_attrs for trial in tried)
+        found = [study for study in self._studies(stage.name) if study.study_name == name]
+        waves = [wave for study in found for wave in _waves(study.user_attrs)]
+        settings = [setting for wave in waves for setting in (*wave.others, *wave.possible)]
+        for study, trial in self._trials(stage.name):
+            if study == name and "cells" in trial.user_attrs:
+                settings.append({key: trial.params[key] for key in stage.space.dimensions if key in trial.params})
+        return list({_text(setting): setting for setting in settings}.values()), sum(len(w.settings) for w in waves)
 
     def _trials(self, stage: str) -> Iterator[tuple[str, FrozenTrial]]:
         """All trials of the stage, with the name of their study."""
-        if not self.path.exists():
-            return
-        for study in self.storage.get_all_studies():
-            if study.user_attrs.get("stage") == stage:
-                for trial in self.storage.get_all_trials(study._study_id, deepcopy=False):
-                    yield study.study_name, trial
+        for study in self._studies(stage):
+            for trial in self.storage.get_all_trials(study._study_id, deepcopy=False):
+                yield study.study_name, trial
+
+    def _studies(self, stage: str) -> list[FrozenStudy]:
+        every = self.storage.get_all_studies() if self.path.exists() else []
+        return [study for study in every if study.user_attrs.get("stage") == stage]
 
     def close_abandoned(self) -> int:
         """Record as failed what was left waiting or running in any study; returns how many trials had open cells.
@@ -167,11 +160,12 @@ class Study:
         identity  what must be equal for the study to go on: another makes another study of the stage
         seed      of an adaptive sampler
         """
-        self._stage, self._seed = stage, seed
+        self._stage = stage
+        self._proposer, self._replayed = Proposer(stage, seed), 0  # waves of those that there are
         self._study = optuna.create_study(
             storage=journal.storage,
             study_name=study_name(stage, identity),
-            sampler=_sampler(stage, seed),
+            sampler=sampler(replace(stage, sampler="random") if stage.adaptive else stage, seed),
             direction="maximize",
             load_if_exists=True,
         )
@@ -183,36 +177,55 @@ class Study:
             self._study.enqueue_trial(dict(searched))
         trials = [self._study.ask() for _ in settings]
         for searched, trial in zip(settings, trials, strict=True):
-            if (given := _suggest(trial, self._stage.space)) != searched:
+            if (given := suggest(trial, self._stage.space)) != searched:
                 raise RuntimeError(f"asked Optuna for {searched}, was given {given}")
         return trials
 
-    def propose(self, count: int) -> list[tuple[optuna.Trial, dict[str, Value]]]:
-        """Trials and their settings, which the sampler proposes all at once.
+    def propose(self, count: int, keys: Keys, refuse: Callable[[InputError], None]) -> list[dict[str, Value]]:
+        """The sampler's next wave of so many settings, without those that cannot be trained.
 
-        The draws depend on the experiment's seed and on how many proposals there were, so that those of a stage that
-        was stopped go on as they would have.
+        keys    of the cells of a setting; raises InputError if it cannot be trained
+        refuse  is told why not
         """
-        made = sum(_PROPOSED in trial.user_attrs for trial in self._study.get_trials(deepcopy=False))
-        self._study.sampler = _sampler(self._stage, self._seed + made)
-        trials = [self._study.ask() for _ in range(count)]
-        return [(trial, _suggest(trial, self._stage.space)) for trial in trials]
 
-    def describe(
-        self,
-        trial: optuna.Trial,
-        name: str,
-        cells: Sequence[str],
-        known: Mapping[str, Outcome],
-        is_proposal: bool = False,
-    ) -> None:
-        """Note a trial's name, the keys of its cells (none: it cannot be trained), how those of them ended that were
-        trained before, and whether the sampler proposed it.
-        """
+        def ended(setting: Mapping[str, Value]) -> FrozenTrial | None:
+            try:
+                return told.get(tuple(keys(setting)))
+            except InputError:
+                return None
+
+        told = {
+            tuple(trial.user_attrs["cells"]): trial
+            for trial in self._study.get_trials(deepcopy=False)
+            if _has_ended(trial)
+        }
+        waves = _waves(self._study.user_attrs)
+        for wave in waves[self._replayed :]:  # of a process before this one
+            self._proposer.tell(ended, wave.others)
+            self._proposer.ask_again(wave.settings)
+        known = {_text(setting) for wave in waves for setting in (*wave.others, *wave.settings)}
+        others = {_text(trial.params): trial.params for trial in told.values() if _text(trial.params) not in known}
+        self._proposer.tell(ended, [*others.values()])
+        settings, possible = self._proposer.ask(count), []
+        for setting in settings:
+            try:
+                keys(setting)
+                possible.append(setting)
+            except InputError as error:
+                refuse(error)
+        self.record(Wave([*others.values()], settings, possible))
+        self._replayed = len(waves) + 1
+        return possible
+
+    def record(self, wave: Wave) -> None:
+        """Note a wave, as the last."""
+        number = len(_waves(self._study.user_attrs))
+        self._study.set_user_attr(f"{_WAVE}{number:04d}", asdict(wave))
+
+    def describe(self, trial: optuna.Trial, name: str, cells: Sequence[str], known: Mapping[str, Outcome]) -> None:
+        """Note a trial's name, the keys of its cells, and how those of them ended that were trained before."""
         trial.set_user_attr("name", name)
         trial.set_user_attr("cells", list(cells))
-        if is_proposal:
-            trial.set_user_attr(_PROPOSED, True)
         for key, outcome in known.items():
             trial.set_user_attr(_OUTCOME + key, asdict(outcome))
 
@@ -220,6 +233,11 @@ class Study:
         """The validation accuracy after an epoch (from 1)."""
         if math.isfinite(accuracy):
             trial.report(accuracy, epoch)
+
+    def report_curves(self, trial: optuna.Trial, curves: Sequence[Sequence[float]]) -> None:
+        """The accuracies that a trial's cells had, epoch by epoch; one that has ended counts with its last."""
+        for epoch in range(1, max(map(len, curves), default=0) + 1):
+            self.report(trial, epoch, sum(values[:epoch][-1] for values in curves) / len(curves))
 
     def curves(self) -> dict[str, list[float]]:
         """The reported accuracies, epoch by epoch, of this study's trials that did not fail, by their first cell."""
@@ -234,11 +252,8 @@ class Study:
         self.end(trial)
 
     def end(self, trial: optuna.Trial) -> None:
-        """End the trial if all its cells have ended; as failed, if it has none."""
-        if trial.user_attrs["cells"]:
-            _tell(self._study, trial.number, trial.user_attrs)
-        else:
-            self._study.tell(trial.number, state=TrialState.FAIL)
+        """End the trial if all its cells have ended."""
+        _tell(self._study, trial.number, trial.user_attrs)
 
 
 def study_name(stage: Stage, identity: str) -> str:
@@ -249,6 +264,20 @@ def study_name(stage: Stage, identity: str) -> str:
 def _outcomes(attributes: Mapping[str, Any]) -> dict[str, Outcome]:
     mine = {name: value for name, value in attributes.items() if name.startswith(_OUTCOME)}
     return {name.removeprefix(_OUTCOME): Outcome(**value) for name, value in mine.items()}
+
+
+def _waves(attributes: Mapping[str, Any]) -> list[Wave]:
+    return [Wave(**attributes[name]) for name in sorted(attributes) if name.startswith(_WAVE)]
+
+
+def _text(setting: Mapping[str, Value]) -> str:
+    return json.dumps(setting, sort_keys=True)
+
+
+def _has_ended(trial: FrozenTrial) -> bool:
+    """Whether all its cells have: one that was broken off has not, though it is finished for Optuna."""
+    cells = trial.user_attrs.get("cells", [])
+    return bool(cells) and trial.state.is_finished() and _outcomes(trial.user_attrs).keys() == set(cells)
 
 
 def _tell(study: optuna.Study, number: int, attributes: Mapping[str, Any]) -> bool:
@@ -264,34 +293,3 @@ def _tell(study: optuna.Study, number: int, attributes: Mapping[str, Any]) -> bo
     else:
         study.tell(number, sum(outcome.best_val_accuracy or 0.0 for outcome in ended.values()) / len(ended))
     return True
-
-
-def _sampler(stage: Stage, seed: int) -> BaseSampler:
-    with _experimental():
-        match stage.sampler:
-            case "tpe":  # groups: a parameter that is searched only sometimes has a model of its own
-                return TPESampler(seed=seed % 2**32, multivariate=True, group=True, constant_liar=True)
-            case "cmaes":
-                return CmaEsSampler(seed=seed % 2**32, warn_independent_sampling=False)
-            case "qmc":
-                others = RandomSampler(seed=seed % 2**32)  # draws the settings given as lists
-                return QMCSampler(
-                    scramble=True, seed=seed % 2**32, independent_sampler=others, warn_independent_sampling=False
-                )
-            case "grid" if _spans_a_grid(stage.space):
-                return GridSampler(
-                    {key: list(v) for key, v in stage.space.dimensions.items() if not isinstance(v, Range)}
-                )
-    return RandomSampler(seed=seed % 2**32)
-
-
-def _spans_a_grid(space: Space) -> bool:
-    """GridSampler raises KeyError when an enqueued trial is told of a grid of one cell, or with a value missing."""
-    return not space.conditions and any(not isinstance(v, Range) and len(v) > 1 for v in space.dimensions.values())
-
-
-@contextmanager
-def _experimental() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        yield

@@ -12,8 +12,8 @@ import signal
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -153,19 +153,15 @@ class Processes:
         context = multiprocessing.get_context("spawn")
         share = max(1, threads.count() // count)
         self._processes: dict[Connection, Any] = {}
-        # A Ctrl-C is for this process. Those that it starts inherit what it blocks, and so never hear of it.
-        resource_tracker.ensure_running()  # which would unblock it
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        resource_tracker.ensure_running()  # which would unblock what the first process is started with
         try:
-            for number in range(count):
-                ours, theirs = context.Pipe()
-                process = context.Process(target=_work, args=(theirs, number, material.backend, share), daemon=True)
-                process.start()
-                theirs.close()
-                self._processes[ours] = process
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        try:
+            with _unheard({signal.SIGINT, signal.SIGTERM}):
+                for number in range(count):
+                    ours, theirs = context.Pipe()
+                    process = context.Process(target=_work, args=(theirs, number, material.backend, share), daemon=True)
+                    process.start()
+                    theirs.close()
+                    self._processes[ours] = process
             for connection in self._processes:
                 self._send(connection, material)  # as an argument it would hang where a process dies as it starts
         except BaseException:
@@ -223,9 +219,21 @@ class Processes:
         """End the processes."""
         for connection, process in self._processes.items():
             connection.close()
-            process.terminate()
+            process.kill()
         for process in self._processes.values():
             process.join()
+
+
+@contextmanager
+def _unheard(signals: Collection[int]) -> Iterator[None]:
+    """Keep signals waiting, and for good from the processes that are started meanwhile: what a terminal or a system
+    sends to all of them is for this one, which ends the others.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
 
 
 class _Remote:

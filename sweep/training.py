@@ -54,6 +54,7 @@ class _Group:
         self.number, self.groups, self.running, self.owners, self.task = number, groups, running, owners, task
         self.cells = [each.cell for each in running]
         self.stopping = False
+        self.open = set(task.start.active if task.start else range(len(running)))  # places of those that have not ended
         self._training, self._reported = training, task.start is not None
 
     def judge(self, report: EpochReport) -> Mapping[int, Verdict]:
@@ -131,7 +132,7 @@ class Training:
         count = len(saved) + len(groups)
         self._trainer.train(chain(self._resumed(saved, count), self._enqueued(groups, count)))
 
-    def _enqueued(self, groups: Sequence[Sequence[Cell]], count: int) -> Iterator[_Group]:
+    def _enqueued(self, groups: Sequence[Sequence[Cell]], count: int | None) -> Iterator[_Group]:
         for cells in groups:
             if self._over:
                 return
@@ -164,7 +165,7 @@ class Training:
                     result = progress.results[place]
                     self._epochs, self._seconds = self._epochs + len(result.history), self._seconds + result.seconds
                     running[place].run_id = self._records.go_on(
-                        running[place].cell, running[place].run_id, self._parent, result.history
+                        running[place].cell, running[place].run_id, self._parent, result.history, group.code
                     )
                 self._report_again(running, owners, progress)
             yield self._group(count, running, owners, group)
@@ -177,8 +178,7 @@ class Training:
                 for each, result in zip(running, progress.results, strict=True)
                 if each.cell.index == index
             ]
-            for epoch in range(1, progress.epoch + 1):
-                self._study.report(trial, epoch, sum(values[:epoch][-1] for values in same) / len(same))
+            self._study.report_curves(trial, same)
 
     def _begun(self, cells: Sequence[Cell], owners: Mapping[int, Trial], count: int | None) -> _Group:
         self._groups += 1
@@ -214,49 +214,29 @@ class Training:
             count = min(self._stage.at_once, remaining)
             remaining -= count
             with self._signals.held():
-                wave = self._ask(count)
-            tried += [cells[0].searched for _, cells in wave]
-            numbered = {cell.key: cell for cell in self._cells(tried)}
-            self._index = {key: cell.index for key, cell in numbered.items()}
-            owners: dict[int, Trial] = {}
-            repeats: list[tuple[Trial, list[Cell]]] = []
-            for trial, cells in wave:
-                index = numbered[cells[0].key].index
-                if index in owners or all(cell.key in self._outcomes for cell in cells):
-                    repeats.append((trial, cells))
-                else:
-                    owners[index] = trial
-            new = [cell for cell in numbered.values() if cell.index in owners and cell.key not in self._outcomes]
-            self._trainer.train(self._begun(cells, owners, None) for cells in self._grouped(new) if not self._over)
-            if self.stopping:
-                return  # a repeat of what has not ended yet must not end
-            with self._signals.held():
-                for trial, cells in repeats:  # a choice among few may come up again: the outcome is known
-                    self._describe(trial, cells)
-                    self._study.end(trial)
+                wave = self._study.propose(count, self._keys, self._left_out)
+            tried += wave
+            cells = self._cells(tried)
+            self._index = {cell.key: cell.index for cell in cells}
+            # A choice among few may come up again: its outcome is known.
+            new = [cell for cell in cells if cell.searched in wave and cell.key not in self._outcomes]
+            self._trainer.train(self._enqueued(self._grouped(new), None))
 
-    def _ask(self, count: int) -> list[tuple[Trial, list[Cell]]]:
-        """Proposals of the sampler with their cells, but for those that cannot be trained."""
-        wave = []
-        for trial, searched in self._study.propose(count):
-            try:
-                cells = self._cells([searched])
-            except InputError as error:
-                self._display.warn(f"{self._stage.name}: left out what {self._stage.sampler} proposed: {error}")
-                self._study.describe(trial, "", [], {}, is_proposal=True)
-                self._study.end(trial)
-            else:
-                self._describe(trial, cells, is_proposal=True)
-                wave.append((trial, cells))
-        return wave
+    def _keys(self, setting: Mapping[str, Value]) -> list[str]:
+        """Of the setting's cells, whether they diverged or not: a retry is no part of the search."""
+        cells = plan.cells(self._experiment, self._stage, self._inherited, self._data, [dict(setting)])
+        return [cell.key for cell in cells]
+
+    def _left_out(self, error: InputError) -> None:
+        self._display.warn(f"{self._stage.name}: left out what {self._stage.sampler} proposed: {error}")
 
     def _cells(self, settings: Sequence[dict[str, Value]]) -> list[Cell]:
         return plan.cells(self._experiment, self._stage, self._inherited, self._data, settings, self._diverged)
 
-    def _describe(self, trial: Trial, cells: Sequence[Cell], is_proposal: bool = False) -> None:
+    def _describe(self, trial: Trial, cells: Sequence[Cell]) -> None:
         """Tell Optuna of all cells of a setting."""
         known = {cell.key: self._outcomes[cell.key] for cell in cells if cell.key in self._outcomes}
-        self._study.describe(trial, cells[0].setting, [cell.key for cell in cells], known, is_proposal)
+        self._study.describe(trial, cells[0].setting, [cell.key for cell in cells], known)
 
     def judge(self, group: _Group, report: EpochReport) -> dict[int, Verdict]:
         """Tell Optuna the epoch's accuracies, and find who is pruned and whether the budget is spent."""
@@ -297,7 +277,8 @@ class Training:
                 self._study.tell(group.owners[running.cell.index], running.cell.key, outcome)
                 self._records.close(running.run_id, outcome)
                 self._outcomes[running.cell.key] = outcome
-            if report.metrics.keys() == report.ended.keys():
+            group.open -= report.ended.keys()
+            if not group.open:
                 remove_group(group.task.path)
         self._display.epoch(group.number, group.groups, group.cells, report)
 

@@ -192,7 +192,7 @@ def leave_a_torn_group(project: Path) -> None:
 
 
 def leave_half_a_file(project: Path) -> None:
-    (artifacts(project) / ".model.npz.1234").write_bytes(b"PK")
+    (artifacts(project) / ".model.npz.999999999.unfinished").write_bytes(b"PK")
 
 
 def forget_the_database() -> None:
@@ -223,7 +223,7 @@ def forget_the_database() -> None:
         (damage_the_summary, "summary.csv is damaged: its SHA-256 differs", 0),
         (leave_a_run_open, "was left open by a process that ended", 0),
         (leave_a_torn_group, "grid-0123456789abcdef.group is damaged", 0),
-        (leave_half_a_file, ".model.npz.1234 was being written by a process that was killed", 0),
+        (leave_half_a_file, ".model.npz.999999999.unfinished was being written by a process that was killed", 0),
     ],
 )
 def test_harm_is_found_and_mended(done: Path, capsys, harm: Callable[[Path], None], told: str, again: int) -> None:

@@ -22,7 +22,7 @@ ONLY = {
     "mlflow": ["core/served.py", "core/tracking.py"],
     "sqlalchemy": ["core/tracking.py"],
     "alembic": ["core/tracking.py"],
-    "optuna": ["sweep/journal.py", "sweep/study.py"],
+    "optuna": ["sweep/journal.py", "sweep/sampling.py", "sweep/study.py"],
     "numba": ["core/ops/cpu.py", *KERNELS],
     "llvmlite": KERNELS,
     "cupy": ["core/ops/gpu.py"],

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +14,13 @@ import pytest
 
 from bench.search import measure
 from core import data
+from core.errors import InputError
 from sweep import experiment, plan
+from sweep.parsing import Value
 from sweep.plan import Cell
+from sweep.sampling import draw
 from sweep.space import Range, Space
-from sweep.study import Journal, Outcome, Study, draw
+from sweep.study import Journal, Outcome, Study, Wave
 
 
 def outcome(run_id: str, accuracy: float | None = 0.5) -> Outcome:
@@ -137,10 +142,11 @@ def test_draws_stay_within_their_ranges_whose_upper_end_is_left_out(stage_and_ce
         study = Study(journal, stage, "all")
         draws = []
         while len(draws) < 60:
-            for trial, searched in study.propose(20):
-                draws.append(searched)
-                study.describe(trial, "", [str(len(draws))], {}, is_proposal=True)
-                study.tell(trial, str(len(draws)), outcome("run", searched["dropout"]))
+            wave = study.propose(20, key_of, fail)
+            draws += wave
+            for trial, searched in zip(study.enqueue(wave), wave, strict=True):
+                study.describe(trial, "", key_of(searched), {})
+                study.tell(trial, *key_of(searched), outcome("run", searched["dropout"]))
     else:
         draws = draw(stage, seed=3)
         assert draw(replace(stage, trials=30), seed=3) == draws[:30]
@@ -163,7 +169,7 @@ CONDITIONAL = Space(
 def test_a_condition_decides_what_is_drawn(stage_and_cells, journal, sampler: str) -> None:
     stage = replace(stage_and_cells[0], sampler=sampler, space=CONDITIONAL, trials=30)
     study = Study(journal, stage, "all")
-    for searched in draw(stage, 0) if not stage.adaptive else [searched for _, searched in study.propose(30)]:
+    for searched in draw(stage, 0) if not stage.adaptive else study.propose(30, key_of, fail):
         assert list(searched) == ["optimiser", "momentum" if searched["optimiser"] == "sgd" else "beta1"]
         assert stage.space.contains(searched)
 
@@ -198,46 +204,94 @@ def test_one_seed_that_was_stopped_decides_for_all(stage_and_cells, journal, sta
     assert study.curves() == ({"a": [0.3]} if state == "PRUNED" else {})
 
 
-def test_an_adaptive_sampler_goes_on_where_it_was_stopped(stage_and_cells, journal) -> None:
-    stage = replace(stage_and_cells[0], sampler="tpe", space=Space({"lr": Range(0.0, 1.0), "reg": Range(0.0, 1.0)}))
+def key_of(setting: Mapping[str, Value]) -> list[str]:
+    """The one cell of a setting."""
+    return [str(sorted(setting.items()))]
 
-    def batch(study: Study, described: int, ended: int) -> list[dict]:
-        asked = study.propose(4)
-        for trial, searched in asked[:described]:
-            study.describe(trial, "", [str(searched)], {}, is_proposal=True)
-        for trial, searched in asked[:ended]:
-            study.tell(trial, str(searched), outcome("run", searched["lr"]))
-        return [searched for _, searched in asked]
 
-    study = Study(journal, stage, "same", seed=5)
-    first = [searched for _ in range(4) for searched in batch(study, 4, 4)]
-    lost = batch(study, 0, 0)  # killed before they were noted: proposed once more
-    journal.close_abandoned()
-    assert journal.proposals(stage, "same") == (first, 16)
+def fail(error: InputError) -> None:
+    raise error
+
+
+def worth(setting: Mapping[str, Value]) -> float:
+    return 1 - abs(float(setting["lr"]) - 0.3) - abs(float(setting["reg"]) - 0.6)
+
+
+def train(study: Study, settings: Sequence[dict[str, Value]]) -> None:
+    for trial, setting in zip(study.enqueue(settings), settings, strict=True):
+        study.describe(trial, "", key_of(setting), {})
+        for epoch in (1, 2):
+            study.report(trial, epoch, worth(setting) - 0.1 / epoch)
+        status = "pruned" if worth(setting) < 0.4 else "finished"
+        study.tell(trial, *key_of(setting), replace(outcome("run", worth(setting)), status=status))
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "cmaes"])
+def test_a_search_that_is_broken_off_goes_on_as_it_would_have(stage_and_cells, tmp_path, sampler: str) -> None:
+    """Whichever part of a wave was trained, in whichever order, and however often."""
+    stage = replace(stage_and_cells[0], sampler=sampler, space=Space({"lr": Range(0.0, 1.0), "reg": Range(0.0, 1.0)}))
+    points: list[dict[str, Value]] = [{"lr": 0.5, "reg": 0.5}]
+
+    def begin(name: str) -> tuple[Journal, Study]:
+        journal = Journal(tmp_path / name)
+        return journal, Study(journal, stage, "same", seed=5)
+
+    journal, study = begin("undisturbed")
+    train(study, points)
+    waves = []
+    for _ in range(6):
+        waves.append(study.propose(4, key_of, fail))
+        train(study, waves[-1])
+    assert journal.proposals(stage, "same") == (points + list(chain(*waves)), 24)
     assert journal.proposals(stage, "other") == ([], 0)
+
+    journal, study = begin("broken off")
+    train(study, points)
+    for number, wave in enumerate(waves):
+        assert study.propose(4, key_of, fail) == wave
+        train(study, wave[2 : 2 + number % 3])
+        (trial,) = study.enqueue([wave[0]])  # killed before it was described
+        if number % 2:
+            study.describe(trial, "", key_of(wave[0]), {})
+            study.report(trial, 1, 0.0)
+        journal.close_abandoned()
+        assert journal.proposals(stage, "same") == (points + list(chain(*waves[: number + 1])), 4 * number + 4)
+        journal, study = begin("broken off")
+        train(study, [setting for setting in reversed(wave) if setting not in wave[2 : 2 + number % 3]])
+    assert Study(journal, stage, "other seed", seed=6).propose(4, key_of, fail) != waves[0]
+    assert b"cma:optimizer" not in journal.path.read_bytes()  # a pickle
+
+
+def test_proposals_by_another_version_of_optuna_are_learned_from(stage_and_cells, journal) -> None:
+    stage = replace(stage_and_cells[0], sampler="tpe", space=Space({"lr": Range(0.0, 1.0), "reg": Range(0.0, 1.0)}))
     study = Study(journal, stage, "same", seed=5)
-    assert batch(study, 4, 1) == lost  # killed when one of them had ended: the others are to be trained
-    journal.close_abandoned()
-    assert journal.proposals(stage, "same") == (first + lost, 20)
-    assert batch(Study(journal, stage, "other seed", seed=6), 4, 4) != first[:4]
+    made: list[dict[str, Value]] = [{"lr": n / 20, "reg": 7 * n % 20 / 20} for n in range(20)]
+    study.record(Wave([], made, made))
+    train(study, made)
+    proposed = study.propose(10, key_of, fail)
+    assert np.mean([worth(setting) for setting in proposed]) > np.mean([worth(setting) for setting in made]) + 0.1
 
 
 def test_what_failed_is_not_proposed_again(stage_and_cells, journal) -> None:
     stage = replace(stage_and_cells[0], sampler="tpe", space=Space({"lr": Range(0.0, 1.0)}))
     study = Study(journal, stage, "fails")
-    draws = set()
-    for number in range(8):
-        ((trial, searched),) = study.propose(1)
-        draws.add(searched["lr"])
-        study.describe(trial, "", [str(number)] if number % 2 else [], {}, is_proposal=True)
-        if number % 2:
-            study.tell(trial, str(number), outcome("run", None))
-        else:
-            study.end(trial)  # it cannot be trained at all
-    assert len(draws) == 8
-    assert [trial.state.name for trial in study._study.trials] == ["FAIL"] * 8
+    draws, refused = list[dict[str, Value]](), list[InputError]()
+
+    def every_second(setting: Mapping[str, Value]) -> list[str]:
+        if setting not in draws:
+            draws.append(dict(setting))
+        if draws.index(dict(setting)) % 2:
+            return key_of(setting)
+        raise InputError("it cannot be trained at all")
+
+    for _ in range(8):
+        wave = study.propose(1, every_second, refused.append)
+        for setting, trial in zip(wave, study.enqueue(wave), strict=True):
+            study.describe(trial, "", key_of(setting), {})
+            study.tell(trial, *key_of(setting), outcome("run", None))
+    assert (len(draws), len(refused)) == (8, 4)
     settings, count = journal.proposals(stage, "fails")
-    assert (len(settings), count) == (4, 8)
+    assert (settings, count) == (draws[1::2], 8)
 
 
 def test_reading_makes_no_file(journal: Journal) -> None:

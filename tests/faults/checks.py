@@ -97,7 +97,7 @@ def records(folder: Path, undisturbed: Undisturbed) -> None:
             require(list(file) == list(expected), run, "has other arrays")
             for name, values in expected.items():
                 require(np.array_equal(file[name], values), run, name, "differs")
-    left = [path for pattern in (".*.[0-9]*", "*.group*") for path in folder.glob(f"mlruns/**/{pattern}")]
+    left = [path for pattern in (".*.unfinished", "*.group*") for path in folder.glob(f"mlruns/**/{pattern}")]
     require(not left, "left behind:", left)
 
 
