@@ -74,9 +74,10 @@ def check_database(uri: str, begun: bool, fix: bool) -> Iterator[Finding]:
     path = Path(uri.removeprefix("sqlite:///"))
     if not uri.startswith("sqlite:///"):
         return
-    if not path.exists():
+    if not path.exists() or not path.stat().st_size:
         if begun:
-            yield Finding(f"there is no {path}", "the runs of this experiment are made anew from their files")
+            what = f"{path} is empty" if path.exists() else f"there is no {path}"
+            yield Finding(what, "the runs of this experiment are made anew from their files")
         return
     try:  # writable, as one in which a process was killed is set right by whoever reads it next
         with closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True)) as connection:
@@ -119,10 +120,13 @@ def examine(sweep: Sweep, tracker: Tracker, fix: bool, busy: bool = False) -> It
 
     busy  a sweep is at work, which has not written all of its records yet
     """
-    yield from _identity(sweep, tracker, fix)
     if not fix and not tracker.has_experiment(sweep.name):
         yield Finding(f"MLflow has no experiment {sweep.name}", "its runs are made anew from their files")
         return
+    unsigned = list(_identity(sweep, tracker, fix))
+    yield from unsigned
+    if unsigned and not fix:
+        return  # which runs are of this folder is not known
     records = sweep.records(tracker)
     if not busy:
         yield from _left_open(sweep, records, fix)

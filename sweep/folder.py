@@ -15,7 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from core.data import Dataset
-from core.errors import InputError
+from core.errors import DamageError, InputError
 from core.files import replacing, sign, unfinished, verified
 from core.project import root
 
@@ -43,10 +43,12 @@ class Folder:
 
         new_data  whether the experiment may have been begun on other data from the same place
 
-        Raises InputError if it was, and may not.
+        Raises InputError if it was, and may not, or if the name is lost.
         """
         if self.owner:
             return self.owner
+        if self.journal.exists():
+            raise DamageError(f"{self.path / _ABOUT} is missing")
         for other in self.path.parent.glob(f"{experiment}-*/{_ABOUT}"):
             about = _read(other.parent)
             was = about["data"]

@@ -325,9 +325,8 @@ class Sweep:
 
     def _tell_of_lost(self, stage: Stage, tracker: Tracker) -> None:
         """Say that trials are trained again whose runs this store has never seen."""
-        known = self.runs or {}
-        every = self.journal.outcomes(stage.name).values()
-        lost = [o for o in every if o.run_id not in known and not tracker.deleted(o.run_id)]
+        every, here = self.journal.outcomes(stage.name), self.outcomes(stage)
+        lost = [o for key, o in every.items() if key not in here and not tracker.deleted(o.run_id)]
         if lost:
             self.display.note(
                 f"{stage.name}: {len(lost)} trials that were done are not in {tracker.store_name}: trained again; "

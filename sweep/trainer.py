@@ -27,6 +27,8 @@ from core.data import Split
 from core.errors import InputError
 from core.train import EpochReport, Progress, Verdict, train_group
 
+_PAUSE = 100  # times as long as keeping a group took must pass before it is kept again
+
 
 @dataclass(frozen=True)
 class Task:
@@ -135,7 +137,7 @@ class _Kept:
         if started >= self._due or self._group.stopping:
             checkpoint.save_group(self._task.path, progress, self._task.about, self._to_host)
             now = time.perf_counter()
-            self._due = now + 100 * (now - started)
+            self._due = now + _PAUSE * (now - started)
 
 
 def _on_device(progress: Progress, backend: ops.Ops) -> Progress:

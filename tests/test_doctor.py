@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from test_recovery import KILLED, sweep
 from test_run import runs, start_sweep, wait_for_training
 
 from core import data
+from core.errors import InputError
 from core.tracking import Tracker
 from sweep.__main__ import main
 
@@ -195,6 +197,60 @@ def leave_half_a_file(project: Path) -> None:
     (artifacts(project) / ".model.npz.999999999.unfinished").write_bytes(b"PK")
 
 
+def swap_the_files_of_two_stages(project: Path) -> None:
+    one, other = (
+        artifacts(project),
+        project / "mlruns" / experiment(project) / runs("trial", stage="dropout")[0].run_id / "artifacts",
+    )
+    aside = one.with_name("aside")
+    one.rename(aside)
+    other.rename(one)
+    aside.rename(other)
+
+
+def copy_the_files_of_another(project: Path) -> None:
+    shutil.rmtree(artifacts(project))
+    other = next(path for path in project.glob("mlruns/*/*/artifacts") if (path / "model.npz").exists())
+    shutil.copytree(other, artifacts(project))
+
+
+def lose_the_sums_and_flip_a_bit(project: Path) -> None:
+    (artifacts(project) / "SHA256SUMS").unlink()
+    flip(artifacts(project) / "model.npz", 300)
+
+
+def lose_the_database_and_the_journal(project: Path) -> None:
+    lose_the_database(project)
+    lose_the_journal(project)
+
+
+def lose_all_records(project: Path) -> None:
+    lose_the_database_and_the_journal(project)
+    lose_the_owner(project)
+
+
+def lose_the_journal_and_swap_files(project: Path) -> None:
+    swap_the_files_of_two_stages(project)
+    lose_the_journal(project)
+
+
+def lose_the_owner(project: Path) -> None:
+    next(project.glob("mlruns/*/sweep.json")).unlink()
+
+
+def write_an_owner_by_hand(project: Path) -> None:
+    next(project.glob("mlruns/*/sweep.json")).write_text('{"owner": "me"}')
+
+
+def damage_a_picture(project: Path) -> None:
+    run, folder = Tracker().find(artifacts(project).parent.name), project / "figures"
+    folder.mkdir()
+    (folder / "some.png").write_bytes(b"as it was drawn")
+    Tracker().log_files(run.run_id, folder, "figures")
+    shutil.rmtree(folder)
+    flip(artifacts(project) / "figures/some.png", 3)
+
+
 def forget_the_database() -> None:
     """Close what MLflow keeps open of it in this process."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
@@ -223,6 +279,15 @@ def forget_the_database() -> None:
         (damage_the_summary, "summary.csv is damaged: its SHA-256 differs", 0),
         (leave_a_run_open, "was left open by a process that ended", 0),
         (leave_a_torn_group, "grid-0123456789abcdef.group is damaged", 0),
+        (swap_the_files_of_two_stages, "artifacts holds the files of another trial, ", 2),
+        (copy_the_files_of_another, "artifacts holds the files of another trial, ", 1),
+        (lose_the_sums_and_flip_a_bit, "SHA256SUMS is missing", 1),
+        (lose_the_database_and_the_journal, "there is no ", 0),
+        (lose_all_records, "there is no ", 0),
+        (lose_the_journal_and_swap_files, "artifacts holds the files of another trial, ", 1),
+        (lose_the_owner, "does not tell whose it is", 0),
+        (write_an_owner_by_hand, "sweep.json is damaged: its SHA-256 is missing", 0),
+        (damage_a_picture, "artifacts/figures: damaged: some.png", 0),
         (leave_half_a_file, ".model.npz.999999999.unfinished was being written by a process that was killed", 0),
     ],
 )
@@ -322,3 +387,108 @@ def test_a_damaged_database_is_mended_before_anything_is_trained(done: Path, cap
     assert "1 found, and mended; next: python -m sweep run small" in output
     assert not (done / "mlruns").exists()
     assert main(["run", "small", "--stage", "grid"]) == 0
+
+
+def test_a_locked_database_is_left_where_it_is(done: Path, capsys) -> None:
+    with closing(sqlite3.connect(done / "mlflow.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        for arguments in ([], ["--fix"]):
+            assert main(["doctor", "small", *arguments]) == 2
+            assert "mlflow.db cannot be looked at: database is locked" in capsys.readouterr().err
+    assert doctor(capsys)[0] == 0
+
+
+def test_a_database_in_which_a_process_was_killed_is_sound(done: Path, capsys) -> None:
+    code = """
+import os, sqlite3
+database = sqlite3.connect("mlflow.db", isolation_level=None)
+database.execute("PRAGMA cache_size = 2")
+database.execute("BEGIN IMMEDIATE")
+for table in ("metrics", "params", "tags"):
+    database.execute(f"UPDATE {table} SET value = value || ''")
+os._exit(9)
+"""
+    forget_the_database()
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 9
+    assert (done / "mlflow.db-journal").stat().st_size
+    assert doctor(capsys)[0] == 0
+    mended(done, capsys, 0)
+
+
+def test_a_doctor_that_is_killed_leaves_all_to_the_next(done: Path, capsys) -> None:
+    lose_the_database(done)
+    forget_the_database()
+    for moment in ("after a run was made", "before it is closed"):
+        code = f"""
+import os
+from sweep import records
+def dying(*given):
+    os._exit(9)
+if {moment!r} == "before it is closed":
+    records.Records.close = dying
+else:
+    records.Records._write_epochs = dying
+from sweep.__main__ import main
+main(["doctor", "small", "--fix"])
+"""
+        assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 9
+    assert doctor(capsys, "--fix")[0] == 0
+    mended(done, capsys, 0)
+
+
+def test_each_of_two_stores_is_compared_with_its_own_runs(done: Path, capsys, empty_store: Path) -> None:
+    shutil.copy(empty_store, done / "other.db")
+    other = f"sqlite:///{done / 'other.db'}"
+    assert main(["run", "small", "--quiet", "--json", "--tracking-uri", other]) == 0
+    capsys.readouterr()
+    assert main(["run", "small"]) == 0
+    assert "trained again" not in capsys.readouterr().err
+    assert doctor(capsys)[0] == 0
+    assert doctor(capsys, "--tracking-uri", other)[0] == 0
+
+
+def test_a_stage_that_an_error_ended_is_no_damage(project: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*given: Any) -> None:
+        raise InputError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sweep.records.Records.results", full)
+        assert main(["run", "small", "--quiet"]) == 2
+    capsys.readouterr()
+    assert {run.status for run in runs("stage")} == {"FAILED"}
+    assert doctor(capsys)[0] == 0
+
+
+SEARCH = """
+data = "small.npz"
+backend = "reference"
+[settings]
+epochs = 8
+patience = 8
+batch_size = 16
+[stages.search]
+sampler = "tpe"
+trials = {trials}
+at_once = 4
+pruner = {{ kind = "median", min_epochs = 2 }}
+[stages.search.space]
+lr = {{ low = 0.001, high = 0.3, log = true }}
+filters = ["2", "3"]
+"""
+
+
+def test_a_search_whose_journal_was_lost_goes_on_as_it_would_have(project: Path, capsys) -> None:
+    def search(name: str, trials: int) -> list[Stage]:
+        (project / f"experiments/{name}.toml").write_text(SEARCH.format(trials=trials))
+        assert main(["run", name, "--json", "--quiet"]) == 0
+        stages: list[Stage] = json.loads(capsys.readouterr().out)["stages"]
+        return stages
+
+    search("small", 12)
+    for journal in project.glob("mlruns/small-*/optuna.journal"):
+        journal.unlink()
+    assert doctor(capsys, "--fix")[0] == 0
+    undisturbed, found = search("other", 20), search("small", 20)
+    assert without_ids(found) == without_ids(undisturbed)
+    assert {row["status"] for row in found[0]["trials"]} == {"finished", "pruned"}
+    assert found[0]["trained"] == 8

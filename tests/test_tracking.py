@@ -240,7 +240,9 @@ def test_a_shared_database_follows_only_what_is_no_longer_where_it_was(
         ("./mlruns", "must be sqlite:///FILE"),
         ("mysql+nodriver://127.0.0.1/x", "nodriver"),
         ("mssql+pymssql://127.0.0.1:9/x", "cannot be used"),  # its driver is not installed
-        ("sqlite:////proc/none/x.db", "No such file"),
+        ("sqlite:////proc/none/x.db", "in a folder that there is"),
+        ("sqlite:///", "must be sqlite:///FILE"),
+        ("sqlite:///:memory:", "must be sqlite:///FILE"),
         ("sqlite:///.", "unable to open"),
         ("sqlite:///broken.db", "not a database"),
     ],
