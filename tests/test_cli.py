@@ -224,3 +224,10 @@ def test_the_page_needs_runs_and_a_free_port(
 def test_data_without_a_class_to_learn(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.savez(project / "one.npz", x=np.zeros((9, 4, 4), np.uint8), y=np.zeros(9, int))
     assert "classes" in refused(capsys, "run", "small", "--data", "one.npz")
+
+
+def test_without_anywhere_to_write_to_a_sweep_ends_as_ever(project: Path) -> None:
+    command = [sys.executable, "-m", "sweep", "run", "small", "--stage", "grid"]
+    closed = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *command], stderr=subprocess.PIPE, text=True)
+    assert closed.returncode == 0, closed.stderr
+    assert "Traceback" not in closed.stderr

@@ -37,6 +37,16 @@ def test_a_file_takes_its_place_only_when_it_is_whole(tmp_path: Path, monkeypatc
     assert os.listdir(tmp_path) == ["some.txt"]
 
 
+def test_what_a_dead_process_was_writing_is_told_from_what_a_live_one_is_and_from_other_files(tmp_path: Path) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    for name in (f".model.npz.{dead.pid}.unfinished", f".a.{os.getppid()}.unfinished", ".notes.2024", ".b.unfinished"):
+        (tmp_path / name).touch()
+    with files.replacing(tmp_path / "mine"):
+        found = files.unfinished(tmp_path)
+    assert found == [tmp_path / f".mine.{os.getpid()}.unfinished", tmp_path / f".model.npz.{dead.pid}.unfinished"]
+
+
 @pytest.fixture
 def stored(project: Path) -> tuple[Tracker, str, Path]:
     """A run with two files, of which one was replaced and one came later."""
@@ -83,7 +93,7 @@ def test_a_changed_file_or_list_is_refused(stored: tuple[Tracker, str, Path]) ->
     for length in (0, 1, 64, 65, 70, 73, 140):
         sums.write_bytes(whole[:length])
         assert refused(tracker, run)
-    sums.unlink()  # as runs of earlier versions have it
+    sums.unlink()  # as runs that another program wrote
     assert not refused(tracker, run)
 
 

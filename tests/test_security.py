@@ -92,6 +92,22 @@ def test_control_characters_do_not_reach_the_terminal(project: Path, capsys: pyt
     assert error.strip().isprintable()
 
 
+def test_what_a_store_tells_does_not_steer_the_terminal_either(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "small", "--stage", "grid", "--quiet"]) == 0
+    with closing(sqlite3.connect(project / "mlflow.db")) as database, database:
+        database.execute("UPDATE runs SET name = '\x1b[2J' || name, status = 'RUNNING' WHERE name LIKE 'grid-0%'")
+        database.execute("UPDATE tags SET value = 'numpy \x1b[31m' WHERE key = 'packages' AND rowid % 2")
+    first, second = (run.run_id for run in Tracker().runs("1", kind="trial", stage="grid")[:2])
+    capsys.readouterr()
+    for arguments in (["doctor", "small"], ["compare", first, second], ["run", "small", "--stage", "grid"]):
+        main(arguments)
+        captured = capsys.readouterr()
+        assert "\x1b" not in captured.out + captured.err
+        assert "\\x1b[" in captured.out + captured.err or arguments[0] == "run"
+
+
 def test_classes_that_cannot_be_printed_are_refused(tmp_path: Path) -> None:
     images, labels = small_images(10, 0)
     np.savez(tmp_path / "own.npz", x=images, y=labels, classes=np.array(["a", "\x1b[31m", "c"]))

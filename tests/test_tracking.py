@@ -14,9 +14,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from core.errors import InputError
-from core.tracking import DatasetInfo, Tracker
+from core.tracking import DatasetInfo, Tracker, _reason
 from sweep.ui import serve
 
 
@@ -262,8 +263,10 @@ def test_a_store_that_cannot_be_used_is_refused_at_once(project: Path, capfd, ur
 def test_a_password_in_an_address_is_not_shown(project: Path) -> None:
     for scheme in ("http", "mysql+nodriver", "nonsense"):
         with pytest.raises(InputError, match="127") as caught:
-            Tracker(f"{scheme}://me:secret@127.0.0.1:9/x")
-        assert "secret" not in str(caught.value)
+            Tracker(f"{scheme}://me:se@cret@127.0.0.1:9/x")
+        assert "cret" not in str(caught.value)
+    error = MlflowException("API request to http://me:se@cret@127.0.0.1:9/api failed: no answer, mail me@x")
+    assert _reason(error) == "API request to http://127.0.0.1:9/api failed: no answer, mail me@x"
 
 
 def test_an_error_of_the_database_is_one_line(tracker: Tracker, project: Path, capfd) -> None:

@@ -23,8 +23,8 @@ from faults.checks import Undisturbed
 EVERY = 0
 COUNTS = {"kills": 90, "flips": 500, "full": 50, "disk": 20, "calls": EVERY, "starts": 50}  # of kills, one to four each
 SHORT = {"kills": 4, "flips": 6, "full": 3, "disk": 1, "calls": 11, "starts": 1}
-KINDS = ("grid", "grid", "pruned", "digits")
-UNPRUNED = ("grid", "grid", "digits")  # what is trained again alone may be pruned at another epoch
+KINDS = ("grid", "apart", "pruned", "digits")
+UNPRUNED = ("grid", "apart", "digits")  # what is trained again alone may be pruned at another epoch
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _cases(options: argparse.Namespace, folder: Path, compiled: bool) -> tuple[l
         elif part == "calls" and not compiled:
             skipped.append(f"{count or 'all'} faults of calls skipped: there is no C compiler")
         elif part == "calls":
-            kind = "short" if count == EVERY else "grid"
+            kind = "short" if options.short or count == EVERY else "grid"
             total = calls.count(project.copy(folder / "templates" / kind, folder / "counted"))
             shutil.rmtree(folder / "counted")
             count = count or total

@@ -17,6 +17,7 @@ import numpy as np
 
 from core import ops
 from core.tracking import Tracker
+from sweep import trainer
 from sweep.__main__ import main as sweep_main
 
 STAGES = {
@@ -31,9 +32,17 @@ filters = ["3x4", "2"]
 sampler = "random"
 after = "grid"
 inherit = ["lr", "filters"]
-trials = 3
+trials = 1
+seeds = 2
 [stages.dropout.space]
 dropout = { low = 0.0, high = 1.0 }
+""",
+    "apart": """
+[stages.grid]
+sampler = "grid"
+[stages.grid.space]
+lr = [0.01, 0.1]
+epochs = [4, 8, 20]
 """,
     "short": """
 [stages.grid]
@@ -45,9 +54,8 @@ filters = ["2"]
     "pruned": """
 [stages.search]
 sampler = "tpe"
-trials = 6
-at_once = 3
-seeds = 2
+trials = 15
+at_once = 5
 pruner = { kind = "median", min_epochs = 4 }
 [stages.search.space]
 lr = { low = 0.001, high = 0.3, log = true }
@@ -55,12 +63,12 @@ filters = ["3x4", "2"]
 """,
 }
 HEAD = """
+backend = "reference"
 seed = 1
 data = "small.npz"
 [settings]
-epochs = {epochs}
 batch_size = 16
-patience = {epochs}
+patience = 30
 """
 DIGITS = """
 data = "digits"
@@ -74,11 +82,11 @@ filters = ["8x8", "4x8"]
 """
 
 
-def make(folder: Path, kind: str, epochs: int = 30) -> None:
+def make(folder: Path, kind: str) -> None:
     """A project with the experiment "some", its data and an empty store."""
-    epochs = 2 if kind == "short" else epochs
     (folder / "experiments").mkdir(parents=True)
-    text = DIGITS if kind == "digits" else 'backend = "reference"' + HEAD.format(epochs=epochs) + STAGES[kind]
+    epochs = {"apart": "", "short": "epochs = 2", "pruned": "epochs = 12"}.get(kind, "epochs = 30")
+    text = DIGITS if kind == "digits" else HEAD + epochs + STAGES[kind]
     (folder / "experiments" / "some.toml").write_text(text)
     rng = np.random.default_rng(0)
     y = rng.integers(0, 3, 80)
@@ -88,8 +96,9 @@ def make(folder: Path, kind: str, epochs: int = 30) -> None:
     np.savez(folder / "small.npz", x=pixels[:60], y=y[:60], x_test=pixels[60:], y_test=y[60:])
     Command(folder, [], lambda arguments: Tracker() is None).wait()
     assert (folder / "mlflow.db").exists()
-    if kind == "digits":
-        (folder / FRESH).touch()
+    for mark, those in ((FRESH, "digits"), (KEPT, "apart")):
+        if kind == those:
+            (folder / mark).touch()
 
 
 def load() -> None:
@@ -138,6 +147,8 @@ class Command:
             os.chdir(self.folder)
             os.environ |= {"SWEEP_ROOT": str(self.folder), "SWEEP_FIGURES": "none"}
             self.prepare()
+            if (self.folder / KEPT).exists():
+                trainer._PAUSE = 0
             if (self.folder / FRESH).exists():
                 os.execv(sys.executable, [sys.executable, "-m", "sweep", *self.arguments])
             status = self.function(self.arguments)
@@ -185,6 +196,7 @@ def run(folder: Path, *arguments: str, prepare: Callable[[], object] = lambda: N
 
 RUN = ("run", "some", "--json")
 FRESH = "fresh"  # the file by which a project asks for programs of their own
+KEPT = "kept"  # the one by which it asks that every epoch is kept, as where they are long
 
 
 def copy(template: Path, folder: Path) -> Path:
