@@ -1,4 +1,4 @@
-"""What python -m sweep run, plan and ui do. Each command imports what it needs."""
+"""What the commands of python -m sweep do, but for those on reports. Each imports what it needs."""
 
 from __future__ import annotations
 

@@ -242,10 +242,7 @@ class Sweep:
                 rows = ranking.ranked(cells, self.outcomes(stage))
                 if reopen or not complete:
                     with self.signals.held():
-                        samples = augmented_samples(self.ops, self.data, self.experiment.seed, rows)
-                        if samples and self._draws:
-                            records.augmented(run_id, samples)
-                        records.end_stage(run_id, stage, cells, rows)
+                        self._end(stage, cells, rows, records, run_id)
                 clear(self.folder.training, stage.name)
             except BaseException as error:
                 self.signals.settled()
@@ -269,7 +266,15 @@ class Sweep:
         todo, remaining = self.open(stage, cells)
         if not todo and not remaining:
             run_id, _ = records.stage(stage, self.inherited(stage), cells, reopen=True)
-            records.end_stage(run_id, stage, cells, ranking.ranked(cells, self.outcomes(stage)))
+            self._end(stage, cells, ranking.ranked(cells, self.outcomes(stage)), records, run_id)
+
+    def _end(
+        self, stage: Stage, cells: Sequence[Cell], rows: Sequence[ranking.Row], records: Records, run_id: str
+    ) -> None:
+        samples = augmented_samples(self.ops, self.data, self.experiment.seed, rows)
+        if samples and self._draws:
+            records.augmented(run_id, samples)
+        records.end_stage(run_id, stage, cells, rows)
 
     def close_open(
         self, records: Records, status: str, reason: str, runs: Mapping[str, RunInfo] | None = None
