@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from sqlalchemy.orm import configure_mappers
 
 from core import ops
 from core.tracking import Tracker
@@ -102,7 +103,7 @@ def make(folder: Path, kind: str) -> None:
 
 
 def load() -> None:
-    """Import all that a command needs, before the first is forked."""
+    """Import all that a command needs, and let it get ready, before the first is forked."""
     ops.load("auto")
     for name in (
         "sweep.commands",
@@ -111,8 +112,13 @@ def load() -> None:
         "sweep.report.commands",
         "sweep.display",
         "mlflow.pyfunc",
+        "mlflow.store.tracking.sqlalchemy_store",
+        "mlflow.store.model_registry.sqlalchemy_store",
+        "sqlalchemy.dialects.sqlite",
+        "alembic.autogenerate",
     ):
         __import__(name)
+    configure_mappers()
 
 
 @dataclass
