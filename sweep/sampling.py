@@ -15,7 +15,7 @@ from sweep.experiment import Stage
 from sweep.parsing import Value
 from sweep.space import Range, Space
 
-Ended = Callable[[Mapping[str, Value]], FrozenTrial | None]  # the trial that tells what came of a setting
+Told = Callable[[Mapping[str, Value]], FrozenTrial | None]  # what came of a setting; None: it could not be trained
 
 
 def draw(stage: Stage, seed: int) -> list[dict[str, Value]]:
@@ -75,26 +75,37 @@ class Proposer:
                 self._study.tell(trial, state=TrialState.FAIL)
                 self._open[place] = (None, setting)
 
-    def tell(self, ended: Ended, others: Sequence[Mapping[str, Value]]) -> None:
+    def tell(self, told: Told, others: Sequence[Mapping[str, Value]]) -> None:
         """Learn what came of the last proposals, and of other settings that were trained since those."""
         for trial, proposed in self._open:
-            found = ended(proposed)
-            if trial is None:
-                self._add(found)
-            elif found is None:  # it could not be trained
-                self._study.tell(trial, state=TrialState.FAIL)
-            else:
-                for epoch, accuracy in found.intermediate_values.items():
-                    trial.report(accuracy, epoch)
-                value = found.value if found.state == TrialState.COMPLETE else None
-                self._study.tell(trial, value, state=found.state)
+            self._end(trial, told(proposed))
         self._open = []
         for setting in others:
-            self._add(ended(setting))
+            self._end(None, told(setting))
 
-    def _add(self, found: FrozenTrial | None) -> None:
-        if found is not None:
-            self._study.add_trial(found)
+    def _end(self, trial: optuna.Trial | None, found: FrozenTrial | None) -> None:
+        """End a trial as the one that was found did; take that one where there is none."""
+        if trial is None:
+            if found is not None:
+                self._study.add_trial(_plain(found))
+        elif found is None:
+            self._study.tell(trial, state=TrialState.FAIL)
+        else:
+            for epoch, accuracy in found.intermediate_values.items():
+                trial.report(accuracy, epoch)
+            self._study.tell(trial, found.value if found.state == TrialState.COMPLETE else None, state=found.state)
+
+
+def _plain(trial: FrozenTrial) -> FrozenTrial:
+    """The trial without its attributes, in which CMA-ES would look for a pickle."""
+    value = trial.value if trial.state == TrialState.COMPLETE else None
+    return optuna.create_trial(
+        state=trial.state,
+        value=value,
+        params=trial.params,
+        distributions=trial.distributions,
+        intermediate_values=trial.intermediate_values,
+    )
 
 
 def sampler(stage: Stage, seed: int) -> BaseSampler:

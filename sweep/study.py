@@ -187,25 +187,24 @@ class Study:
         keys    of the cells of a setting; raises InputError if it cannot be trained
         refuse  is told why not
         """
+        ended = [trial for trial in self._study.get_trials(deepcopy=False) if _has_ended(trial)]
+        by_cells = {tuple(trial.user_attrs["cells"]): trial for trial in ended}
 
-        def ended(setting: Mapping[str, Value]) -> FrozenTrial | None:
+        def outcome(setting: Mapping[str, Value]) -> FrozenTrial | None:
             try:
-                return told.get(tuple(keys(setting)))
+                return by_cells.get(tuple(keys(setting)))
             except InputError:
                 return None
 
-        told = {
-            tuple(trial.user_attrs["cells"]): trial
-            for trial in self._study.get_trials(deepcopy=False)
-            if _has_ended(trial)
-        }
         waves = _waves(self._study.user_attrs)
         for wave in waves[self._replayed :]:  # of a process before this one
-            self._proposer.tell(ended, wave.others)
+            self._proposer.tell(outcome, wave.others)
             self._proposer.ask_again(wave.settings)
         known = {_text(setting) for wave in waves for setting in (*wave.others, *wave.settings)}
-        others = {_text(trial.params): trial.params for trial in told.values() if _text(trial.params) not in known}
-        self._proposer.tell(ended, [*others.values()])
+        others = list(
+            {_text(trial.params): trial.params for trial in ended if _text(trial.params) not in known}.values()
+        )
+        self._proposer.tell(outcome, others)
         settings, possible = self._proposer.ask(count), []
         for setting in settings:
             try:
@@ -213,7 +212,7 @@ class Study:
                 possible.append(setting)
             except InputError as error:
                 refuse(error)
-        self.record(Wave([*others.values()], settings, possible))
+        self.record(Wave(others, settings, possible))
         self._replayed = len(waves) + 1
         return possible
 

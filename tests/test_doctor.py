@@ -307,6 +307,16 @@ def test_harm_is_found_and_mended(done: Path, capsys, harm: Callable[[Path], Non
     mended(done, capsys, again)
 
 
+def test_a_sweep_whose_folder_lost_its_owner_trains_nothing_again(done: Path, capsys) -> None:
+    lose_the_owner(done)
+    before = everything(done)
+    assert main(["run", "small", "--quiet"]) == 2
+    assert (
+        "sweep.json is missing; `python -m sweep doctor EXPERIMENT` tells what can be mended" in capsys.readouterr().err
+    )
+    assert everything(done) == before
+
+
 def test_a_killed_sweep_is_told_of_and_mended(project: Path, capsys) -> None:
     killed = subprocess.run([sys.executable, "-c", KILLED, "sweep.records.Records.results", "after"])
     assert killed.returncode == 9

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
+import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -270,6 +273,31 @@ def test_proposals_by_another_version_of_optuna_are_learned_from(stage_and_cells
     train(study, made)
     proposed = study.propose(10, key_of, fail)
     assert np.mean([worth(setting) for setting in proposed]) > np.mean([worth(setting) for setting in made]) + 0.1
+
+
+class Harm:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self._path),)
+
+
+def test_no_pickle_in_a_journal_is_read(stage_and_cells, journal, tmp_path) -> None:
+    stage = replace(stage_and_cells[0], sampler="cmaes", space=Space({"lr": Range(0.0, 1.0), "reg": Range(0.0, 1.0)}))
+    study = Study(journal, stage, "same")
+    point: dict[str, Value] = {"lr": 0.5, "reg": 0.5}
+    (trial,) = study.enqueue([point])
+    harm = pickle.dumps(Harm(tmp_path / "made")).hex()
+    journal.storage.set_trial_system_attr(trial._trial_id, "cma:optimizer:0", harm)
+    study.describe(trial, "", key_of(point), {})
+    study.tell(trial, *key_of(point), outcome("run"))
+    for _ in range(3):
+        train(study, study.propose(4, key_of, fail))
+        study = Study(journal, stage, "same")
+    assert not (tmp_path / "made").exists()
 
 
 def test_what_failed_is_not_proposed_again(stage_and_cells, journal) -> None:
