@@ -54,17 +54,18 @@ def search(sampler: str, trials: int, at_once: int, seed: int) -> tuple[float, i
     stage = Stage("known", sampler, SPACE, {}, trials=trials)
     if not stage.adaptive:
         return max(accuracy(setting) for setting in draw(stage, seed)), 0
-    best, close = 0.0, 0
+    best, close, known = 0.0, 0, dict[str, Outcome]()
     with tempfile.TemporaryDirectory() as folder:
         study = Study(Journal(Path(folder) / "journal"), stage, "known", seed)
         for start in range(0, trials, at_once):
-            asked = study.propose(min(at_once, trials - start), lambda setting: [str(setting)], print)
+            asked = study.propose(min(at_once, trials - start), lambda setting: [str(setting)], known, print)
             places = [place(setting) for setting in asked]
             close += sum(any(math.dist(p, q) < 0.01 for q in places[:n]) for n, p in enumerate(places))
             for trial, setting in zip(study.enqueue(asked), asked, strict=True):
                 value = accuracy(setting)
+                known[str(setting)] = Outcome("finished", str(setting), value, 0.0, 1, 1)
                 study.describe(trial, "", [str(setting)], {})
-                study.tell(trial, str(setting), Outcome("finished", str(setting), value, 0.0, 1, 1))
+                study.tell(trial, str(setting), known[str(setting)])
                 best = max(best, value)
     return best, close
 

@@ -6,14 +6,15 @@ import csv
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from core import files
 from core.errors import DamageError, InputError
-from core.tracking import RunInfo
+from core.tracking import RunInfo, UnreachableError
 from core.train import METRICS, Metrics
 from sweep import plan
 from sweep.experiment import Stage
@@ -59,11 +60,11 @@ class Comparison:
 
     def examine(self, fix: bool) -> Iterator[Finding]:
         """Compare, and mend on fix."""
-        found = list(self._trials(fix))
-        yield from found
-        own = list(self._own(fix))
-        yield from own
-        if fix and found + own:
+        found = False
+        for finding in chain(self._trials(fix), self._own(fix)):
+            found = True
+            yield finding
+        if fix and found:
             self._sweep.end_again(self._stage, self._records)
 
     def _trials(self, fix: bool) -> Iterator[Finding]:
@@ -93,13 +94,13 @@ class Comparison:
             if what and (cell := self._cell(trial)):
                 yield Finding(f"run {outcome.run_id[:8]} ({trial.config['trial']}) {what}", "made anew from its files")
                 if fix:
-                    self._records.rebuild(cell, self._parent(), self._known(trial, outcome), trial.history, folder)
+                    self._records.rebuild(cell, self._parent(), self._recorded(trial, outcome), trial.history, folder)
             elif run and run.status == "RUNNING" and fix:
                 self._records.close(run.run_id, outcome)
         self._sweep.runs = self._records.trials()
 
-    def _known(self, trial: Trial, outcome: Outcome) -> Outcome:
-        """What the trial's files tell of how it ended, with the id of its run that the journal knows."""
+    def _recorded(self, trial: Trial, outcome: Outcome) -> Outcome:
+        """What the trial's files tell of how it ended, with the id of its run that the journal has."""
         was = {now: id_ for id_, now in self._records.trials(self._runs).items()}
         return replace(trial.outcome, run_id=was.get(outcome.run_id, outcome.run_id))
 
@@ -120,7 +121,18 @@ class Comparison:
         return next((cell for cell in cells if self._stage.space.contains(cell.searched)), None)
 
     def _cells(self, trials: Iterable[Trial]) -> list[Cell]:
-        """The cells of their settings, a cell for each seed."""
+        """The cells of their settings, a cell for each seed and attempt."""
+        cells: dict[str, Cell] = {}
+        for _ in range(self._stage.retries + 1):
+            cells |= {cell.key: cell for cell in self._plan(self._settings(trials), cells)}
+        return list(cells.values())
+
+    def _plan(self, settings: Sequence[dict[str, Value]], diverged: Container[str]) -> list[Cell]:
+        sweep = self._sweep
+        return plan.cells(sweep.experiment, self._stage, sweep.inherited(self._stage), sweep.data, settings, diverged)
+
+    def _settings(self, trials: Iterable[Trial]) -> list[dict[str, Value]]:
+        """What the stage searches, as these trials had it."""
         settings = []
         for trial in trials:
             chosen: dict[str, Any] = {}
@@ -128,13 +140,7 @@ class Comparison:
                 irrelevant = values.low if isinstance(values, Range) else values[0]  # to a trial that does not tell it
                 chosen[key] = trial.config["settings"].get(key, irrelevant)
             settings.append(chosen)
-        inherited = self._sweep.inherited(self._stage)
-        diverged = [key for key, outcome in self._outcomes.items() if outcome.status == "failed"]
-        first, again = (
-            plan.cells(self._sweep.experiment, self._stage, inherited, self._sweep.data, settings, keys)
-            for keys in ([], diverged)
-        )
-        return list({cell.key: cell for cell in (*first, *again)}.values())
+        return settings
 
     def _points(self, run: RunInfo) -> str:
         """With what option a run trains this trial, if it needs one."""
@@ -176,8 +182,9 @@ class Comparison:
                 continue
             if run.tags["key"] in self._outcomes:
                 continue
+            folder = self._tracker.local(run)
             try:
-                trial = self._read(self._tracker.local(run), run.tags["key"])
+                trial = self._read(folder, run.tags["key"])
             except InputError as error:
                 yield Finding(f"{error}, nor has Optuna's journal a record of {run.name}", "its trial is opened again")
                 if fix:
@@ -191,14 +198,17 @@ class Comparison:
             adopted[trial.config["key"]] = trial
         if fix and adopted:
             self._adopt(adopted)
-            self._outcomes |= {key: trial.outcome for key, trial in adopted.items()}
+            now = self._records.trials(self._runs)
+            for key, trial in adopted.items():
+                id_ = trial.outcome.run_id
+                self._outcomes[key] = replace(trial.outcome, run_id=now.get(id_, id_))
 
     def _without_run(self, known: set[str]) -> Iterator[Trial]:
         """The trials, but for those of known keys, of which there is nothing but files; of each the newest."""
-        paths = self._sweep.folder.path.glob("*/artifacts/config.json")
+        paths = self._sweep.folder.path.glob(f"{'[0-9a-f]' * 32}/artifacts/config.json")
         for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True):
             run_id = path.parent.parent.name
-            if run_id in self._runs:
+            if run_id in self._runs or f'"stage": "{self._stage.name}"' not in path.read_text(errors="replace"):
                 continue
             try:
                 trial = read_trial(path.parent)
@@ -213,11 +223,13 @@ class Comparison:
 
     def _adopt(self, adopted: Mapping[str, Trial]) -> None:
         sweep, stage = self._sweep, self._stage
-        cells = self._cells(sorted(adopted.values(), key=lambda trial: _number(stage, trial)))
+        settings = self._settings(sorted(adopted.values(), key=lambda trial: _number(stage, trial)))
         study = sweep.study(stage, sweep.cells(stage))
         if stage.adaptive:
-            self._propose_again(study, [same[0].searched for same in plan.by_setting(cells)])
-        for same in plan.by_setting(cells):
+            self._propose_again(study, settings)
+        failed = {key for key, trial in adopted.items() if trial.outcome.status == "failed"}
+        attempts = [*plan.by_setting(self._plan(settings, ())), *plan.by_setting(self._plan(settings, failed))]
+        for same in {tuple(cell.key for cell in same): same for same in attempts}.values():
             known = {cell.key: adopted[cell.key].outcome for cell in same if cell.key in adopted}
             (trial,) = study.enqueue([same[0].searched])
             study.describe(trial, same[0].setting, [cell.key for cell in same], known)
@@ -228,7 +240,7 @@ class Comparison:
 
     def _propose_again(self, study: Study, settings: Sequence[dict[str, Value]]) -> None:
         """Note as proposed what of these settings is no point, and was not proposed as far as the journal knows."""
-        points = [point for named in self._stage.points.values() for point in named]
+        points = self._stage.every_point
         known, _ = self._sweep.tried(self._stage, self._sweep.inherited(self._stage))
         lost = [setting for setting in settings if setting not in known]
         others, proposed = [s for s in lost if s in points], [s for s in lost if s not in points]
@@ -241,6 +253,8 @@ class Comparison:
         for run in self._records.runs(kind="stage", stage=self._stage.name).values():
             try:
                 self._tracker.artifact(run, "summary.csv")
+            except UnreachableError:
+                raise
             except InputError as error:
                 if run.status in ("FINISHED", "FAILED") and "reason" not in run.tags:  # which what broke it off has
                     yield Finding(str(error), "the next run writes it anew")

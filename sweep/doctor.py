@@ -21,7 +21,7 @@ from core.tracking import Tracker, store
 from sweep.comparison import TOLD, Comparison, Finding
 from sweep.journal import cut_torn_line, whole_lines
 from sweep.records import Records
-from sweep.run import Sweep
+from sweep.run import Sweep, UnfinishedError
 from sweep.saved import group_paths
 from sweep.study import Journal
 
@@ -134,9 +134,7 @@ def examine(sweep: Sweep, tracker: Tracker, fix: bool, busy: bool = False) -> It
     for stage in sweep.experiment.stages.values():
         try:
             yield from Comparison(sweep, records, stage, busy).examine(fix)
-        except InputError as error:
-            if stage.after is None:
-                raise
+        except UnfinishedError as error:
             yield Finding(str(error), "it waits for that")
     if not busy:
         yield from _pictures(sweep, fix)

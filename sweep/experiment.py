@@ -83,6 +83,11 @@ class Stage:
         """Whether the sampler learns from what came out."""
         return self.sampler in ADAPTIVE
 
+    @property
+    def every_point(self) -> list[dict[str, Value]]:
+        """The points of all names, in their order."""
+        return [point for named in self.points.values() for point in named]
+
     def reopens(self, status: str) -> bool:
         """Whether a trial that ended so is to be trained again: the budget, or the pruner, is not what ended it now."""
         return status == "cut" or (status == "pruned" and self.pruner is None)

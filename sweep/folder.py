@@ -47,7 +47,7 @@ class Folder:
         """
         if self.owner:
             return self.owner
-        if self.journal.exists():
+        if self.journal.exists() or next(self.path.glob("*/artifacts"), None):
             raise DamageError(f"{self.path / _ABOUT} is missing")
         for other in self.path.parent.glob(f"{experiment}-*/{_ABOUT}"):
             about = _read(other.parent)

@@ -200,7 +200,7 @@ def to_csv(rows: Sequence[Row]) -> str:
     """The ranked rows as CSV with a header."""
     lines = table(rows)
     out = io.StringIO()
-    writer = csv.DictWriter(out, list(lines[0]), lineterminator="\n")
+    writer = csv.DictWriter(out, list(lines[0]) if lines else ["rank", "trial"], lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     return out.getvalue()

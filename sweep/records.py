@@ -256,7 +256,6 @@ class Records:
     def _tend(self, parent: str, stage: Stage, rows: Sequence[ranking.Row], best: ranking.Row | None) -> None:
         """Bring the names, the parent and the tags of the stage's trials up to date."""
         cells = {o.run_id: c for row in rows for c, o in zip(row.cells, row.outcomes, strict=True)}
-        points = [point for named in stage.points.values() for point in named]
         for trial in self.runs(kind="trial", stage=stage.name).values():
             if trial.run_id not in cells and trial.tags.get(_PARENT) != parent:
                 continue
@@ -264,7 +263,7 @@ class Records:
             tags = {"winner": str(winner).lower(), _PARENT: parent}
             cell = cells.get(trial.run_id)
             if cell:
-                tags["source"] = "point" if cell.searched in points else stage.sampler
+                tags["source"] = "point" if cell.searched in stage.every_point else stage.sampler
             if changed := {key: value for key, value in tags.items() if trial.tags.get(key) != value}:
                 self.tracker.set_tags(trial.run_id, changed)
             if cell and trial.name != cell.name:

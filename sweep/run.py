@@ -38,6 +38,10 @@ class StageResult:
     trained: int
 
 
+class UnfinishedError(InputError):
+    """A stage cannot begin, as the one that it builds on has not ended."""
+
+
 class Sweep:
     """One experiment on one data set: where its records are, and what its stages share."""
 
@@ -111,7 +115,7 @@ class Sweep:
         if not stage.adaptive:
             return repr((stage.sampler, stage.space, sorted(cell.key for cell in cells)))
         fixed = sorted((stage.settings | dict(inherited)).items())
-        return repr((stage.sampler, stage.space, fixed, self.experiment.seed, self.data.sha256))
+        return repr(("waves", stage.sampler, stage.space, fixed, self.experiment.seed, self.data.sha256))
 
     def open(self, stage: Stage, cells: Sequence[Cell]) -> tuple[list[Cell], int]:
         """The cells that are still to be trained, and how many settings an adaptive sampler is still to propose.
@@ -196,13 +200,13 @@ class Sweep:
         if todo or remaining:
             done, total = len(cells) - len(todo), len(cells) + remaining * before.seeds
             command = f"python -m sweep run {self.experiment.called} --stage {before.name}"
-            raise InputError(
+            raise UnfinishedError(
                 f"stage {stage.name} builds on stage {before.name}, of which {done} of {total} trials are done on this "
                 f"data ({self.data.name}): first run `{command}`"
             )
         best = ranking.winner(rows)
         if best is None:
-            raise InputError(f"stage {stage.name} builds on stage {before.name}, of whose trials none finished")
+            raise UnfinishedError(f"stage {stage.name} builds on stage {before.name}, of whose trials none finished")
         return best.cell
 
     def run_stage(self, stage: Stage, tracker: Tracker, points: Sequence[str] = ()) -> StageResult:
@@ -229,7 +233,11 @@ class Sweep:
                         self.display.note(f"{name} was left open by a process that ended: marked KILLED")
                     self._tell_of_lost(stage, tracker)
                     run_id, complete = records.stage(stage, self.inherited(stage), cells, reopen)
-                trained = self._train(stage, cells, todo, saved, remaining, records, run_id)
+                # Retries come last, wherever a sweep was stopped.
+                first = [cell for cell in todo if not cell.attempt]
+                retried = [group for group in saved if any(group.cells[n].attempt for n in group.progress.active)]
+                others = [group for group in saved if group not in retried]
+                trained = self._train(stage, cells, first, others, remaining, records, run_id)
                 while True:
                     if trained:
                         self.runs = records.trials()
@@ -238,7 +246,8 @@ class Sweep:
                     if not again:
                         break
                     self.display.note(f"{stage.name}: {len(again)} trials that diverged start again from another seed")
-                    trained += self._train(stage, cells, again, [], 0, records, run_id)
+                    trained += self._train(stage, cells, again, retried, 0, records, run_id)
+                    retried = []
                 rows = ranking.ranked(cells, self.outcomes(stage))
                 if reopen or not complete:
                     with self.signals.held():
@@ -323,8 +332,8 @@ class Sweep:
         with self.signals.patient(self._told_to_stop):
             training.planned(todo, saved)
             training.proposed([same[0].searched for same in plan.by_setting(cells)], remaining)
+        self.journal.close_abandoned()  # what was asked for and not trained, or waits for a seed that is tried again
         if training.spent:
-            self.journal.close_abandoned()  # what was asked for and not trained
             self.display.note(f"{stage.name}: {training.spent}")
         return training.trained
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler, CmaEsSampler, GridSampler, QMCSampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from sweep.experiment import Stage
 from sweep.parsing import Value
 from sweep.space import Range, Space
-
-Told = Callable[[Mapping[str, Value]], FrozenTrial | None]  # what came of a setting; None: it could not be trained
 
 
 def draw(stage: Stage, seed: int) -> list[dict[str, Value]]:
@@ -43,18 +42,27 @@ def suggest(trial: optuna.Trial, space: Space) -> dict[str, Value]:
     return chosen
 
 
+@dataclass(frozen=True)
+class Told:
+    """What came of a setting: how its trial ended, with what value, and its accuracies epoch by epoch."""
+
+    state: TrialState
+    value: float | None = None
+    curve: Sequence[float] = ()
+
+
 class Proposer:
     """An adaptive sampler, with a study of its own in memory, whose trials are its proposals in their order.
 
     What was broken off, trained again or read back is not seen there, so what is proposed next depends on nothing but
     what came of the proposals, and a stage that was stopped goes on as it would have. CMA-ES keeps itself in its study
-    as a pickle, which like this is never read from a file.
+    as a pickle, which like this is never in a file.
     """
 
     def __init__(self, stage: Stage, seed: int) -> None:
         self._stage, self._seed = stage, seed
         self._study = optuna.create_study(direction="maximize")
-        self._open: list[tuple[optuna.Trial | None, dict[str, Value]]] = []
+        self._last: list[tuple[optuna.Trial, dict[str, Value]]] = []
         self._made = 0
 
     def ask(self, count: int) -> list[dict[str, Value]]:
@@ -62,50 +70,34 @@ class Proposer:
         self._study.sampler = sampler(self._stage, self._seed + self._made)
         trials = [self._study.ask() for _ in range(count)]
         self._made += count
-        settings = [suggest(trial, self._stage.space) for trial in trials]
-        self._open = list(zip(trials, settings, strict=True))
-        return settings
+        self._last = [(trial, suggest(trial, self._stage.space)) for trial in trials]
+        return [setting for _, setting in self._last]
 
     def ask_again(self, made: Sequence[dict[str, Value]]) -> None:
         """Make the proposals of before. Where others come, as from another version of Optuna, those of before count."""
         self.ask(len(made))
         for place, setting in enumerate(made):
-            trial, given = self._open[place]
-            if trial and given != setting:
+            trial, given = self._last[place]
+            if given != setting:
                 self._study.tell(trial, state=TrialState.FAIL)
-                self._open[place] = (None, setting)
+                self._last[place] = (self._given(setting), setting)
 
-    def tell(self, told: Told, others: Sequence[Mapping[str, Value]]) -> None:
+    def tell(self, told: Callable[[Mapping[str, Value]], Told], others: Sequence[Mapping[str, Value]]) -> None:
         """Learn what came of the last proposals, and of other settings that were trained since those."""
-        for trial, proposed in self._open:
-            self._end(trial, told(proposed))
-        self._open = []
-        for setting in others:
-            self._end(None, told(setting))
-
-    def _end(self, trial: optuna.Trial | None, found: FrozenTrial | None) -> None:
-        """End a trial as the one that was found did; take that one where there is none."""
-        if trial is None:
-            if found is not None:
-                self._study.add_trial(_plain(found))
-        elif found is None:
-            self._study.tell(trial, state=TrialState.FAIL)
-        else:
-            for epoch, accuracy in found.intermediate_values.items():
+        for trial, setting in [*self._last, *((self._given(setting), setting) for setting in others)]:
+            found = told(setting)
+            for epoch, accuracy in enumerate(found.curve, start=1):
                 trial.report(accuracy, epoch)
-            self._study.tell(trial, found.value if found.state == TrialState.COMPLETE else None, state=found.state)
+            self._study.tell(trial, found.value, state=found.state)
+        self._last = []
 
-
-def _plain(trial: FrozenTrial) -> FrozenTrial:
-    """The trial without its attributes, in which CMA-ES would look for a pickle."""
-    value = trial.value if trial.state == TrialState.COMPLETE else None
-    return optuna.create_trial(
-        state=trial.state,
-        value=value,
-        params=trial.params,
-        distributions=trial.distributions,
-        intermediate_values=trial.intermediate_values,
-    )
+    def _given(self, setting: Mapping[str, Value]) -> optuna.Trial:
+        """A trial of a setting that the sampler does not propose."""
+        self._study.sampler = RandomSampler()
+        self._study.enqueue_trial(dict(setting))
+        trial = self._study.ask()
+        suggest(trial, self._stage.space)
+        return trial
 
 
 def sampler(stage: Stage, seed: int) -> BaseSampler:

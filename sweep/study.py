@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from core.errors import DamageError, InputError
 from sweep.experiment import Stage
 from sweep.journal import CheckedJournal, cut_torn_line
 from sweep.parsing import Value
-from sweep.sampling import Proposer, experimental, sampler, suggest
+from sweep.sampling import Proposer, Told, experimental, sampler, suggest
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -115,9 +115,10 @@ class Journal:
         found = [study for study in self._studies(stage.name) if study.study_name == name]
         waves = [wave for study in found for wave in _waves(study.user_attrs)]
         settings = [setting for wave in waves for setting in (*wave.others, *wave.possible)]
-        for study, trial in self._trials(stage.name):
-            if study == name and "cells" in trial.user_attrs:
-                settings.append({key: trial.params[key] for key in stage.space.dimensions if key in trial.params})
+        trials = [trial for study, trial in self._trials(stage.name) if study == name and "cells" in trial.user_attrs]
+        tried = [{key: t.params[key] for key in stage.space.dimensions if key in t.params} for t in trials]
+        settings += [point for point in stage.every_point if point in tried]  # in the order they have in the file
+        settings += tried
         return list({_text(setting): setting for setting in settings}.values()), sum(len(w.settings) for w in waves)
 
     def _trials(self, stage: str) -> Iterator[tuple[str, FrozenTrial]]:
@@ -161,6 +162,7 @@ class Study:
         seed      of an adaptive sampler
         """
         self._stage = stage
+        self._reported = set[tuple[int, int]]()  # trials and epochs: seeds that a kill has parted share a trial
         self._proposer, self._replayed = Proposer(stage, seed), 0  # waves of those that there are
         self._study = optuna.create_study(
             storage=journal.storage,
@@ -181,30 +183,33 @@ class Study:
                 raise RuntimeError(f"asked Optuna for {searched}, was given {given}")
         return trials
 
-    def propose(self, count: int, keys: Keys, refuse: Callable[[InputError], None]) -> list[dict[str, Value]]:
+    def propose(
+        self, count: int, keys: Keys, known: Mapping[str, Outcome], refuse: Callable[[InputError], None]
+    ) -> list[dict[str, Value]]:
         """The sampler's next wave of so many settings, without those that cannot be trained.
 
         keys    of the cells of a setting; raises InputError if it cannot be trained
-        refuse  is told why not
+        known   how cells ended, by key, in whichever study of the stage
+        refuse  is told why a setting cannot be trained
         """
-        ended = [trial for trial in self._study.get_trials(deepcopy=False) if _has_ended(trial)]
-        by_cells = {tuple(trial.user_attrs["cells"]): trial for trial in ended}
+        curves = self.curves()
 
-        def outcome(setting: Mapping[str, Value]) -> FrozenTrial | None:
+        def told(setting: Mapping[str, Value]) -> Told:
             try:
-                return by_cells.get(tuple(keys(setting)))
+                cells = keys(setting)
             except InputError:
-                return None
+                cells = []
+            ended = [known[key] for key in cells if key in known]
+            if not ended or len(ended) < len(cells):
+                return Told(TrialState.FAIL)
+            return Told(*_state(ended), curves.get(cells[0], []))
 
         waves = _waves(self._study.user_attrs)
         for wave in waves[self._replayed :]:  # of a process before this one
-            self._proposer.tell(outcome, wave.others)
+            self._proposer.tell(told, wave.others)
             self._proposer.ask_again(wave.settings)
-        known = {_text(setting) for wave in waves for setting in (*wave.others, *wave.settings)}
-        others = list(
-            {_text(trial.params): trial.params for trial in ended if _text(trial.params) not in known}.values()
-        )
-        self._proposer.tell(outcome, others)
+        others = self._others(waves, told)
+        self._proposer.tell(told, others)
         settings, possible = self._proposer.ask(count), []
         for setting in settings:
             try:
@@ -216,10 +221,16 @@ class Study:
         self._replayed = len(waves) + 1
         return possible
 
+    def _others(self, waves: Sequence[Wave], told: Callable[[Mapping[str, Value]], Told]) -> list[dict[str, Value]]:
+        """The stage's points that were trained and that no wave has, in their order."""
+        known = [setting for wave in waves for setting in (*wave.others, *wave.settings)]
+        points = [point for point in self._stage.every_point if point not in known]
+        return [point for point in points if told(point).state != TrialState.FAIL]
+
     def record(self, wave: Wave) -> None:
         """Note a wave, as the last."""
         number = len(_waves(self._study.user_attrs))
-        self._study.set_user_attr(f"{_WAVE}{number:04d}", asdict(wave))
+        self._study.set_user_attr(f"{_WAVE}{number}", asdict(wave))
 
     def describe(self, trial: optuna.Trial, name: str, cells: Sequence[str], known: Mapping[str, Outcome]) -> None:
         """Note a trial's name, the keys of its cells, and how those of them ended that were trained before."""
@@ -229,8 +240,9 @@ class Study:
             trial.set_user_attr(_OUTCOME + key, asdict(outcome))
 
     def report(self, trial: optuna.Trial, epoch: int, accuracy: float) -> None:
-        """The validation accuracy after an epoch (from 1)."""
-        if math.isfinite(accuracy):
+        """The validation accuracy after an epoch (from 1); the first that is told counts."""
+        if math.isfinite(accuracy) and (trial.number, epoch) not in self._reported:
+            self._reported.add((trial.number, epoch))
             trial.report(accuracy, epoch)
 
     def report_curves(self, trial: optuna.Trial, curves: Sequence[Sequence[float]]) -> None:
@@ -266,29 +278,29 @@ def _outcomes(attributes: Mapping[str, Any]) -> dict[str, Outcome]:
 
 
 def _waves(attributes: Mapping[str, Any]) -> list[Wave]:
-    return [Wave(**attributes[name]) for name in sorted(attributes) if name.startswith(_WAVE)]
+    numbers = sorted(int(name.removeprefix(_WAVE)) for name in attributes if name.startswith(_WAVE))
+    return [Wave(**attributes[f"{_WAVE}{number}"]) for number in numbers]
 
 
 def _text(setting: Mapping[str, Value]) -> str:
     return json.dumps(setting, sort_keys=True)
 
 
-def _has_ended(trial: FrozenTrial) -> bool:
-    """Whether all its cells have: one that was broken off has not, though it is finished for Optuna."""
-    cells = trial.user_attrs.get("cells", [])
-    return bool(cells) and trial.state.is_finished() and _outcomes(trial.user_attrs).keys() == set(cells)
+def _state(outcomes: Collection[Outcome]) -> tuple[TrialState, float | None]:
+    """How a trial ends whose cells ended like this; its value is the mean of theirs."""
+    statuses = {outcome.status for outcome in outcomes}
+    if "failed" in statuses:
+        return TrialState.FAIL, None
+    if "pruned" in statuses:
+        return TrialState.PRUNED, None
+    return TrialState.COMPLETE, sum(outcome.best_val_accuracy or 0.0 for outcome in outcomes) / len(outcomes)
 
 
 def _tell(study: optuna.Study, number: int, attributes: Mapping[str, Any]) -> bool:
-    """End a trial if all its cells have ended; its value is the mean of theirs. Returns whether it ended."""
+    """End a trial if all its cells have ended. Returns whether it ended."""
     ended = _outcomes(attributes)
     if not ended or ended.keys() != set(attributes.get("cells", ())):
         return False
-    statuses = {outcome.status for outcome in ended.values()}
-    if "failed" in statuses:
-        study.tell(number, state=TrialState.FAIL)
-    elif "pruned" in statuses:
-        study.tell(number, state=TrialState.PRUNED)
-    else:
-        study.tell(number, sum(outcome.best_val_accuracy or 0.0 for outcome in ended.values()) / len(ended))
+    state, value = _state(ended.values())
+    study.tell(number, value, state=state)
     return True

@@ -54,7 +54,7 @@ class _Group:
         self.number, self.groups, self.running, self.owners, self.task = number, groups, running, owners, task
         self.cells = [each.cell for each in running]
         self.stopping = False
-        self.open = set(task.start.active if task.start else range(len(running)))  # places of those that have not ended
+        self.left = set(task.start.active if task.start else range(len(running)))  # places of those that have not ended
         self._training, self._reported = training, task.start is not None
 
     def judge(self, report: EpochReport) -> Mapping[int, Verdict]:
@@ -102,6 +102,7 @@ class Training:
         self._index = {cell.key: cell.index for cell in cells}
         self._failed = {self._index[cell.key] for cell in cells if self._status(cell) == "failed"}
         self._groups, self._before = 0, len(self._outcomes)
+        self._trials: dict[int, Trial] = {}  # of each setting, by its cells' index
 
     def _status(self, cell: Cell) -> str:
         return self._outcomes[cell.key].status if cell.key in self._outcomes else ""
@@ -141,12 +142,14 @@ class Training:
             yield self._begun(cells, owners, count)
 
     def _owners(self, cells: Sequence[Cell]) -> dict[int, Trial]:
-        """New Optuna trials for the settings of these cells, by the cells' index."""
-        settings = [same[0] for same in plan.by_setting(cells)]
-        trials = self._study.enqueue([cell.searched for cell in settings])
-        for cell, trial in zip(settings, trials, strict=True):
-            self._describe(trial, self._cells([cell.searched]))
-        return {cell.index: trial for cell, trial in zip(settings, trials, strict=True)}
+        """The Optuna trials of these cells' settings, by their index: one each, though a kill may part its seeds."""
+        settings = {same[0].index: self._cells([same[0].searched]) for same in plan.by_setting(cells)}
+        new = {index: same for index, same in settings.items() if index not in self._trials}
+        trials = self._study.enqueue([same[0].searched for same in new.values()])
+        for (index, same), trial in zip(new.items(), trials, strict=True):
+            self._describe(trial, same)
+            self._trials[index] = trial
+        return {index: self._trials[index] for index in settings}
 
     def _resumed(self, saved: Sequence[Saved], count: int) -> Iterator[_Group]:
         """The groups that were broken off, with their runs, and new Optuna trials that know what was reported."""
@@ -214,7 +217,7 @@ class Training:
             count = min(self._stage.at_once, remaining)
             remaining -= count
             with self._signals.held():
-                wave = self._study.propose(count, self._keys, self._left_out)
+                wave = self._study.propose(count, self._keys, self._outcomes, self._left_out)
             tried += wave
             cells = self._cells(tried)
             self._index = {cell.key: cell.index for cell in cells}
@@ -223,7 +226,7 @@ class Training:
             self._trainer.train(self._enqueued(self._grouped(new), None))
 
     def _keys(self, setting: Mapping[str, Value]) -> list[str]:
-        """Of the setting's cells, whether they diverged or not: a retry is no part of the search."""
+        """The keys of a setting's cells at their first attempt: a retry is no part of the search."""
         cells = plan.cells(self._experiment, self._stage, self._inherited, self._data, [dict(setting)])
         return [cell.key for cell in cells]
 
@@ -277,8 +280,8 @@ class Training:
                 self._study.tell(group.owners[running.cell.index], running.cell.key, outcome)
                 self._records.close(running.run_id, outcome)
                 self._outcomes[running.cell.key] = outcome
-            group.open -= report.ended.keys()
-            if not group.open:
+            group.left -= report.ended.keys()
+            if not group.left:
                 remove_group(group.task.path)
         self._display.epoch(group.number, group.groups, group.cells, report)
 

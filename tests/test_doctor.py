@@ -20,6 +20,7 @@ from test_recovery import KILLED, sweep
 from test_run import runs, start_sweep, wait_for_training
 
 from core import data
+from core import model as network
 from core.errors import InputError
 from core.tracking import Tracker
 from sweep.__main__ import main
@@ -253,10 +254,12 @@ def damage_a_picture(project: Path) -> None:
 
 def forget_the_database() -> None:
     """Close what MLflow keeps open of it in this process."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Registry
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as Runs
 
-    for engine in SqlAlchemyStore._engine_map.values():
-        engine.dispose()
+    for store in (Registry, Runs):
+        for engine in store._engine_map.values():
+            engine.dispose()
 
 
 @pytest.mark.parametrize(
@@ -300,9 +303,8 @@ def test_harm_is_found_and_mended(done: Path, capsys, harm: Callable[[Path], Non
     assert told in said
     assert "next: python -m sweep doctor small --fix" in said
     assert everything(done) == before
-    # MLflow keeps a database open for as long as the process lives, so another one mends.
-    command = [sys.executable, "-m", "sweep", "doctor", "small", "--fix"]
-    assert subprocess.run(command, capture_output=True, text=True).stderr == ""
+    forget_the_database()
+    assert doctor(capsys, "--fix")[0] == 0
     forget_the_database()
     mended(done, capsys, again)
 
@@ -502,3 +504,39 @@ def test_a_search_whose_journal_was_lost_goes_on_as_it_would_have(project: Path,
     assert without_ids(found) == without_ids(undisturbed)
     assert {row["status"] for row in found[0]["trials"]} == {"finished", "pruned"}
     assert found[0]["trained"] == 8
+
+
+def test_retries_are_read_back_from_their_files(project: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    initial_model = network.initial_model
+
+    def poisoned(architecture: Any, trials: Any, *given: Any, **options: Any) -> network.Model:
+        model = initial_model(architecture, trials, *given, **options)
+        for place, trial in enumerate(trials):
+            if (trial.lr, trial.seed) == (0.1, 1):
+                model["w1"][place] = float("nan")
+        return model
+
+    monkeypatch.setattr(network, "initial_model", poisoned)
+    path = project / "experiments/small.toml"
+    retried = 'sampler = "grid"\nseeds = 2\non_divergence = "retry"'
+    path.write_text(path.read_text().replace('sampler = "grid"', retried))
+    before = sweep(capsys)
+    for harm in (lose_the_journal, lose_the_database_and_the_journal):
+        harm(project)
+        forget_the_database()
+        assert doctor(capsys, "--fix")[0] == 0
+        after = sweep(capsys)
+        assert after["trained"] == 0
+        assert without_ids([after]) == without_ids([before])
+        assert doctor(capsys)[0] == 0
+
+
+def test_runs_that_were_made_anew_are_known_when_the_journal_is_lost_later(done: Path, capsys) -> None:
+    lose_the_database(done)
+    forget_the_database()
+    assert doctor(capsys, "--fix")[0] == 0
+    known = {run.run_id for run in runs("trial")}
+    lose_the_journal(done)
+    assert doctor(capsys, "--fix")[0] == 0
+    assert {run.run_id for run in runs("trial")} == known
+    mended(done, capsys, 0)

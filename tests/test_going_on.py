@@ -17,10 +17,11 @@ from sweep.__main__ import main
 
 KEPT = """
 import os, sys
-from core import project, train
-from sweep import trainer, training
+from core import model, project, train
+from sweep import records, trainer, training
 from sweep.__main__ import main
 
+records._DELAY = 0  # MLflow is told every epoch at once
 trainer._PAUSE = float(os.environ.get("PAUSE", 0))  # 0: every epoch is kept, as where they are long
 project.code_version = lambda: os.environ.get("CODE", "some code")
 when, epochs, train_epoch, record = sys.argv[1], [], train._train_epoch, training.Training.record
@@ -34,24 +35,34 @@ def dying_in_an_epoch(*arguments):
 
 
 def dying_before_the_record(self, group, report):
-    if 0 < len(report.ended) < len(group.open):
+    if 0 < len(report.ended) < len(group.left):
         os._exit(9)
     record(self, group, report)
 
 
+def poisoned(architecture, trials, *given):
+    model = initial_model(architecture, trials, *given)
+    for place, trial in enumerate(trials):
+        if trial.seed == 1:
+            model["w1"][place] = float("nan")
+    return model
+
+
+initial_model = model.initial_model
+if os.environ.get("POISON"):
+    model.initial_model = poisoned
 if when.startswith("in epoch"):
     train._train_epoch = dying_in_an_epoch
 elif when == "before some ends are recorded":
     training.Training.record = dying_before_the_record
-sys.exit(main(["run", "small", "--stage", "grid", "--json"]))
+sys.exit(main(["run", "small", "--stage", "grid", "--json", *sys.argv[2:]]))
 """
 
 
-def start(when: str, status: int = 9, **variables: str) -> subprocess.CompletedProcess[str]:
+def start(when: str, status: int = 9, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """A sweep that keeps every epoch, and what it said; when: it dies."""
-    done = subprocess.run(
-        [sys.executable, "-c", KEPT, when], capture_output=True, text=True, env=os.environ | variables
-    )
+    command = [sys.executable, "-c", KEPT, when, *options]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | variables, timeout=120)
     assert done.returncode == status, done.stderr
     return done
 
@@ -114,3 +125,28 @@ def test_epochs_that_other_code_has_trained_are_not_mixed_with_ours(undisturbed,
     assert "the code has changed since: it was some code, now it is other code" in done.stderr
     assert {run.run_id: run.status for run in runs("trial") if run.run_id in first} == dict.fromkeys(first, "KILLED")
     check(done, undisturbed, capsys, count=8)
+
+
+def test_epochs_that_the_run_knows_are_not_told_again(undisturbed, capsys) -> None:
+    start("in epoch 3", PAUSE="1e9")  # only the first epoch is kept, and two are told
+    first = {run.run_id for run in runs("trial")}
+    done = start("never", 0)
+    assert "4 trials that were stopped after epoch 1 go on from there" in done.stderr
+    assert {run.run_id for run in runs("trial")} == first
+    check(done, undisturbed, capsys)
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_seeds_that_a_kill_has_parted_are_one_setting(project: Path, processes: str, capsys) -> None:
+    """One seed has diverged and is tried again while the other goes on."""
+    path = project / "experiments/small.toml"
+    text = path.read_text().replace('filters = ["3x4", "2"]', 'filters = ["2"]').replace("[0.01, 0.1]", "[0.1]")
+    path.write_text(text.replace('sampler = "grid"', 'sampler = "grid"\nseeds = 2\non_divergence = "retry"'))
+    start("in epoch 3", POISON="yes")
+    done = start("never", 0, "--processes", processes, POISON="yes")
+    assert "1 trials that were stopped after epoch 2 go on from there" in done.stderr
+    (row,) = rows(done.stdout)
+    assert row["status"] == "finished"
+    assert sorted(run.params["seed"] for run in runs("trial", outcome="finished")) == ["10001", "2"]
+    assert not trained(start("never", 0, POISON="yes"))
+    assert main(["doctor", "small"]) == 0, capsys.readouterr().out

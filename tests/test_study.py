@@ -142,14 +142,16 @@ def test_draws_stay_within_their_ranges_whose_upper_end_is_left_out(stage_and_ce
         dimensions["filters"] = ("2", "3")
     stage = replace(stage_and_cells[0], sampler=sampler, space=Space(dimensions), trials=60)
     if stage.adaptive:
-        study = Study(journal, stage, "all")
+        study, known = Study(journal, stage, "all"), dict[str, Outcome]()
         draws = []
         while len(draws) < 60:
-            wave = study.propose(20, key_of, fail)
+            wave = study.propose(20, key_of, known, fail)
             draws += wave
             for trial, searched in zip(study.enqueue(wave), wave, strict=True):
-                study.describe(trial, "", key_of(searched), {})
-                study.tell(trial, *key_of(searched), outcome("run", searched["dropout"]))
+                (key,) = key_of(searched)
+                known[key] = outcome("run", searched["dropout"])
+                study.describe(trial, "", [key], {})
+                study.tell(trial, key, known[key])
     else:
         draws = draw(stage, seed=3)
         assert draw(replace(stage, trials=30), seed=3) == draws[:30]
@@ -172,7 +174,7 @@ CONDITIONAL = Space(
 def test_a_condition_decides_what_is_drawn(stage_and_cells, journal, sampler: str) -> None:
     stage = replace(stage_and_cells[0], sampler=sampler, space=CONDITIONAL, trials=30)
     study = Study(journal, stage, "all")
-    for searched in draw(stage, 0) if not stage.adaptive else study.propose(30, key_of, fail):
+    for searched in draw(stage, 0) if not stage.adaptive else study.propose(30, key_of, {}, fail):
         assert list(searched) == ["optimiser", "momentum" if searched["optimiser"] == "sgd" else "beta1"]
         assert stage.space.contains(searched)
 
@@ -220,58 +222,87 @@ def worth(setting: Mapping[str, Value]) -> float:
     return 1 - abs(float(setting["lr"]) - 0.3) - abs(float(setting["reg"]) - 0.6)
 
 
-def train(study: Study, settings: Sequence[dict[str, Value]]) -> None:
+def train(study: Study, settings: Sequence[dict[str, Value]], known: dict[str, Outcome]) -> None:
     for trial, setting in zip(study.enqueue(settings), settings, strict=True):
-        study.describe(trial, "", key_of(setting), {})
+        (key,) = key_of(setting)
+        study.describe(trial, "", [key], {})
         for epoch in (1, 2):
             study.report(trial, epoch, worth(setting) - 0.1 / epoch)
-        status = "pruned" if worth(setting) < 0.4 else "finished"
-        study.tell(trial, *key_of(setting), replace(outcome("run", worth(setting)), status=status))
+        known[key] = replace(outcome("run", worth(setting)), status="pruned" if worth(setting) < 0.4 else "finished")
+        study.tell(trial, key, known[key])
+
+
+POINTS: list[dict[str, Value]] = [{"lr": 0.5, "reg": 0.5}, {"lr": 0.25, "reg": 0.5}]
+
+
+def searching(stage: experiment.Stage, sampler: str) -> experiment.Stage:
+    space = Space({"lr": Range(0.0, 1.0), "reg": Range(0.0, 1.0)})
+    return replace(stage, sampler=sampler, space=space, points={"named": tuple(POINTS)})
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "cmaes"])
 def test_a_search_that_is_broken_off_goes_on_as_it_would_have(stage_and_cells, tmp_path, sampler: str) -> None:
-    """Whichever part of a wave was trained, in whichever order, and however often."""
-    stage = replace(stage_and_cells[0], sampler=sampler, space=Space({"lr": Range(0.0, 1.0), "reg": Range(0.0, 1.0)}))
-    points: list[dict[str, Value]] = [{"lr": 0.5, "reg": 0.5}]
+    """Whichever part of a wave was trained, in whichever order, and however often; also of its points."""
+    stage = searching(stage_and_cells[0], sampler)
 
-    def begin(name: str) -> tuple[Journal, Study]:
+    def begin(name: str) -> tuple[Journal, Study, dict[str, Outcome]]:
         journal = Journal(tmp_path / name)
-        return journal, Study(journal, stage, "same", seed=5)
+        study = Study(journal, stage, "same", seed=5)
+        return journal, study, journal.outcomes(stage.name)
 
-    journal, study = begin("undisturbed")
-    train(study, points)
+    def possible(setting: Mapping[str, Value]) -> list[str]:
+        if float(setting["lr"]) > 0.6:
+            raise InputError("it is too large")
+        return key_of(setting)
+
+    refused = list[InputError]()
+    journal, study, known = begin("undisturbed")
+    train(study, POINTS, known)
     waves = []
     for _ in range(6):
-        waves.append(study.propose(4, key_of, fail))
-        train(study, waves[-1])
-    assert journal.proposals(stage, "same") == (points + list(chain(*waves)), 24)
+        waves.append(study.propose(4, possible, known, refused.append))
+        train(study, waves[-1], known)
+    assert refused
+    assert journal.proposals(stage, "same") == (POINTS + list(chain(*waves)), 24)
     assert journal.proposals(stage, "other") == ([], 0)
 
-    journal, study = begin("broken off")
-    train(study, points)
+    journal, study, known = begin("broken off")
+    train(study, POINTS[::-1], known)
+    assert journal.proposals(stage, "same") == (POINTS, 0)
     for number, wave in enumerate(waves):
-        assert study.propose(4, key_of, fail) == wave
-        train(study, wave[2 : 2 + number % 3])
-        (trial,) = study.enqueue([wave[0]])  # killed before it was described
-        if number % 2:
-            study.describe(trial, "", key_of(wave[0]), {})
-            study.report(trial, 1, 0.0)
+        assert study.propose(4, possible, known, refused.append) == wave
+        train(study, wave[2 : 2 + number % 3], known)
+        for trial in study.enqueue(wave[:1]):  # killed before it was described
+            if number % 2:
+                study.describe(trial, "", key_of(wave[0]), {})
+                study.report(trial, 1, 0.0)
         journal.close_abandoned()
-        assert journal.proposals(stage, "same") == (points + list(chain(*waves[: number + 1])), 4 * number + 4)
-        journal, study = begin("broken off")
-        train(study, [setting for setting in reversed(wave) if setting not in wave[2 : 2 + number % 3]])
-    assert Study(journal, stage, "other seed", seed=6).propose(4, key_of, fail) != waves[0]
+        assert journal.proposals(stage, "same") == (POINTS + list(chain(*waves[: number + 1])), 4 * number + 4)
+        journal, study, known = begin("broken off")
+        train(study, [setting for setting in reversed(wave) if setting not in wave[2 : 2 + number % 3]], known)
+    assert Study(journal, stage, "other seed", seed=6).propose(4, possible, known, refused.append) != waves[0]
     assert b"cma:optimizer" not in journal.path.read_bytes()  # a pickle
 
 
+def test_what_another_study_knows_is_told(stage_and_cells, journal) -> None:
+    stage = searching(stage_and_cells[0], "tpe")
+    first, known = Study(journal, stage, "first", seed=5), dict[str, Outcome]()
+    for _ in range(4):
+        train(first, first.propose(4, key_of, known, fail), known)
+    second = Study(journal, stage, "second", seed=5)  # as after the space has grown
+    for _ in range(4):
+        second.propose(4, key_of, journal.outcomes(stage.name), fail)
+    values = [trial.value for trial in second._proposer._study.trials if trial.value is not None]
+    assert len(values) >= 8
+
+
 def test_proposals_by_another_version_of_optuna_are_learned_from(stage_and_cells, journal) -> None:
-    stage = replace(stage_and_cells[0], sampler="tpe", space=Space({"lr": Range(0.0, 1.0), "reg": Range(0.0, 1.0)}))
-    study = Study(journal, stage, "same", seed=5)
+    stage = searching(stage_and_cells[0], "tpe")
+    study, known = Study(journal, stage, "same", seed=5), dict[str, Outcome]()
     made: list[dict[str, Value]] = [{"lr": n / 20, "reg": 7 * n % 20 / 20} for n in range(20)]
     study.record(Wave([], made, made))
-    train(study, made)
-    proposed = study.propose(10, key_of, fail)
+    train(study, made, known)
+    proposed = study.propose(10, key_of, known, fail)
     assert np.mean([worth(setting) for setting in proposed]) > np.mean([worth(setting) for setting in made]) + 0.1
 
 
@@ -286,16 +317,15 @@ class Harm:
 
 
 def test_no_pickle_in_a_journal_is_read(stage_and_cells, journal, tmp_path) -> None:
-    stage = replace(stage_and_cells[0], sampler="cmaes", space=Space({"lr": Range(0.0, 1.0), "reg": Range(0.0, 1.0)}))
-    study = Study(journal, stage, "same")
-    point: dict[str, Value] = {"lr": 0.5, "reg": 0.5}
-    (trial,) = study.enqueue([point])
+    stage = searching(stage_and_cells[0], "cmaes")
+    study, known = Study(journal, stage, "same"), dict[str, Outcome]()
+    (trial,) = study.enqueue(POINTS[:1])
     harm = pickle.dumps(Harm(tmp_path / "made")).hex()
     journal.storage.set_trial_system_attr(trial._trial_id, "cma:optimizer:0", harm)
-    study.describe(trial, "", key_of(point), {})
-    study.tell(trial, *key_of(point), outcome("run"))
+    study.describe(trial, "", key_of(POINTS[0]), {})
+    study.tell(trial, *key_of(POINTS[0]), outcome("run"))
     for _ in range(3):
-        train(study, study.propose(4, key_of, fail))
+        train(study, study.propose(4, key_of, known | journal.outcomes(stage.name), fail), known)
         study = Study(journal, stage, "same")
     assert not (tmp_path / "made").exists()
 
@@ -303,7 +333,7 @@ def test_no_pickle_in_a_journal_is_read(stage_and_cells, journal, tmp_path) -> N
 def test_what_failed_is_not_proposed_again(stage_and_cells, journal) -> None:
     stage = replace(stage_and_cells[0], sampler="tpe", space=Space({"lr": Range(0.0, 1.0)}))
     study = Study(journal, stage, "fails")
-    draws, refused = list[dict[str, Value]](), list[InputError]()
+    draws, refused, known = list[dict[str, Value]](), list[InputError](), dict[str, Outcome]()
 
     def every_second(setting: Mapping[str, Value]) -> list[str]:
         if setting not in draws:
@@ -313,10 +343,12 @@ def test_what_failed_is_not_proposed_again(stage_and_cells, journal) -> None:
         raise InputError("it cannot be trained at all")
 
     for _ in range(8):
-        wave = study.propose(1, every_second, refused.append)
+        wave = study.propose(1, every_second, known, refused.append)
         for setting, trial in zip(wave, study.enqueue(wave), strict=True):
-            study.describe(trial, "", key_of(setting), {})
-            study.tell(trial, *key_of(setting), outcome("run", None))
+            (key,) = key_of(setting)
+            known[key] = outcome("run", None)
+            study.describe(trial, "", [key], {})
+            study.tell(trial, key, known[key])
     assert (len(draws), len(refused)) == (8, 4)
     settings, count = journal.proposals(stage, "fails")
     assert (settings, count) == (draws[1::2], 8)
