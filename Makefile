@@ -11,6 +11,8 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
 python := .venv/bin/python
+# Of the tests: one more than there are cores, since tests wait for the disk.
+workers = $(shell expr 1 + `getconf _NPROCESSORS_ONLN`)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup sweep-grid sweep-dropout plan report ui data bench bench-quick bench-gpu test test-faults test-fuzz check audit constraints clean _runtime _dev
@@ -56,7 +58,7 @@ bench-gpu: _runtime ## the GPU against PyTorch on it, where that is installed; w
 
 test: _dev ## run the tests: no GPU, network or data set needed
 	@echo "Running the tests: about ten minutes." >&2
-	@$(python) -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
+	@PYTEST_XDIST_AUTO_NUM_WORKERS=$(workers) $(python) -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 test-faults: _dev ## kill, starve and damage sweeps in every way and count what survives (about 40 minutes; a sample is in test)
 	@cd tests && ../$(python) -m faults $(ARGS)

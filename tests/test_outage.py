@@ -23,7 +23,7 @@ from sweep.__main__ import main
 def patient_project(project: Path) -> Path:
     """Whose trials train for some seconds."""
     path = project / "experiments" / "small.toml"
-    path.write_text(path.read_text().replace("epochs = 3", "epochs = 1500\npatience = 1500"))
+    path.write_text(path.read_text().replace("epochs = 3", "epochs = 1000\npatience = 1000"))
     return project
 
 

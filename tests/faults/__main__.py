@@ -22,7 +22,7 @@ from faults.checks import Undisturbed
 
 EVERY = 0
 COUNTS = {"kills": 90, "flips": 500, "full": 50, "disk": 20, "calls": EVERY, "starts": 50}  # of kills, one to four each
-SHORT = {"kills": 4, "flips": 6, "full": 3, "disk": 1, "calls": 11, "starts": 1}
+SHORT = {"kills": 3, "flips": 6, "full": 3, "disk": 1, "calls": 20, "starts": 1}
 KINDS = ("grid", "apart", "pruned", "digits")
 UNPRUNED = ("apart", "short", "grid", "short", "digits")  # what is trained again alone may be pruned at another epoch
 
