@@ -23,7 +23,7 @@ DOCUMENTED: dict[str, list[tuple[str, ...]]] = {
     "python -m core.figures": [("core.figures.__main__",)],
     "python -m core.figures init-study": [("core.figures.__main__", "init-study")],
     "python -m core.cifar10": [("core.cifar10",)],
-    "Measurements": [("bench.cpu",), ("bench.gpu",), ("bench.load",), ("bench.pruning",), ("bench.search",)],
+    "Measurements": [(f"bench.{name}",) for name in ("checkpoints", "cpu", "gpu", "load", "pruning", "search")],
 }
 
 

@@ -125,7 +125,7 @@ def _try(folder: Path, undisturbed: dict[str, Undisturbed], seed: int, case: Cas
         print(f"BROKEN {case} ({case.kind}; {again}; {place}): {reason}", flush=True)
         return 1, 0, True
     shutil.rmtree(place)
-    return tried, lost, False
+    return tried, max(lost, 0), False  # one that broke off in its record was not said to be trained
 
 
 if __name__ == "__main__":
