@@ -60,7 +60,7 @@ test: _dev ## run the tests: no GPU, network or data set needed
 	@echo "Running the tests: about ten minutes." >&2
 	@PYTEST_XDIST_AUTO_NUM_WORKERS=$(workers) $(python) -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
-test-faults: _dev ## kill, starve and damage sweeps in every way and count what survives (about 40 minutes; a sample is in test)
+test-faults: _dev ## kill, starve and damage sweeps in every way and count what survives (more than an hour; a sample is in test)
 	@cd tests && ../$(python) -m faults $(ARGS)
 
 test-fuzz: _dev ## 100,000 damaged and hostile files for each parser (about 20 minutes; a sample is in test)
