@@ -46,7 +46,7 @@ class Display:
 
     def warn(self, text: str) -> None:
         """Something the user should know even when asking for quiet."""
-        print(printable(text), file=sys.stderr)
+        print(in_lines(text), file=sys.stderr)
 
     def note(self, text: str) -> None:
         """A line about what goes on."""
@@ -62,6 +62,11 @@ class Display:
 
     def end(self) -> None:
         """The stage is over, or broken off."""
+
+
+def in_lines(text: str) -> str:
+    """The text with all control characters as escapes but for the ends of its lines."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def heading(number: int, groups: int | None, cells: Sequence[Cell]) -> str:
@@ -90,7 +95,7 @@ class Lines(Display):
         self._best = Best()
 
     def note(self, text: str) -> None:
-        print(printable(text), file=sys.stderr, flush=True)
+        print(in_lines(text), file=sys.stderr, flush=True)
 
     def begin(self, stage: str, trials: int, done: int, work: Work) -> None:
         self._best = Best()

@@ -12,9 +12,8 @@ from rich.console import Console, Group
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
-from core.errors import printable
 from core.train import EpochReport
-from sweep.display import Best, Display, Work, duration, heading
+from sweep.display import Best, Display, Work, duration, heading, in_lines
 from sweep.plan import Cell, group_name
 
 CURVES, POINTS, NAME = 6, 30, 36  # trials of a group whose curves are shown, the last epochs of each, letters of a name
@@ -32,7 +31,7 @@ class Live(Display):
         self._trials = self._epochs = TaskID(0)
 
     def note(self, text: str) -> None:
-        self._console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
+        self._console.print(in_lines(text), highlight=False, markup=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
         self.note(text)
