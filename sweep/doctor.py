@@ -153,7 +153,9 @@ def _identity(sweep: Sweep, tracker: Tracker, fix: bool) -> Iterator[Finding]:
     known = {o.run_id for stage in sweep.experiment.stages.values() for o in sweep.outcomes(stage).values()}
     known |= {path.name for path in sweep.folder.path.iterdir()}  # of the runs that have files here
     runs = tracker.runs(tracker.experiment(sweep.name))
-    owners = Counter(run.tags.get("owner", "") for run in runs if run.run_id in known)
+    here = str(sweep.folder.path), sweep.folder.path.as_uri()  # where a run that has no files yet would have them
+    mine = [run for run in runs if run.run_id in known] or [run for run in runs if run.artifact_uri.startswith(here)]
+    owners = Counter(run.tags.get("owner", "") for run in mine)
     owner = owners.most_common(1)[0][0] if owners else ""
     yield Finding(what, f"written anew, {'as its runs in MLflow tell' if owner else 'with a new name'}")
     if fix:

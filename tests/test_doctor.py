@@ -345,6 +345,24 @@ def test_a_killed_sweep_that_lost_its_name_before_a_trial_ended_is_known_by_its_
     assert len(runs("stage")) == 1
 
 
+def test_so_is_one_that_had_begun_its_stage_and_nothing_else(project: Path, capsys) -> None:
+    code = """
+import os
+from sweep import records
+def dying(*given):
+    os._exit(9)
+records.Tracker.log_text = dying
+from sweep.__main__ import main
+main(["run", "small", "--stage", "grid", "--quiet"])
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 9
+    assert [run.status for run in runs("stage")] == ["RUNNING"]
+    damage_the_owner(project)
+    assert doctor(capsys, "--fix")[0] == 0
+    sweep(capsys)
+    assert [run.status for run in runs("stage")] == ["FINISHED"]
+
+
 def test_while_a_sweep_is_at_work_it_is_left_alone(project: Path, capsys) -> None:
     path = project / "experiments/small.toml"
     path.write_text(path.read_text().replace("[settings]", "[settings]\npatience = 100000"))
