@@ -132,14 +132,15 @@ class Comparison:
         return plan.cells(sweep.experiment, self._stage, sweep.inherited(self._stage), sweep.data, settings, diverged)
 
     def _settings(self, trials: Iterable[Trial]) -> list[dict[str, Value]]:
-        """What the stage searches, as these trials had it."""
-        settings = []
+        """What the stage searches, as these trials had it; once, where they are seeds of one setting."""
+        settings: list[dict[str, Value]] = []
         for trial in trials:
-            chosen: dict[str, Any] = {}
+            chosen: dict[str, Value] = {}
             for key, values in self._stage.space.active(chosen):
                 irrelevant = values.low if isinstance(values, Range) else values[0]  # to a trial that does not tell it
                 chosen[key] = trial.config["settings"].get(key, irrelevant)
-            settings.append(chosen)
+            if chosen not in settings:
+                settings.append(chosen)
         return settings
 
     def _points(self, run: RunInfo) -> str:

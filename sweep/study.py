@@ -162,7 +162,6 @@ class Study:
         seed      of an adaptive sampler
         """
         self._stage = stage
-        self._reported = set[tuple[int, int]]()  # trials and epochs: seeds that a kill has parted share a trial
         self._proposer, self._replayed = Proposer(stage, seed), 0  # waves of those that there are
         self._study = optuna.create_study(
             storage=journal.storage,
@@ -240,9 +239,8 @@ class Study:
             trial.set_user_attr(_OUTCOME + key, asdict(outcome))
 
     def report(self, trial: optuna.Trial, epoch: int, accuracy: float) -> None:
-        """The validation accuracy after an epoch (from 1); the first that is told counts."""
-        if math.isfinite(accuracy) and (trial.number, epoch) not in self._reported:
-            self._reported.add((trial.number, epoch))
+        """The validation accuracy after an epoch (from 1)."""
+        if math.isfinite(accuracy):
             trial.report(accuracy, epoch)
 
     def report_curves(self, trial: optuna.Trial, curves: Sequence[Sequence[float]]) -> None:

@@ -102,7 +102,6 @@ class Training:
         self._index = {cell.key: cell.index for cell in cells}
         self._failed = {self._index[cell.key] for cell in cells if self._status(cell) == "failed"}
         self._groups, self._before = 0, len(self._outcomes)
-        self._trials: dict[int, Trial] = {}  # of each setting, by its cells' index
 
     def _status(self, cell: Cell) -> str:
         return self._outcomes[cell.key].status if cell.key in self._outcomes else ""
@@ -142,14 +141,12 @@ class Training:
             yield self._begun(cells, owners, count)
 
     def _owners(self, cells: Sequence[Cell]) -> dict[int, Trial]:
-        """The Optuna trials of these cells' settings, by their index: one each, though a kill may part its seeds."""
-        settings = {same[0].index: self._cells([same[0].searched]) for same in plan.by_setting(cells)}
-        new = {index: same for index, same in settings.items() if index not in self._trials}
-        trials = self._study.enqueue([same[0].searched for same in new.values()])
-        for (index, same), trial in zip(new.items(), trials, strict=True):
-            self._describe(trial, same)
-            self._trials[index] = trial
-        return {index: self._trials[index] for index in settings}
+        """New Optuna trials for the settings of these cells, by the cells' index."""
+        settings = [same[0] for same in plan.by_setting(cells)]
+        trials = self._study.enqueue([cell.searched for cell in settings])
+        for cell, trial in zip(settings, trials, strict=True):
+            self._describe(trial, self._cells([cell.searched]))
+        return {cell.index: trial for cell, trial in zip(settings, trials, strict=True)}
 
     def _resumed(self, saved: Sequence[Saved], count: int) -> Iterator[_Group]:
         """The groups that were broken off, with their runs, and new Optuna trials that know what was reported."""

@@ -499,6 +499,7 @@ batch_size = 16
 [stages.search]
 sampler = "tpe"
 trials = {trials}
+seeds = {seeds}
 at_once = 4
 pruner = {{ kind = "median", min_epochs = 2 }}
 [stages.search.space]
@@ -507,9 +508,10 @@ filters = ["2", "3"]
 """
 
 
-def test_a_search_whose_journal_was_lost_goes_on_as_it_would_have(project: Path, capsys) -> None:
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_search_whose_journal_was_lost_goes_on_as_it_would_have(project: Path, capsys, seeds: int) -> None:
     def search(name: str, trials: int) -> list[Stage]:
-        (project / f"experiments/{name}.toml").write_text(SEARCH.format(trials=trials))
+        (project / f"experiments/{name}.toml").write_text(SEARCH.format(trials=trials, seeds=seeds))
         assert main(["run", name, "--json", "--quiet"]) == 0
         stages: list[Stage] = json.loads(capsys.readouterr().out)["stages"]
         return stages
@@ -521,7 +523,7 @@ def test_a_search_whose_journal_was_lost_goes_on_as_it_would_have(project: Path,
     undisturbed, found = search("other", 20), search("small", 20)
     assert without_ids(found) == without_ids(undisturbed)
     assert {row["status"] for row in found[0]["trials"]} == {"finished", "pruned"}
-    assert found[0]["trained"] == 8
+    assert found[0]["trained"] == 8 * seeds
 
 
 def test_retries_are_read_back_from_their_files(project: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
