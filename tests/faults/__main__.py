@@ -59,15 +59,21 @@ def main() -> int:
         kinds = dict.fromkeys((*KINDS, "short"))
         undisturbed = dict(zip(kinds, pool.map(partial(_undisturbed, folder), kinds), strict=True))
         cases, skipped = _cases(options, folder, compiled)
-        results = list(pool.map(partial(_try, folder, undisturbed, options.seed), cases))
-    survived = sum(tried for tried, _, broken in results if not broken)
-    tried, lost = sum(tried for tried, _, _ in results), sum(epochs for _, epochs, _ in results)
-    shutil.rmtree(folder / "templates")
-    if tried == survived:
-        shutil.rmtree(folder)
+        results = []
+        for result in pool.map(partial(_try, folder, undisturbed, options.seed), cases):
+            results.append(result)
+            if len(results) % 50 == 0:
+                print(f"{len(results)} of {len(cases)} done, {_tally(results)}", file=sys.stderr)
+    broken = any(broken for _, _, broken in results)
+    shutil.rmtree(folder / "templates" if broken else folder)
     print(f"in {time.monotonic() - started:.0f} s{', ' if skipped else ''}{', '.join(skipped)}")
-    print(f"faults tried {tried}, survived {survived}, epochs lost {lost}")
-    return 0 if tried == survived else 1
+    print(f"faults {_tally(results)}")
+    return 1 if broken else 0
+
+
+def _tally(results: list[tuple[int, int, bool]]) -> str:
+    tried, lost = sum(tried for tried, _, _ in results), sum(epochs for _, epochs, _ in results)
+    return f"tried {tried}, survived {sum(tried for tried, _, broken in results if not broken)}, epochs lost {lost}"
 
 
 def _undisturbed(folder: Path, kind: str) -> Undisturbed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -119,6 +120,8 @@ def load() -> None:
     ):
         __import__(name)
     configure_mappers()
+    gc.collect()
+    gc.freeze()  # a fork's first collection would go through, and copy, all that was imported
 
 
 @dataclass
