@@ -26,13 +26,9 @@ def fault(folder: Path, undisturbed: Undisturbed, rng: random.Random) -> tuple[i
         time.sleep(0.001)
     command.kill(signal.SIGKILL)
     command.wait()
-    paths = sorted((folder / "mlruns").glob(kind))
-    if not paths:
-        return 0, 0  # it ended before there was one
-    path = rng.choice(paths)
+    found = (_files(folder, one) for one in (kind, *rng.sample(KINDS, len(KINDS))))
+    path = rng.choice(next(files for files in found if files))
     content = bytearray(path.read_bytes())
-    if not content:
-        return 0, 0
     if rng.random() < 0.3:
         del content[rng.randrange(len(content)) :]
     else:
@@ -52,3 +48,8 @@ def fault(folder: Path, undisturbed: Undisturbed, rng: random.Random) -> tuple[i
         checks.quiet(mended)
         checks.require(mended.status == 0, "not mended:", looked.output, looked.errors, mended.output, mended.errors)
     return 1, trained + checks.finished(folder, undisturbed) - undisturbed.epochs
+
+
+def _files(folder: Path, kind: str) -> list[Path]:
+    """Those of this kind that are not empty; it may have ended before there was one."""
+    return sorted(path for path in (folder / "mlruns").glob(kind) if path.stat().st_size)
