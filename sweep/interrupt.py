@@ -6,8 +6,12 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from queue import SimpleQueue
+from threading import Thread
 from types import FrameType
 from typing import Any
+
+_NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(BaseException):
@@ -28,7 +32,7 @@ class Signals:
         self._holding = 0
         self._received: int | None = None
         self._waiting: int | None = None  # for the end of a patient section
-        self._tell: Callable[[str], None] | None = None  # of that section
+        self._told: SimpleQueue[str] | None = None  # the names of signals, in that section
 
     @property
     def stopping(self) -> bool:
@@ -38,7 +42,7 @@ class Signals:
     @contextmanager
     def active(self) -> Iterator[None]:
         """Handle both signals until the block ends."""
-        before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, self._handle) for number in _NUMBERS}
         report = sys.unraisablehook
 
         def unheard(ignored: Any) -> None:
@@ -66,22 +70,27 @@ class Signals:
 
     @contextmanager
     def patient(self, tell: Callable[[str], None]) -> Iterator[None]:
-        """Let the first signal wait for the end of the block, which should soon follow; tell is given its name."""
-        self._tell = tell
+        """Let the first signal wait for the end of the block, which should soon follow.
+
+        tell is given its name, in a thread: a handler may have broken into the middle of a print, and must not print.
+        """
+        told: SimpleQueue[str] = SimpleQueue()
+        teller = Thread(target=_tell, args=(tell, told), daemon=True)
+        teller.start()
+        self._told = told
         try:
             yield
-        except BaseException:
-            self._waiting = None
-            raise
         finally:
-            self._tell = None
+            self._told = None
+            told.put("")
+            teller.join()
         self._received, self._waiting = self._received or self._waiting, None
         self._raise_if_received()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._tell and self._waiting is None:
+        if self._told and self._waiting is None:
             self._waiting = number
-            self._tell(signal.Signals(number).name)
+            self._told.put(signal.Signals(number).name)
             return
         self._received = number
         if not self._holding:
@@ -93,4 +102,10 @@ class Signals:
 
     def settled(self) -> None:
         """Interrupted has arrived. Until this is called it is raised again: a library may have swallowed it."""
-        self._received = None
+        self._received = self._waiting = None
+
+
+def _tell(tell: Callable[[str], None], told: SimpleQueue[str]) -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, _NUMBERS)  # where the main thread keeps them waiting, none is to get past
+    for name in iter(told.get, ""):
+        tell(name)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import pytest
 
@@ -89,24 +93,48 @@ def test_a_signal_in_a_destructor_is_not_reported_and_raised_again(capfd: pytest
     assert sys.unraisablehook is hook
 
 
-def test_a_patient_section_ends_first_and_a_second_signal_does_not_wait() -> None:
-    signals, told = Signals(), []
+@pytest.mark.parametrize(("times", "expected"), [(1, ["ended"]), (2, [])])
+def test_a_patient_section_ends_first_and_a_second_signal_does_not_wait(times: int, expected: list[str]) -> None:
+    signals, told, heard, done = Signals(), [], Event(), []
 
-    def work(times: int) -> None:
-        with signals.patient(told.append):
-            for _ in range(times):
-                assert signals.stopping == bool(told)
+    def tell(name: str) -> None:
+        told.append(name)
+        heard.set()
+
+    def work() -> None:
+        with signals.patient(tell):
+            for number in range(times):
+                assert signals.stopping == bool(number)
                 signal.raise_signal(signal.SIGTERM)
-            told.append("ended")
-        told.append("never")
+                assert heard.wait(10)
+            done.append("ended")
+        done.append("never")
 
-    for times, expected in ((1, ["SIGTERM", "ended"]), (2, ["SIGTERM"])):
-        told.clear()
-        with pytest.raises(Interrupted) as caught, signals.active():
-            work(times)
-        assert caught.value.exit_status == 143
-        assert told == expected
-        assert not signals.stopping
+    with pytest.raises(Interrupted) as caught, signals.active():
+        work()
+    assert caught.value.exit_status == 143
+    assert (told, done) == (["SIGTERM"], expected)
+    assert not signals.stopping
+
+
+def test_a_signal_in_the_middle_of_a_print_is_told_after_it() -> None:
+    """A stream cannot be written to while it writes: the handler that does ends in a RuntimeError."""
+    written, signals = [], Signals()
+
+    class Screen(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, text: Any) -> int:
+            written.append(bytes(text).decode())
+            if "epoch" in written[-1]:
+                signal.raise_signal(signal.SIGINT)
+            return len(text)
+
+    stream = io.TextIOWrapper(io.BufferedWriter(Screen()), line_buffering=True)
+    with pytest.raises(Interrupted), signals.active(), signals.patient(partial(print, file=stream)):
+        print("epoch 2", file=stream)
+    assert "".join(written) == "epoch 2\nSIGINT\n"
 
 
 def test_a_ctrl_c_after_the_end_changes_nothing(project: Path) -> None:

@@ -255,7 +255,7 @@ def test_a_signal_closes_every_record(project: Path, number: int, status: int) -
     wait_for_training(process)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == status
+    assert process.returncode == status, errors
     assert "the same command goes on" in errors
     assert "Traceback" not in errors
     ended = runs("trial") + runs("stage")
