@@ -78,7 +78,10 @@ def parser() -> argparse.ArgumentParser:
             "--tracking-uri", metavar="URI", help="MLflow server or database (default: mlflow.db here)"
         )
     told.add_argument("--out", metavar="DIR", default="reports", help="where to write (default: %(default)s)")
-    run.add_argument("--figures", metavar="all|none", help="pictures of trials, stages and winners (default: all)")
+    for command in (run, mends):
+        command.add_argument(
+            "--figures", metavar="all|none", help="pictures of trials, stages and winners (default: all)"
+        )
     run.add_argument(
         "--new-data",
         action="store_true",

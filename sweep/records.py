@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from core import checkpoint, figures
+from core import checkpoint
 from core.data import Dataset
 from core.errors import printable
 from core.ops import Ops
@@ -150,7 +150,9 @@ class Records:
             try:
                 self._write_epochs(run_id, self.tracker.try_log_steps)
             except UnreachableError as error:  # they are written later, in their order
-                self._not_before = now + _PAUSE
+                self._not_before = now + max(
+                    _PAUSE, 10 * (time.monotonic() - now)
+                )  # asking may take a tenth of the time
                 print(f"{printable(error)}: training goes on, and its epochs are written later", file=sys.stderr)
 
     def _write_epochs(self, run_id: str, log: Callable[[str, Steps], None]) -> None:
@@ -175,6 +177,8 @@ class Records:
             _write_history(folder / "history.csv", result.history)
             (folder / "config.json").write_text(json.dumps(self._config(cell, outcome), indent=2) + "\n")
             if self._draws:
+                from core import figures
+
                 best_accuracy = "none" if result.best_accuracy is None else f"{result.best_accuracy:.4f}"
                 title = f"{cell.name}: best validation accuracy {best_accuracy}"
                 figures.save(figures.curves(result.history, result.best_epoch, title), folder / "curves.png")
@@ -271,6 +275,8 @@ class Records:
 
     def augmented(self, run_id: str, rows: Sequence[tuple[str, np.ndarray]]) -> None:
         """A picture of augmented training images, for the stage: see core.figures.augmented."""
+        from core import figures
+
         title = f"Training images of {self._data.name}, as they are and as augmentation changes them"
         self._log_figures(run_id, {"augmented": figures.augmented(rows, title)})
 
@@ -303,6 +309,8 @@ class Records:
             self._log_figures(winner, runs.of_trial(self.tracker, trial, self._ops, self._data))
 
     def _log_figures(self, run_id: str, drawn: Mapping[str, Figure]) -> None:
+        from core import figures
+
         with tempfile.TemporaryDirectory() as name:
             for title, figure in drawn.items():
                 figures.save(figure, Path(name) / f"{title}.png")

@@ -14,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from conftest import make_project
 from test_recovery import KILLED, sweep
@@ -309,6 +310,14 @@ def test_harm_is_found_and_mended(done: Path, capsys, harm: Callable[[Path], Non
     mended(done, capsys, again)
 
 
+def test_pictures_are_drawn_anew_where_they_are_wanted(done: Path, capsys) -> None:
+    for options, drawn in (((), False), (("--figures", "all"), True)):
+        damage_the_summary(done)
+        assert doctor(capsys, "--fix", *options)[0] == 0
+        stage = Tracker().find(artifacts(done, "stage").parent.name)
+        assert bool(Tracker().artifacts(stage, "figures")) == drawn
+
+
 def test_a_sweep_whose_folder_lost_its_owner_trains_nothing_again(done: Path, capsys) -> None:
     lose_the_owner(done)
     before = everything(done)
@@ -320,8 +329,7 @@ def test_a_sweep_whose_folder_lost_its_owner_trains_nothing_again(done: Path, ca
 
 
 def test_a_killed_sweep_is_told_of_and_mended(project: Path, capsys) -> None:
-    killed = subprocess.run([sys.executable, "-c", KILLED, "sweep.records.Records.results", "after"])
-    assert killed.returncode == 9
+    assert forked.python(KILLED, "sweep.records.Records.results", "after").returncode == 9
     status, said = doctor(capsys)
     assert status == 1
     assert "grid stage was left open by a process that ended" in said
@@ -333,8 +341,7 @@ def test_a_killed_sweep_is_told_of_and_mended(project: Path, capsys) -> None:
 
 
 def test_a_killed_sweep_that_lost_its_name_before_a_trial_ended_is_known_by_its_files(project: Path, capsys) -> None:
-    killed = subprocess.run([sys.executable, "-c", KILLED, "sweep.records.Records.start_trial", "after"])
-    assert killed.returncode == 9
+    assert forked.python(KILLED, "sweep.records.Records.start_trial", "after").returncode == 9
     open_runs = runs("stage") + runs("trial")
     assert {run.status for run in open_runs} == {"RUNNING"}
     damage_the_owner(project)
@@ -355,7 +362,7 @@ records.Tracker.log_text = dying
 from sweep.__main__ import main
 main(["run", "small", "--stage", "grid", "--quiet"])
 """
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 9
+    assert forked.python(code).returncode == 9
     assert [run.status for run in runs("stage")] == ["RUNNING"]
     damage_the_owner(project)
     assert doctor(capsys, "--fix")[0] == 0
@@ -439,7 +446,7 @@ for table in ("metrics", "params", "tags"):
 os._exit(9)
 """
     forget_the_database()
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 9
+    assert forked.python(code).returncode == 9
     assert (done / "mlflow.db-journal").stat().st_size
     assert doctor(capsys)[0] == 0
     mended(done, capsys, 0)
@@ -461,7 +468,7 @@ else:
 from sweep.__main__ import main
 main(["doctor", "small", "--fix"])
 """
-        assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 9
+        assert forked.python(code).returncode == 9
     assert doctor(capsys, "--fix")[0] == 0
     mended(done, capsys, 0)
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from test_run import runs
 
@@ -61,8 +60,7 @@ sys.exit(main(["run", "small", "--stage", "grid", "--json", *sys.argv[2:]]))
 
 def start(when: str, status: int = 9, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """A sweep that keeps every epoch, and what it said; when: it dies."""
-    command = [sys.executable, "-c", KEPT, when, *options]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | variables, timeout=120)
+    done = forked.python(KEPT, when, *options, **variables)
     assert done.returncode == status, done.stderr
     return done
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -21,24 +22,26 @@ from sweep.__main__ import main
 
 @pytest.fixture
 def patient_project(project: Path) -> Path:
-    """Whose trials train for some seconds."""
+    """Whose two trials train for some seconds."""
     path = project / "experiments" / "small.toml"
-    path.write_text(path.read_text().replace("epochs = 3", "epochs = 1000\npatience = 1000"))
+    text = path.read_text().replace("epochs = 3", "epochs = 1000\npatience = 1000")
+    path.write_text(text.replace('filters = ["3x4", "2"]', 'filters = ["3x4"]'))
     return project
 
 
-def every_epoch_once(tracker: Tracker) -> None:
+def every_epoch_once(tracker: Tracker, count: int) -> None:
     """Of every trial, as its history tells."""
     (experiment,) = [found.experiment_id for found in tracker._client.search_experiments() if found.name != "Default"]
     trials = tracker.runs(experiment, kind="trial")
-    assert [run.status for run in trials] == ["FINISHED"] * 4
+    assert [run.status for run in trials] == ["FINISHED"] * count
     for run in trials:
         history = tracker.history(run)
         found = tracker.metrics(run.run_id, ["val_loss"])
         assert found == {("val_loss", epoch): [row["val_loss"]] for epoch, row in enumerate(history, start=1)}
 
 
-def test_a_server_that_is_away_while_trials_train(patient_project: Path) -> None:
+def test_a_server_that_is_away_while_trials_train(patient_project: Path, empty_store: Path) -> None:
+    shutil.copy(empty_store, patient_project / "server.db")
     store = ("--backend-store-uri", f"sqlite:///{patient_project / 'server.db'}", "--workers", "1")
     serving = ("server", *store, "--artifacts-destination", f"{patient_project / 'kept'}")
     command = [sys.executable, "-m", "sweep", "run", "small", "--stage", "grid"]
@@ -50,10 +53,11 @@ def test_a_server_that_is_away_while_trials_train(patient_project: Path) -> None
             said = until(process.stderr, "epoch 5/")
             first.close()
             said += until(process.stderr, "training goes on, and its epochs are written later")
+            said += until(process.stderr, "epoch 900/")
             with running(patient_project, port, "health", *serving):
                 said += process.stderr.readlines()
                 assert process.wait() == 0, said
-                every_epoch_once(Tracker(address))
+                every_epoch_once(Tracker(address), 2)
 
 
 def until(errors: IO[str], sign: str) -> list[str]:
@@ -78,7 +82,7 @@ def test_a_database_that_is_locked_while_trials_train(patient_project: Path) -> 
         said = process.stderr.read()
         assert process.wait() == 0, said
     assert "is locked" in said
-    every_epoch_once(Tracker())
+    every_epoch_once(Tracker(), 2)
 
 
 def test_who_has_no_patience_is_told_at_once(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,4 +130,4 @@ def test_a_clock_that_is_set_back_delays_no_epoch(
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now - 3600 * (time.monotonic() % 7))
     assert main(["run", "small", "--stage", "grid", "--quiet"]) == 0
-    every_epoch_once(Tracker())
+    every_epoch_once(Tracker(), 4)

@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pytest
 
@@ -75,7 +76,7 @@ main(["run", "small", "--stage", "grid", "--quiet"])
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_at_any_moment_each_cell_counts_once(project: Path, capsys, moment: str) -> None:
-    killed = subprocess.run([sys.executable, "-c", KILLED, *MOMENTS[moment]], capture_output=True, text=True)
+    killed = forked.python(KILLED, *MOMENTS[moment])
     assert killed.returncode == 9, killed.stderr
     grid = sweep(capsys)
     trials, (stage,) = runs(kind="trial"), runs(kind="stage")
@@ -153,8 +154,7 @@ def test_a_plan_that_changed_is_what_the_stage_tells(project: Path, capsys: pyte
 
 
 def test_values_in_another_order_are_the_same_cells(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    killed = subprocess.run([sys.executable, "-c", KILLED, "sweep.records.Records.close", "after"], capture_output=True)
-    assert killed.returncode == 9
+    assert forked.python(KILLED, "sweep.records.Records.close", "after").returncode == 9
     edit(project, "lr = [0.01, 0.1]", "lr = [0.1, 0.01]")
     assert sweep(capsys)["trained"] == 2
     assert len(runs(kind="trial", winner="true")) == 1

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pytest
 
@@ -112,7 +111,7 @@ def test_a_killed_adaptive_stage_ends_as_if_it_had_not_been(
     for path in (project / "mlruns").iterdir():
         path.rename(project / f"old-{path.name}")
     (project / "mlflow.db").write_bytes(empty_store.read_bytes())
-    assert subprocess.run([sys.executable, "-c", KILLED], cwd=project).returncode == 9
+    assert forked.python(KILLED).returncode == 9
     (stage,) = sweep(capsys)
     assert without_runs(stage) == without_runs(undisturbed)
     assert stage["trained"] == 5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import urllib.request
@@ -133,7 +134,8 @@ def test_it_predicts_over_http(project: Path, capsys) -> None:
     np.testing.assert_allclose(found, expected(stages["grid"]["winner"]["run_id"]), atol=1e-6)
 
 
-def test_a_server_keeps_and_hands_out_the_champion(project: Path, capsys) -> None:
+def test_a_server_keeps_and_hands_out_the_champion(project: Path, empty_store: Path, capsys) -> None:
+    shutil.copy(empty_store, project / "server.db")
     store = ("--backend-store-uri", f"sqlite:///{project / 'server.db'}", "--workers", "1")
     with running(
         project, free_port(), "health", "server", *store, "--artifacts-destination", f"{project / 'kept'}"

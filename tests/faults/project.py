@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from mlflow.utils.requirements_utils import warn_dependency_requirement_mismatches
 from sqlalchemy.orm import configure_mappers
 
-from core import ops
 from core.tracking import Tracker
 from sweep import trainer
 from sweep.__main__ import main as sweep_main
@@ -85,7 +85,7 @@ filters = ["8x8", "4x8"]
 
 
 def make(folder: Path, kind: str) -> None:
-    """A project with the experiment "some", its data and an empty store."""
+    """A project with the experiment "some", its data and, copied from the folder above, an empty store."""
     (folder / "experiments").mkdir(parents=True)
     epochs = {"apart": "", "short": "epochs = 2", "pruned": "epochs = 12"}.get(kind, "epochs = 30")
     text = DIGITS if kind == "digits" else HEAD + epochs + STAGES[kind]
@@ -96,17 +96,23 @@ def make(folder: Path, kind: str) -> None:
     x[np.arange(80), 0, 2 * y] += 60
     pixels = x.astype(np.uint8)
     np.savez(folder / "small.npz", x=pixels[:60], y=y[:60], x_test=pixels[60:], y_test=y[60:])
-    Command(folder, [], lambda arguments: Tracker() is None).wait()
-    assert (folder / "mlflow.db").exists()
+    shutil.copy(folder.parent / "mlflow.db", folder)
     for mark, those in ((FRESH, "digits"), (KEPT, "apart")):
         if kind == those:
             (folder / mark).touch()
 
 
+def make_store(folder: Path) -> None:
+    """An mlflow.db without runs: making one takes seconds, copying it does not."""
+    folder.mkdir()
+    Command(folder, [], lambda arguments: Tracker() is None).wait()
+    assert (folder / "mlflow.db").exists()
+
+
 def load() -> None:
-    """Import all that a command needs, and let it get ready, before the first is forked."""
-    ops.load("auto")
+    """Import all that a command needs but for a backend, and let it get ready, before the first is forked."""
     for name in (
+        "numba",
         "sweep.commands",
         "sweep.run",
         "sweep.doctor",
@@ -120,6 +126,7 @@ def load() -> None:
     ):
         __import__(name)
     configure_mappers()
+    warn_dependency_requirement_mismatches(["mlflow"])  # lists what is installed: registering a model does
     gc.collect()
     gc.freeze()  # a fork's first collection would go through, and copy, all that was imported
 
