@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 EXPERIMENT = """
 seed = 1
@@ -47,14 +53,34 @@ def small_images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return x.astype(np.uint8), y
 
 
+Once = Callable[[str, Callable[[Path], object]], Path]
+
+
 @pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """once(name, fill): the folder of this name, filled by the first process of the tests that wants it."""
+    above = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        above = above.parent  # which the workers share
+
+    def filled(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, complete = above / name, above / f"{name}.complete"
+        with FileLock(above / f"{name}.lock"):
+            if not complete.exists():
+                folder.mkdir()
+                fill(folder)
+                complete.touch()
+        return folder
+
+    return filled
+
+
+@pytest.fixture(scope="session")
+def empty_store(once: Once) -> Path:
     """An mlflow.db without runs: making one takes seconds, copying it does not."""
     from core.tracking import Tracker
 
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    Tracker(f"sqlite:///{path}")
-    return path
+    return once("store", lambda folder: Tracker(f"sqlite:///{folder / 'mlflow.db'}")) / "mlflow.db"
 
 
 @pytest.fixture
@@ -68,6 +94,25 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) 
     monkeypatch.chdir(tmp_path)
     make_project(tmp_path, empty_store)
     return tmp_path
+
+
+def make_swept(folder: Path, empty_store: Path, *options: str) -> None:
+    """A project whose two stages are done, and results.json, what the sweep said."""
+    from sweep.__main__ import main
+
+    make_project(folder, empty_store)
+    with pytest.MonkeyPatch.context() as patch, (folder / "results.json").open("w") as said, redirect_stdout(said):
+        patch.setenv("SWEEP_ROOT", str(folder))
+        patch.chdir(folder)
+        assert main(["run", "small", "--json", "--quiet", *options]) == 0
+
+
+def copy_swept(swept: Path, project: Path) -> list[dict[str, Any]]:
+    """Put it in the place of the project; its stages, as the sweep told of them."""
+    shutil.rmtree(project / "experiments")
+    shutil.copytree(swept, project, dirs_exist_ok=True)
+    stages: list[dict[str, Any]] = json.loads((project / "results.json").read_text())["stages"]
+    return stages
 
 
 def make_project(folder: Path, empty_store: Path) -> None:

@@ -22,9 +22,9 @@ from core.ops.cuda.operations import backend
 
 HERE = Path(__file__).parent / "host_cuda"
 COMPILER = shutil.which("g++")
+OPTIMISED = "-O2"
 _OPTIONS = (
     "-std=c++17",
-    "-O2",
     "-shared",
     "-fPIC",
     "-fno-strict-aliasing",
@@ -173,7 +173,9 @@ extern "C" int host_launch(const char *name, const unsigned *g, unsigned block, 
     if not path.exists():
         with tempfile.TemporaryDirectory() as folder:
             made = Path(folder) / path.name
-            subprocess.run([COMPILER, *_OPTIONS, "-x", "c++", "-", "-o", made], input=source, text=True, check=True)
+            subprocess.run(
+                [COMPILER, OPTIMISED, *_OPTIONS, "-x", "c++", "-", "-o", made], input=source, text=True, check=True
+            )
             shutil.move(made, path)
     return ctypes.CDLL(str(path))
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -16,7 +13,7 @@ from typing import Any
 
 import forked
 import pytest
-from conftest import make_project
+from conftest import Once, copy_swept, make_swept
 from test_recovery import KILLED, sweep
 from test_run import runs, start_sweep, wait_for_training
 
@@ -29,26 +26,10 @@ from sweep.__main__ import main
 Stage = dict[str, Any]
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
-    """A project whose two stages are done."""
-    folder = tmp_path_factory.mktemp("trained")
-    make_project(folder, empty_store)
-    command = [sys.executable, "-m", "sweep", "run", "small", "--json", "--quiet", "--figures", "none"]
-    done = subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True, check=True)
-    (folder / "results.json").write_text(done.stdout)
-    return folder
-
-
-def environment(folder: Path) -> dict[str, str]:
-    return os.environ | {"SWEEP_ROOT": str(folder)}
-
-
 @pytest.fixture
-def done(project: Path, trained: Path) -> Path:
-    """The same, in the test's own folder."""
-    shutil.rmtree(project / "experiments")
-    shutil.copytree(trained, project, dirs_exist_ok=True)
+def done(project: Path, once: Once, empty_store: Path) -> Path:
+    """A project whose two stages are done."""
+    copy_swept(once("trained", lambda folder: make_swept(folder, empty_store, "--figures", "none")), project)
     path = project / "small.npz"
     assert known(project)["data"]["sha256"] == data.load(str(path)).sha256
     return project

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import EXPERIMENT, small_images
+from conftest import EXPERIMENT, Once, copy_swept, make_swept, small_images
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -389,12 +389,11 @@ def test_long_and_odd_names_of_classes_do_not_break_pictures() -> None:
 
 
 @pytest.fixture
-def swept(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+def swept(project: Path, once: Once, empty_store: Path) -> dict[str, Any]:
     """Both stages of a sweep with pictures, as --json tells of them."""
-    monkeypatch.setenv("SWEEP_FIGURES", "all")
-    assert sweep_main(["run", "small", "--points", "named", "--json", "--quiet"]) == 0
-    result: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return {stage["stage"]: stage for stage in result["stages"]}
+    options = ("--points", "named", "--figures", "all")
+    stages = copy_swept(once("drawn", lambda folder: make_swept(folder, empty_store, *options)), project)
+    return {stage["stage"]: stage for stage in stages}
 
 
 def artifacts(run: RunInfo, name: str = "history.csv") -> set[str]:
