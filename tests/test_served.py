@@ -49,7 +49,11 @@ def environment(project: Path) -> dict[str, str]:
     known = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "SWEEP_ROOT")}
     known["MLFLOW_TRACKING_URI"] = f"sqlite:///{project / 'mlflow.db'}"
     known["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{known['PATH']}"  # mlflow calls uvicorn by its name
-    return known | {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return known | {
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes, which also outlive the server
+    }
 
 
 def test_the_champion_is_loaded_without_the_project_and_without_pickle(project: Path, capsys) -> None:

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from core import ops
 from faults import calls, checks, flips, full, kills, project, starts
 from faults.checks import Undisturbed
 
@@ -55,7 +54,6 @@ def main() -> int:
     folder = Path(library).parent if library else Path(tempfile.mkdtemp(prefix="faults-"))
     compiled = calls.load_library(folder)
     started = time.monotonic()
-    ops.load("auto")  # compiles what is to be compiled
     project.load()
     project.make_store(folder / "templates")
     with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("fork")) as pool:

@@ -97,9 +97,8 @@ def make(folder: Path, kind: str) -> None:
     pixels = x.astype(np.uint8)
     np.savez(folder / "small.npz", x=pixels[:60], y=y[:60], x_test=pixels[60:], y_test=y[60:])
     shutil.copy(folder.parent / "mlflow.db", folder)
-    for mark, those in ((FRESH, "digits"), (KEPT, "apart")):
-        if kind == those:
-            (folder / mark).touch()
+    if kind == "apart":
+        (folder / KEPT).touch()
 
 
 def make_store(folder: Path) -> None:
@@ -110,7 +109,10 @@ def make_store(folder: Path) -> None:
 
 
 def load() -> None:
-    """Import all that a command needs but for a backend, and let it get ready, before the first is forked."""
+    """Import all that a command needs, and let it get ready, before the first is forked.
+
+    But for the CPU backend, whose threads do not live on in forks: each loads it.
+    """
     for name in (
         "numba",
         "sweep.commands",
@@ -133,10 +135,7 @@ def load() -> None:
 
 @dataclass
 class Command:
-    """python -m sweep with these arguments, in a project; prepare is called in its process first.
-
-    A fork, or where the project asks for it a program of its own, with the CPU backend.
-    """
+    """python -m sweep with these arguments, in a project, as a fork; prepare is called in its process first."""
 
     folder: Path
     arguments: Sequence[str]
@@ -165,8 +164,6 @@ class Command:
             self.prepare()
             if (self.folder / KEPT).exists():
                 trainer._PAUSE = 0
-            if (self.folder / FRESH).exists():
-                os.execv(sys.executable, [sys.executable, "-m", "sweep", *self.arguments])
             status = self.function(self.arguments)
         except SystemExit as stop:
             status = int(stop.code or 0)
@@ -211,8 +208,7 @@ def run(folder: Path, *arguments: str, prepare: Callable[[], object] = lambda: N
 
 
 RUN = ("run", "some", "--json")
-FRESH = "fresh"  # the file by which a project asks for programs of their own
-KEPT = "kept"  # the one by which it asks that every epoch is kept, as where they are long
+KEPT = "kept"  # the file by which a project asks that every epoch is kept, as where they are long
 
 
 def copy(template: Path, folder: Path) -> Path:
