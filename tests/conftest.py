@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import stores
 from filelock import FileLock
 
 EXPERIMENT = """
@@ -80,6 +81,7 @@ def empty_store(once: Once) -> Path:
     """An mlflow.db without runs: making one takes seconds, copying it does not."""
     from core.tracking import Tracker
 
+    stores.get_ready()
     return once("store", lambda folder: Tracker(f"sqlite:///{folder / 'mlflow.db'}")) / "mlflow.db"
 
 

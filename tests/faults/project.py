@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from mlflow.utils.requirements_utils import warn_dependency_requirement_mismatches
+import stores
 from sqlalchemy.orm import configure_mappers
 
 from core.tracking import Tracker
@@ -128,7 +128,7 @@ def load() -> None:
     ):
         __import__(name)
     configure_mappers()
-    warn_dependency_requirement_mismatches(["mlflow"])  # lists what is installed: registering a model does
+    stores.get_ready()
     gc.collect()
     gc.freeze()  # a fork's first collection would go through, and copy, all that was imported
 
