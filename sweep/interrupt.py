@@ -88,7 +88,7 @@ class Signals:
         self._raise_if_received()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._told and self._waiting is None:
+        if self._told is not None and self._waiting is None:
             self._waiting = number
             self._told.put(signal.Signals(number).name)
             return

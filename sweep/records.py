@@ -150,9 +150,8 @@ class Records:
             try:
                 self._write_epochs(run_id, self.tracker.try_log_steps)
             except UnreachableError as error:  # they are written later, in their order
-                self._not_before = now + max(
-                    _PAUSE, 10 * (time.monotonic() - now)
-                )  # asking may take a tenth of the time
+                took = time.monotonic() - now
+                self._not_before = now + max(_PAUSE, 10 * took)  # nine tenths of the time are for training
                 print(f"{printable(error)}: training goes on, and its epochs are written later", file=sys.stderr)
 
     def _write_epochs(self, run_id: str, log: Callable[[str, Steps], None]) -> None:
@@ -177,7 +176,7 @@ class Records:
             _write_history(folder / "history.csv", result.history)
             (folder / "config.json").write_text(json.dumps(self._config(cell, outcome), indent=2) + "\n")
             if self._draws:
-                from core import figures
+                from core import figures  # matplotlib takes half a second to import
 
                 best_accuracy = "none" if result.best_accuracy is None else f"{result.best_accuracy:.4f}"
                 title = f"{cell.name}: best validation accuracy {best_accuracy}"
