@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -34,21 +35,22 @@ def _server() -> subprocess.Popen[str]:
 def _serve() -> None:
     from faults import project
 
-    project.load()
-    for line in sys.stdin:
-        request = json.loads(line)
-
-        def run(arguments: list[str], code: str = request["code"]) -> int:
+    def answer(code: str, arguments: list[str], folder: str, variables: dict[str, str]) -> tuple[int, str, str]:
+        def run(arguments: Sequence[str]) -> int:
             sys.argv[:] = ["-c", *arguments]
             exec(code, {"__name__": "__main__"})
             return 0
 
-        def prepare(variables: dict[str, str] = request["variables"]) -> None:
+        def prepare() -> None:
             os.environ.clear()
             os.environ |= variables
 
-        command = project.Command(Path(request["folder"]), request["arguments"], run, prepare)
-        print(json.dumps([command.wait(), command.output, command.errors]), flush=True)
+        command = project.Command(Path(folder), arguments, run, prepare)
+        return command.wait(), command.output, command.errors
+
+    project.load()
+    for line in sys.stdin:
+        print(json.dumps(answer(**json.loads(line))), flush=True)
 
 
 if __name__ == "__main__":

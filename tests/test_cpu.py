@@ -145,8 +145,16 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def written(folder: Path) -> dict[Path, int]:
+    """The files of its kernels, and when each was written."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*.nb?")}
+
+
 def test_what_one_process_compiled_the_next_one_loads(compiled: Path) -> None:
+    before = written(compiled)
+    assert len(before) > 2
     assert python(ONE, FUSED_SWEEP_CACHE=str(compiled)).stderr == ""
+    assert written(compiled) == before
     every_kernel = python(LOAD)  # which this process has compiled, or another has
     assert every_kernel.stderr == ""
     assert json.loads(every_kernel.stdout) < 5  # about half a second on an idle machine; compiling takes 20

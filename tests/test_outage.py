@@ -9,7 +9,7 @@ import sys
 import time
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import IO
+from threading import Timer
 
 import pytest
 from servers import free_port
@@ -50,23 +50,28 @@ def test_a_server_that_is_away_while_trials_train(patient_project: Path, empty_s
         address = first.enter_context(running(patient_project, port, "health", *serving))
         with subprocess.Popen([*command, "--tracking-uri", address], stderr=subprocess.PIPE, text=True) as process:
             assert process.stderr is not None
-            said = until(process.stderr, "epoch 5/")
+            said = until(process, "epoch 5/")
             first.close()
-            said += until(process.stderr, "training goes on, and its epochs are written later")
-            said += until(process.stderr, "epoch 900/")
+            said += until(process, "training goes on, and its epochs are written later")
+            said += until(process, "epoch 900/")
             with running(patient_project, port, "health", *serving):
                 said += process.stderr.readlines()
                 assert process.wait() == 0, said
                 every_epoch_once(Tracker(address), 2)
 
 
-def until(errors: IO[str], sign: str) -> list[str]:
-    """The lines up to the first with this sign."""
-    said = []
-    for line in errors:
-        said.append(line)
-        if sign in line:
-            return said
+def until(process: subprocess.Popen[str], sign: str) -> list[str]:
+    """The lines that it writes, up to the first with this sign; it is killed if that takes two minutes."""
+    assert process.stderr is not None
+    deadline, said = Timer(120, process.kill), []
+    deadline.start()
+    try:
+        for line in process.stderr:
+            said.append(line)
+            if sign in line:
+                return said
+    finally:
+        deadline.cancel()
     raise AssertionError(f"no line with {sign!r} in {said}")
 
 
@@ -74,7 +79,7 @@ def test_a_database_that_is_locked_while_trials_train(patient_project: Path) -> 
     command = [sys.executable, "-m", "sweep", "run", "small", "--stage", "grid"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        until(process.stderr, "epoch 5/")
+        until(process, "epoch 5/")
         with closing(sqlite3.connect(patient_project / "mlflow.db", isolation_level=None, timeout=30)) as database:
             database.execute("BEGIN EXCLUSIVE")
             time.sleep(30)

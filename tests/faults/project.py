@@ -102,7 +102,7 @@ def make(folder: Path, kind: str) -> None:
 
 
 def make_store(folder: Path) -> None:
-    """An mlflow.db without runs: making one takes seconds, copying it does not."""
+    """An mlflow.db without runs, for all projects to copy."""
     folder.mkdir()
     Command(folder, [], lambda arguments: Tracker() is None).wait()
     assert (folder / "mlflow.db").exists()
