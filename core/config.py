@@ -195,10 +195,16 @@ class Settings:
 
     def effective(self) -> dict[str, Any]:
         """The settings that the result depends on: without those of a schedule or an optimiser that is not used."""
+        idle = self.idle()
+        return {name: value for name, value in vars(self).items() if name not in idle}
+
+    def idle(self) -> dict[str, str]:
+        """The settings that do nothing beside the others, and which one's value is why: {"momentum": "optimiser"}."""
         return {
-            name: value
-            for name, value in vars(self).items()
-            if all(getattr(self, k) in v for k, v in _ONLY.get(name, {}).items())
+            name: other
+            for name, needed in _ONLY.items()
+            for other, values in needed.items()
+            if getattr(self, other) not in values
         }
 
 

@@ -118,7 +118,7 @@ class Comparison:
     def _cell(self, trial: Trial) -> Cell | None:
         """The trial's cell; None if the experiment's file would not make it any more."""
         cells = [cell for cell in self._cells([trial]) if cell.key == trial.config["key"]]
-        return next((cell for cell in cells if self._stage.space.contains(cell.searched)), None)
+        return next((cell for cell in cells if self._stage.space.contains(cell.point)), None)
 
     def _cells(self, trials: Iterable[Trial]) -> list[Cell]:
         """The cells of their settings, a cell for each seed and attempt."""
@@ -232,7 +232,7 @@ class Comparison:
         attempts = [*plan.by_setting(self._plan(settings, ())), *plan.by_setting(self._plan(settings, failed))]
         for same in {tuple(cell.key for cell in same): same for same in attempts}.values():
             known = {cell.key: adopted[cell.key].outcome for cell in same if cell.key in adopted}
-            (trial,) = study.enqueue([same[0].searched])
+            (trial,) = study.enqueue([same[0].point])
             study.describe(trial, same[0].setting, [cell.key for cell in same], known)
             histories = [adopted[cell.key].history for cell in same if cell.key in adopted]
             study.report_curves(trial, [[metrics["val_accuracy"] for metrics in history] for history in histories])

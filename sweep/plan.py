@@ -26,7 +26,7 @@ class Cell:
     """One trial of the plan.
 
     index      of its setting, from 1, in the plan's order
-    searched   what this stage searches over, for names and tables
+    point      in the stage's space, whole, as Optuna knows it; what is shown of it is searched
     key        identifies the result: hash of all settings and of the data. The same cell in another plan of the
                same stage has the same key, so it is never trained twice.
     replicate  from 1, of those that differ in their seed alone; 0: the stage has one seed
@@ -35,11 +35,17 @@ class Cell:
 
     stage: str
     index: int
-    searched: dict[str, Value]
+    point: dict[str, Value]
     settings: Settings
     key: str
     replicate: int = 0
     attempt: int = 0
+
+    @property
+    def searched(self) -> dict[str, Value]:
+        """What this stage searches over, for names, tables and pictures: without what does nothing in this trial."""
+        idle = self.settings.idle()
+        return {key: value for key, value in self.point.items() if key not in idle}
 
     @property
     def label(self) -> str:

@@ -266,7 +266,7 @@ class Records:
             tags = {"winner": str(winner).lower(), _PARENT: parent}
             cell = cells.get(trial.run_id)
             if cell:
-                tags["source"] = "point" if cell.searched in stage.every_point else stage.sampler
+                tags["source"] = "point" if cell.point in stage.every_point else stage.sampler
             if changed := {key: value for key, value in tags.items() if trial.tags.get(key) != value}:
                 self.tracker.set_tags(trial.run_id, changed)
             if cell and trial.name != cell.name:

@@ -331,7 +331,7 @@ class Sweep:
         self.folder.training.mkdir(exist_ok=True)
         with self.signals.patient(self._told_to_stop):
             training.planned(todo, saved)
-            training.proposed([same[0].searched for same in plan.by_setting(cells)], remaining)
+            training.proposed([same[0].point for same in plan.by_setting(cells)], remaining)
         self.journal.close_abandoned()  # what was asked for and not trained, or waits for a seed that is tried again
         if training.spent:
             self.display.note(f"{stage.name}: {training.spent}")

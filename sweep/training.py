@@ -143,9 +143,9 @@ class Training:
     def _owners(self, cells: Sequence[Cell]) -> dict[int, Trial]:
         """New Optuna trials for the settings of these cells, by the cells' index."""
         settings = [same[0] for same in plan.by_setting(cells)]
-        trials = self._study.enqueue([cell.searched for cell in settings])
+        trials = self._study.enqueue([cell.point for cell in settings])
         for cell, trial in zip(settings, trials, strict=True):
-            self._describe(trial, self._cells([cell.searched]))
+            self._describe(trial, self._cells([cell.point]))
         return {cell.index: trial for cell, trial in zip(settings, trials, strict=True)}
 
     def _resumed(self, saved: Sequence[Saved], count: int) -> Iterator[_Group]:
@@ -219,7 +219,7 @@ class Training:
             cells = self._cells(tried)
             self._index = {cell.key: cell.index for cell in cells}
             # A choice among few may come up again: its outcome is known.
-            new = [cell for cell in cells if cell.searched in wave and cell.key not in self._outcomes]
+            new = [cell for cell in cells if cell.point in wave and cell.key not in self._outcomes]
             self._trainer.train(self._enqueued(self._grouped(new), None))
 
     def _keys(self, setting: Mapping[str, Value]) -> list[str]:

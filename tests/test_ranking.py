@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from typing import Any
 
 import pytest
 
@@ -127,9 +128,19 @@ def test_without_two_finished_settings_of_two_seeds_no_lead_is_told(settings: li
 
 def test_a_column_that_some_settings_lack_is_empty_there() -> None:
     cells = [
-        Cell("s", 1, {"optimiser": "adam", "beta1": 0.9}, Settings(), "a"),
+        Cell("s", 1, {"optimiser": "adam", "beta1": 0.9}, Settings(optimiser="adam", beta1=0.9), "a"),
         Cell("s", 2, {"optimiser": "sgd"}, Settings(), "b"),
     ]
     rows = ranking.ranked(cells, {"a": OUTCOMES["key 1"], "b": OUTCOMES["key 2"]})
     assert [row["beta1"] for row in ranking.table(rows)] == [None, 0.9]
     assert "| sgd | - |" in ranking.to_markdown(rows)
+
+
+def test_what_does_nothing_in_a_trial_is_not_shown_of_it() -> None:
+    points: list[dict[str, Any]] = [{"optimiser": name, "momentum": 0.9, "beta1": 0.8} for name in ("sgd", "adam")]
+    cells = [Cell("s", n, point, Settings(**point), f"key {n}") for n, point in enumerate(points, start=1)]
+    rows = ranking.ranked(cells, OUTCOMES)
+    assert [row.cell.name for row in rows] == ["s-02 optimiser=adam beta1=0.8", "s-01 optimiser=sgd momentum=0.9"]
+    lines = list(csv.DictReader(ranking.to_csv(rows).splitlines()))
+    assert [(line["momentum"], line["beta1"]) for line in lines] == [("", "0.8"), ("0.9", "")]
+    assert [(row["momentum"], row["beta1"]) for row in ranking.short(rows)] == [(None, 0.8), (0.9, None)]

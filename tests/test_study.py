@@ -39,7 +39,7 @@ def stage_and_cells(project: Path) -> tuple[experiment.Stage, list[Cell]]:
 
 def ask(study: Study, cells: list[Cell]) -> list[optuna.Trial]:
     """Optuna trials of these cells, one each."""
-    trials = study.enqueue([cell.searched for cell in cells])
+    trials = study.enqueue([cell.point for cell in cells])
     for cell, trial in zip(cells, trials, strict=True):
         study.describe(trial, cell.name, [cell.key], {})
     return trials
@@ -54,7 +54,7 @@ def test_every_cell_is_asked_once_and_told_through_a_restart(stage_and_cells, jo
     stage, cells = stage_and_cells
     first = Study(journal, stage, "plan")
     for cell, trial in zip(cells[:2], ask(first, cells[:2]), strict=True):
-        assert trial.params == cell.searched
+        assert trial.params == cell.point
         first.tell(trial, cell.key, outcome(cell.name))
     assert journal.outcomes(stage.name).keys() == {cell.key for cell in cells[:2]}
 
@@ -83,12 +83,12 @@ def test_what_a_dead_process_left_is_found(stage_and_cells, journal) -> None:
     stage, cells = stage_and_cells
     dead = Study(journal, stage, "plan")
     ask(dead, cells[:2])
-    dead._study.enqueue_trial(cells[2].searched, user_attrs={"key": cells[2].key})  # killed between enqueue and ask
+    dead._study.enqueue_trial(cells[2].point, user_attrs={"key": cells[2].key})  # killed between enqueue and ask
 
     assert journal.close_abandoned() == 3
     assert journal.close_abandoned() == 0
     study = Study(journal, stage, "plan")
-    assert [trial.params for trial in ask(study, cells)] == [cell.searched for cell in cells]
+    assert [trial.params for trial in ask(study, cells)] == [cell.point for cell in cells]
 
 
 def test_a_torn_last_line_is_cut_off(stage_and_cells, journal) -> None:
@@ -130,7 +130,7 @@ def test_a_grid_of_one_cell(stage_and_cells, journal) -> None:
     stage, cells = stage_and_cells
     single = replace(stage, space=Space({"lr": (0.01,)}))
     study = Study(journal, single, "single")
-    (trial,) = ask(study, [replace(cells[0], searched={"lr": 0.01})])
+    (trial,) = ask(study, [replace(cells[0], point={"lr": 0.01})])
     study.tell(trial, cells[0].key, outcome("run"))
     assert journal.outcomes(single.name).keys() == {cells[0].key}
 
@@ -182,13 +182,13 @@ def test_a_condition_decides_what_is_drawn(stage_and_cells, journal, sampler: st
 def test_a_setting_ends_with_the_last_of_its_seeds_and_has_their_mean(stage_and_cells, journal) -> None:
     stage, cells = stage_and_cells
     study = Study(journal, stage, "plan")
-    (trial,) = study.enqueue([cells[0].searched])
+    (trial,) = study.enqueue([cells[0].point])
     study.describe(trial, "name", ["a", "b", "c"], {"a": outcome("before", 0.2)})
     study.tell(trial, "b", outcome("run b", 0.4))
     assert journal.outcomes(stage.name) == {}  # the trial has not ended
     assert journal.close_abandoned() == 1  # killed here: what is known stays
     assert journal.outcomes(stage.name) == {"a": outcome("before", 0.2), "b": outcome("run b", 0.4)}
-    (again,) = study.enqueue([cells[0].searched])
+    (again,) = study.enqueue([cells[0].point])
     study.describe(again, "name", ["a", "b", "c"], journal.outcomes(stage.name))
     study.tell(again, "c", outcome("run c", 0.9))
     stored = study._study.trials[-1]
@@ -199,7 +199,7 @@ def test_a_setting_ends_with_the_last_of_its_seeds_and_has_their_mean(stage_and_
 def test_one_seed_that_was_stopped_decides_for_all(stage_and_cells, journal, status: str, state: str) -> None:
     stage, cells = stage_and_cells
     study = Study(journal, stage, "plan")
-    (trial,) = study.enqueue([cells[0].searched])
+    (trial,) = study.enqueue([cells[0].point])
     study.describe(trial, "name", ["a", "b"], {})
     study.report(trial, 1, 0.3)
     study.report(trial, 2, float("nan"))

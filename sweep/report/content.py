@@ -162,7 +162,7 @@ def _stage(sweep: Sweep, stage: Stage, runs: Mapping[str, RunInfo], records: Rec
     if not rows:
         return StagePart(stage.name, stage.sampler, searched, inherited, missing=f"Not run yet: `{command}` does.")
     outcomes = [outcome for row in rows for outcome in row.outcomes]
-    trained = [row.cell.searched for row in rows]
+    trained = [row.cell.point for row in rows]
     own = records.stage_run(stage, inherited)
     lines = ranking.table(rows)
     differing = [
