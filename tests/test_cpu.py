@@ -114,7 +114,7 @@ def test_memory_is_lent_to_one_at_a_time_and_used_again() -> None:
 # --------------------------------------------------------------------------------------------------------------- cache
 
 ONE = """
-from core.ops.kernels.jit import compiling
+from core.ops.kernels.cache import compiling
 with compiling():
     from core.ops.kernels import update
 """
@@ -158,6 +158,86 @@ def test_what_one_process_compiled_the_next_one_loads(compiled: Path) -> None:
     every_kernel = python(LOAD)  # which this process has compiled, or another has
     assert every_kernel.stderr == ""
     assert json.loads(every_kernel.stdout) < 5  # about half a second on an idle machine; compiling takes 20
+
+
+# Two kernels, of which one takes another file's machine code into its own.
+HELPER = """
+from core.ops.kernels.jit import kernel
+
+@kernel("int64(int64)")
+def more(x):
+    return x + 1
+"""
+USER = """
+from core.ops.kernels.cache import compiling
+with compiling():
+    from core.ops.kernels.helper import more
+    from core.ops.kernels.jit import kernel
+
+    @kernel("int64(int64)")
+    def twice(x):
+        return 2 * more(x)
+"""
+
+
+def checkout(folder: Path, helper: str, age: float) -> Path:
+    """A copy of the sources with these kernels, all files so many seconds old."""
+    shutil.copytree(ROOT / "core", folder / "core", ignore=shutil.ignore_patterns("__pycache__"))
+    kernels = folder / "core" / "ops" / "kernels"
+    (kernels / "helper.py").write_text(helper)
+    (kernels / "user.py").write_text(USER)
+    for path in kernels.iterdir():
+        os.utime(path, (path.stat().st_mtime - age,) * 2)
+    return folder
+
+
+def twice(copy: Path, cache: Path, **variables: str) -> tuple[int, str]:
+    """What the copy's kernel makes of 20, and what it says on the way."""
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from core.ops.kernels.user import twice; print(twice(20))"
+    done = python(code, str(copy), FUSED_SWEEP_CACHE=str(cache), **variables)
+    return int(done.stdout), done.stderr
+
+
+def test_copies_of_the_same_text_share_what_one_has_compiled(tmp_path: Path) -> None:
+    """And of folders for other texts, those used last stay."""
+    from core.ops.kernels.cache import KEPT
+
+    cache = tmp_path / "cache"
+    for number in range(KEPT + 3):
+        (old := cache / f"{number:016x}" / "complete").parent.mkdir(parents=True)
+        old.touch()
+        os.utime(old, (number, number))
+    (cache / "mine").mkdir()
+    first, second = (checkout(tmp_path / name, HELPER, age) for name, age in (("here", 0), ("elsewhere", 5000)))
+    result, said = twice(first, cache)
+    assert result == 42
+    assert "Compiling" in said
+    before = written(cache)
+    assert len(before) == 4
+    assert twice(second, cache) == (42, "")
+    assert written(cache) == before
+    left = {path.name for path in cache.iterdir()}
+    assert len(left) == KEPT + 1
+    assert {f"{number:016x}" for number in range(4, KEPT + 3)} | {"mine"} < left
+
+
+def test_an_edited_helper_and_another_option_of_the_compiler_compile_again(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    assert twice(checkout(tmp_path / "a", HELPER, 0), cache)[0] == 42
+    edited = checkout(tmp_path / "b", HELPER.replace("x + 1", "x + 2"), 0)
+    assert twice(edited, cache)[0] == 44
+    assert "Compiling" in twice(edited, cache, NUMBA_OPT="1")[1]
+    assert twice(edited, cache, NUMBA_NUM_THREADS="1") == (44, "")
+
+
+def test_all_kernels_are_counted() -> None:
+    """What the progress of compiling counts to."""
+    from core.ops.kernels import cache
+
+    code = "from core.ops import cpu; from numba.core.dispatcher import Dispatcher; import gc, json; print(json.dumps("
+    code += "[d.py_func.__module__ for d in gc.get_objects() if isinstance(d, Dispatcher)]))"
+    found = json.loads(python(code).stdout)
+    assert cache._Progress()._all == sum(name.startswith("core.ops.kernels.") for name in found)
 
 
 @pytest.mark.skipif(os.name == "posix" and os.geteuid() == 0, reason="root may write everywhere")

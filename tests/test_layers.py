@@ -40,7 +40,7 @@ AT_LOAD_OF = {
     "core/ops/gpu.py": {"cupy"},
     "core/ops/cpu.py": {"numba"},
     **{name: {"llvmlite", "numba"} for name in KERNELS},
-    "core/ops/kernels/jit.py": {"filelock", "numba"},
+    "core/ops/kernels/cache.py": {"filelock", "llvmlite", "numba", "numpy"},
 }
 
 

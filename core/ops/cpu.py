@@ -17,7 +17,8 @@ from core import threads
 from core.augment import augment_by
 from core.config import EPSILON, PAD, POOL
 from core.ops import reference
-from core.ops.kernels.jit import LANES, THREADS, compiling
+from core.ops.kernels.cache import compiling
+from core.ops.kernels.jit import LANES, THREADS
 from core.random import Array, Purpose
 
 with compiling():
