@@ -29,7 +29,7 @@ from bench import peers
 from core import ops, project, threads
 from core.batches import Images
 from core.config import Architecture, Hyperparameters, Settings, parse_filters
-from core.errors import exit_status
+from core.errors import exit_status, reason
 from core.model import initial_model
 from core.optim import initial_state
 
@@ -139,7 +139,7 @@ def step_row(
         try:
             step()
         except RuntimeError as error:  # torch.compile without a C++ compiler
-            print(f"PyTorch {mode} does not run here: {str(error).splitlines()[0]}", file=sys.stderr)
+            print(f"PyTorch {mode} does not run here: {reason(error)}", file=sys.stderr)
         else:
             contenders[f"PyTorch {mode}"] = step
     time_in_turn(row, contenders, rounds)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from core import npz
-from core.errors import DamageError, InputError
+from core.errors import DamageError, InputError, reason
 from core.files import replacing
 from core.train import Progress, TrialResult
 
@@ -65,7 +65,7 @@ def save_group(path: Path, group: Progress, about: Mapping[str, Any], to_host: C
             if path.exists():
                 path.replace(_before(path))
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from None
+        raise InputError(f"{path} cannot be written: {reason(error)}") from None
 
 
 def _before(path: Path) -> Path:
@@ -95,7 +95,7 @@ def _group(path: Path) -> tuple[Progress, dict[str, Any]]:
     try:
         head, _, content = path.read_bytes().partition(b"\n")
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+        raise InputError(f"{path} cannot be read: {reason(error)}") from None
     if not head.startswith(_GROUP):
         raise DamageError(f"{path} is damaged, or by another version: it begins with {head[:40]!r}")
     if head.removeprefix(_GROUP) != hashlib.sha256(content).hexdigest().encode():

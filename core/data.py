@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -129,7 +130,8 @@ def _own(path: Path) -> Dataset:
     arrays = npz.read(path, ("x", "y", "x_test", "y_test", "classes"))
     for key in ("x", "y"):
         if key not in arrays:
-            raise InputError(f"{path} has no array {key}: it needs x (images) and y (labels)")
+            there = ", ".join(npz.names(path)) or "none"
+            raise InputError(f"{path} has no array {key}: it needs x (images) and y (labels); there are: {there}")
     x, y = _images(path, "x", arrays), _labels(path, "y", arrays)
     x_test = y_test = None
     if ("x_test" in arrays) != ("y_test" in arrays):
@@ -164,6 +166,8 @@ def _classes(path: Path, arrays: dict[str, np.ndarray], count: int) -> tuple[str
         return tuple(str(label) for label in range(count))
     if names.ndim != 1 or names.dtype.kind != "U" or not count <= len(names) <= _MOST_CLASSES:
         raise InputError(f"{path}: classes must be at least {count} names as text; it is {names.dtype} {names.shape}")
+    if repeated := [name for name, number in Counter(names.tolist()).items() if number > 1]:
+        raise InputError(f'{path}: two classes are called "{repeated[0]}": each must have a name of its own')
     return tuple(str(name) for name in names)
 
 

@@ -15,6 +15,22 @@ class DamageError(InputError):
     """A record is not as we wrote it."""
 
 
+_UNSAID = (  # what exceptions without a text mean
+    (EOFError, "it ends too early"),
+    (MemoryError, "no more could be had"),
+    (TimeoutError, "no answer came in time"),
+)
+
+
+def reason(error: BaseException) -> str:
+    """Why, on one line: an exception's own text may be empty, or no more than a key."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    if isinstance(error, KeyError) and error.args:
+        text = str(error.args[0]) if " " in str(error.args[0]) else f"{text} is missing"
+    unsaid = next((words for kind, words in _UNSAID if isinstance(error, kind)), type(error).__name__)
+    return text.strip().partition("\n")[0].strip() or unsaid
+
+
 def printable(text: object) -> str:
     """The text with its control characters as escapes: from a file of somebody else's they could steer a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
@@ -31,10 +47,10 @@ def exit_status(command: Callable[[], int]) -> int:
         print(f"error: {printable(error)}{mend}", file=sys.stderr)
         return 2
     except MemoryError as error:
-        print(f"error: out of memory: {error}; use fewer filters, or fewer images at a time", file=sys.stderr)
+        print(f"error: out of memory: {reason(error)}; use fewer filters, or fewer images at a time", file=sys.stderr)
         return 1
     except ChildProcessError as error:
-        print(f"error: {printable(error)}", file=sys.stderr)
+        print(f"error: {printable(reason(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -44,5 +60,5 @@ def exit_status(command: Callable[[], int]) -> int:
     except OSError as error:  # of the world outside: a full disk, a folder that must not be written
         if error.errno is None:
             raise
-        print(f"error: {error.filename or 'a file'} cannot be used: {error.strerror}", file=sys.stderr)
+        print(f"error: {error.filename or 'a file'} cannot be used: {reason(error)}", file=sys.stderr)
         return 2

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from core.errors import DamageError
+from core.errors import DamageError, reason
 
 SUMS = "SHA256SUMS"
 _KEY = "sha256"
@@ -118,7 +118,7 @@ def verified(line: bytes, where: str, number: int = 0, ours: bool = False) -> di
             raise ValueError(f"it is no object but {str(values)[:20]}")
         stated = values.pop(_KEY, None)
     except (ValueError, RecursionError) as error:
-        raise DamageError(f"{where} is damaged: {error}") from None
+        raise DamageError(f"{where} is damaged: {reason(error)}") from None
     if stated != _digest(values, number) and (ours or stated is not None):
         raise DamageError(
             f"{where} is damaged: its SHA-256 {'differs from the one it states' if stated else 'is missing'}"

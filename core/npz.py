@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from core.errors import InputError
+from core.errors import InputError, reason
 from core.project import available_memory
 
 LARGEST = 16 * 2**30  # bytes of all arrays together
@@ -44,8 +44,13 @@ def read(path: Path, wanted: Collection[str] | None = None, content: bytes | Non
     except FileNotFoundError:
         raise InputError(f"there is no file {path}") from None
     except _UNREADABLE as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise InputError(f"{path} is not a readable .npz: {reason}") from None
+        raise InputError(f"{path} is not a readable .npz: {reason(error)}") from None
+
+
+def names(path: Path) -> list[str]:
+    """What the arrays of a readable .npz are called."""
+    with zipfile.ZipFile(path) as archive:
+        return [name.removesuffix(".npy") for name in archive.namelist()]
 
 
 def _content(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
-from core import files, moved
+from core import errors, files, moved
 from core.errors import DamageError, InputError, printable
 from core.project import root
 
@@ -530,8 +530,9 @@ def _require_answer(uri: str) -> None:
         with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5):
             return
     except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        raise InputError(f"no MLflow server answers at {uri}: {reason}") from None
+        inner = getattr(error, "reason", error)
+        said = errors.reason(inner) if isinstance(inner, Exception) else inner
+        raise InputError(f"no MLflow server answers at {uri}: {said}") from None
 
 
 def _require_database(uri: str) -> None:
@@ -593,5 +594,4 @@ def _kind(reason: str) -> type[InputError]:
 def _reason(error: Exception) -> str:
     """One line: a database's own words where there are some."""
     cause = error.__cause__ if isinstance(error, MlflowException) else error
-    text = str(cause.orig if isinstance(cause, DBAPIError) else error).strip()
-    return _without_password(text.splitlines()[0]) if text else type(error).__name__
+    return _without_password(errors.reason(cause.orig if isinstance(cause, DBAPIError) and cause.orig else error))

@@ -10,11 +10,11 @@ import pickle
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
-from core.errors import InputError
+from core.errors import InputError, reason
 
 # All of Python 2's binary protocols but what makes instances. Later instructions can claim any memory they name.
 _INSTRUCTIONS = """
@@ -29,8 +29,10 @@ _DAMAGED = (
 )
 
 
-def load(path: Path) -> dict[bytes, Any]:
+def load(path: Path, whole: int) -> dict[bytes, Any]:
     """The dictionary in the file at path: lists, numbers, byte strings, and read-only arrays of uint8 as Pixels.
+
+    whole  how many bytes the official file has
 
     Raises InputError if the file cannot be read, is damaged, or holds anything else.
     """
@@ -38,16 +40,26 @@ def load(path: Path) -> dict[bytes, Any]:
         if (size := path.stat().st_size) > _LARGEST_FILE:
             raise InputError(f"{path} has {size} bytes: a CIFAR-10 file has about 31 million")
         with open(path, "rb") as file:
-            content = _Unpickler(file, encoding="bytes").load()
+            content = _read(file, size, whole)
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+        raise InputError(f"{path} cannot be read: {reason(error)}") from None
     except InputError:
         raise
     except _DAMAGED as error:
-        raise InputError(f"{path} is refused as a CIFAR-10 file: {error or type(error).__name__}") from None
+        raise InputError(f"{path} is refused as a CIFAR-10 file: {reason(error)}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path} is refused as a CIFAR-10 file: it holds no table of arrays")
     return content
+
+
+def _read(file: BinaryIO, size: int, whole: int) -> object:
+    """What the file holds. Raises EOFError if it is cut off, which shows in any of the ways of _DAMAGED at its end."""
+    try:
+        return _Unpickler(file, encoding="bytes").load()
+    except _DAMAGED:
+        if file.read(1) or size >= whole:
+            raise
+        raise EOFError(f"it is cut off: it has {size} bytes, the official one has {whole}") from None
 
 
 class Pixels:

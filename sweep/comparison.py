@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from core import files
-from core.errors import DamageError, InputError
+from core.errors import DamageError, InputError, reason
 from core.tracking import RunInfo, UnreachableError
 from core.train import METRICS, Metrics
 from sweep import plan
@@ -279,7 +279,7 @@ def read_trial(folder: Path) -> Trial:
             rows = list(csv.DictReader(file))
         history = [{name: float(value) for name, value in row.items() if name != "epoch"} for row in rows]
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise InputError(f"{folder} is damaged: {type(error).__name__}: {error}") from None
+        raise InputError(f"{folder} is damaged: {type(error).__name__}: {reason(error)}") from None
     if outcome.best_epoch:
         _require(folder / "model.npz")
     return Trial(config, history, outcome)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from core import files
 from core.checkpoint import load_group, remove_group
-from core.errors import InputError
+from core.errors import InputError, reason
 from core.tracking import Tracker, store
 from sweep.comparison import TOLD, Comparison, Finding
 from sweep.journal import cut_torn_line, whole_lines
@@ -84,8 +84,8 @@ def check_database(uri: str, begun: bool, fix: bool) -> Iterator[Finding]:
             (said,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode & 0xFF in _ELSEWHERE:
-            raise InputError(f"{path} cannot be looked at: {error}") from None
-        said = str(error)
+            raise InputError(f"{path} cannot be looked at: {reason(error)}") from None
+        said = reason(error)
     if said != "ok":
         aside = _aside(path)
         yield Finding(f"{path} is damaged: {said}", f"moved to {aside.name}; a new one is made (for all experiments)")

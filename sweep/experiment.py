@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from core.config import Settings, check_setting
-from core.errors import InputError
+from core.errors import InputError, reason
 from core.project import root
 from sweep import space as spaces
 from sweep.parsing import SETTINGS, Value, check_keys, nearest, number, settings, typed, whole
@@ -141,9 +141,9 @@ def load(name: str, overrides: Mapping[str, Value] | None = None) -> Experiment:
         text = path.read_text(encoding="utf-8")
         content = tomllib.loads(text)
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+        raise InputError(f"{path} cannot be read: {reason(error)}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path} is not valid TOML: {error}") from None
+        raise InputError(f"{path} is not valid TOML: {reason(error)}") from None
     try:
         return _experiment(path, text, content, dict(overrides or {}))
     except InputError as error:

@@ -15,7 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from core.data import Dataset
-from core.errors import DamageError, InputError
+from core.errors import DamageError, InputError, reason
 from core.files import replacing, sign, unfinished, verified
 from core.project import root
 
@@ -93,7 +93,7 @@ class Folder:
         except Timeout:
             raise InputError(f"{self.path.name} is held by {self._holder()}: wait for it, or stop it") from None
         except OSError as error:
-            raise InputError(f"{self.path} cannot be written: {error.strerror}") from None
+            raise InputError(f"{self.path} cannot be written: {reason(error)}") from None
         try:
             self._hold()
             yield
@@ -109,7 +109,7 @@ class Folder:
             for path in unfinished(self.path):
                 path.unlink(missing_ok=True)
         except OSError as error:
-            raise InputError(f"{self.path} cannot be written: {error.strerror}") from None
+            raise InputError(f"{self.path} cannot be written: {reason(error)}") from None
 
     def _holder(self) -> str:
         try:

@@ -14,7 +14,7 @@ from typing import Any
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import get_lock_file
 
-from core.errors import InputError
+from core.errors import InputError, reason
 from core.files import sign, sync_names, verified
 
 
@@ -45,9 +45,9 @@ class CheckedJournal(JournalFileBackend):
             with get_lock_file(self._lock):
                 self._append(logs)
         except OSError as error:
-            raise InputError(f"{self._path} cannot be written: {error.strerror}") from None
+            raise InputError(f"{self._path} cannot be written: {reason(error)}") from None
         except RuntimeError as error:  # its lock cannot be given back
-            raise InputError(f"{self._path} cannot be written: {error}") from None
+            raise InputError(f"{self._path} cannot be written: {reason(error)}") from None
 
     def _append(self, logs: list[dict[str, Any]]) -> None:
         for _ in self.read_logs(self._read[0]):

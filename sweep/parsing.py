@@ -9,7 +9,7 @@ from dataclasses import fields
 from typing import Any
 
 from core.config import Settings, check_setting
-from core.errors import InputError
+from core.errors import InputError, reason
 
 Value = str | int | float  # a bool is an int
 
@@ -55,7 +55,7 @@ def setting(where: str, key: str, value: Any) -> Value:
         check_setting(key, value)
         return float(value) if is_float(key) else value
     except (InputError, OverflowError) as error:
-        raise InputError(f"{where}: {error}") from None
+        raise InputError(f"{where}: {reason(error)}") from None
 
 
 def settings(where: str, table: Any) -> dict[str, Value]:

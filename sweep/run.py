@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import chain
 
 from core.data import Dataset
-from core.errors import InputError
+from core.errors import InputError, reason
 from core.ops import Ops
 from core.tracking import RunInfo, Tracker
 from sweep import plan, ranking
@@ -262,7 +262,7 @@ class Sweep:
                     with self.signals.held():
                         self.close_open(records, *_ending(error))
                 except (InputError, OSError) as further:  # the next start closes them
-                    self.display.warn(f"its records could not be closed: {further}")
+                    self.display.warn(f"its records could not be closed: {reason(further)}")
                 raise
             finally:
                 self.display.end()
@@ -366,4 +366,4 @@ def _ending(error: BaseException) -> tuple[str, str]:
     """Status and reason of runs that an exception broke off."""
     if isinstance(error, Interrupted):
         return "KILLED", f"stopped by {error}"
-    return "FAILED", f"{type(error).__name__}: {error}"
+    return "FAILED", f"{type(error).__name__}: {reason(error)}"

@@ -22,7 +22,7 @@ from optuna.storages import JournalStorage
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
-from core.errors import DamageError, InputError
+from core.errors import DamageError, InputError, reason
 from sweep.experiment import Stage
 from sweep.journal import CheckedJournal, cut_torn_line
 from sweep.parsing import Value
@@ -87,7 +87,7 @@ class Journal:
         except InputError:
             raise
         except (ValueError, LookupError, TypeError, AssertionError, AttributeError, OSError) as error:
-            raise DamageError(f"{self.path} is damaged ({type(error).__name__})") from None
+            raise DamageError(f"{self.path} is damaged: {reason(error)}") from None
 
     def reread(self) -> None:
         """Read it from its beginning when it is next asked for: it was changed, or read only in part."""

@@ -24,7 +24,7 @@ from core import checkpoint, ops, threads
 from core.batches import Images
 from core.config import Architecture, Settings
 from core.data import Split
-from core.errors import InputError
+from core.errors import InputError, reason
 from core.train import EpochReport, Progress, Verdict, train_group
 
 _PAUSE = 100  # times as long as keeping a group took must pass before it is kept again
@@ -295,5 +295,5 @@ def _portable(error: Exception) -> Exception:
     try:
         pickle.loads(pickle.dumps(error))
     except Exception as obstacle:
-        return ChildProcessError(f"{type(error).__name__}: {error} ({obstacle})")
+        return ChildProcessError(f"{type(error).__name__}: {reason(error)} ({reason(obstacle)})")
     return error

@@ -13,7 +13,7 @@ from core import npz
 from core.batches import Images
 from core.config import Settings
 from core.data import Dataset
-from core.errors import InputError
+from core.errors import InputError, reason
 from core.ops import Ops
 from core.tracking import RunInfo, Tracker
 from core.train import EpochReport, TrialResult, Verdict, train_group
@@ -49,7 +49,7 @@ def settings_of(tracker: Tracker, run: RunInfo) -> Settings:
         values = json.loads(path.read_text(encoding="utf-8"))["settings"]
         return Settings(**values)
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is damaged: {error}") from None
+        raise InputError(f"{path} is damaged: {reason(error)}") from None
 
 
 def verify(tracker: Tracker, run: RunInfo, ops: Ops, data: Dataset) -> Verification:

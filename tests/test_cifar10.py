@@ -151,8 +151,10 @@ def with_changes(**changes: Any) -> bytes:
 
 
 BAD = {
-    "empty": (b"", "refused"),
-    "truncated": (dump(batch(1))[:-2000], "refused"),
+    "empty": (b"", "it is cut off: it has 0 bytes"),
+    "truncated": (dump(batch(1))[:-2000], "it is cut off: it has 10491 bytes, the official one has 31035320$"),
+    "cut within a number": (dump(batch(1))[:3], "it is cut off: it has 3 bytes, the official one has 31035320$"),
+    "cut within a name": (dump(batch(1))[:60], "it is cut off: it has 60 bytes, the official one has 31035320$"),
     "no table": (dump([1, 2]), "holds no table"),
     "label too large": (with_changes(labels=[0, 1, 10, 2]), "label 10 is not"),
     "label negative": (with_changes(labels=[0, 1, -1, 2]), "label -1 is not"),

@@ -98,7 +98,7 @@ def test_the_hash_tells_any_change(tmp_path: Path) -> None:
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "no x": ({"x": None}, "no array x"),
+    "no x": ({"x": None, "x_train": good()["x"]}, "no array x: .*; there are: y, x_test, y_test, x_train$"),
     "no y": ({"y": None}, "no array y"),
     "objects": ({"x": np.array([{}] * 30, object)}, "x holds Python objects"),
     "object labels": ({"y": np.array([0, 1, "2"] * 10, object)}, "y holds Python objects"),
@@ -118,6 +118,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "few images": ({"x": good()["x"][:4], "y": np.arange(4) % 3}, "at least 5"),
     "class names": ({"classes": np.array(["a", "b"])}, "at least 3 names"),
     "class names without end": ({"classes": np.array(["a"] * 10_001)}, "at least 3 names"),
+    "two classes of one name": ({"classes": np.array(["a", "b", "a"])}, 'two classes are called "a"'),
     "class numbers": ({"classes": np.arange(3)}, "at least 3 names"),
 }
 

@@ -15,7 +15,7 @@ from core import checkpoint, data, ops, threads
 from core import init_study as numbers
 from core.batches import Images, shuffled_batches
 from core.config import check_setting
-from core.errors import InputError, exit_status
+from core.errors import InputError, exit_status, reason
 from core.evaluate import data_of
 from core.figures import init_study, model, runs, save
 from core.figures.style import SUFFIXES
@@ -160,7 +160,7 @@ def _write(figure: Figure, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         save(figure, path)
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
+        raise InputError(f"{path} cannot be written: {reason(error)}") from None
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from core.batches import Images
-from core.errors import InputError
+from core.errors import InputError, reason
 from core.figures import images, weights
 from core.figures.training import curves
 from core.model import architecture_of, feature_maps, probabilities
@@ -118,5 +118,5 @@ def read_image(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
                 raise ValueError(f"it has {file.width}x{file.height} pixels")
             pixels = file.convert("RGB" if channels == 3 else "L").resize((width, height), Image.Resampling.BILINEAR)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} is not a picture that can be read: {error}") from None
+        raise InputError(f"{path} is not a picture that can be read: {reason(error)}") from None
     return np.asarray(pixels, np.float32).reshape(height, width, channels).transpose(2, 0, 1) / 255

@@ -14,7 +14,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from core.errors import InputError
+from core.errors import InputError, reason
 
 Operation = Callable[..., Any]
 BACKENDS = ("auto", "reference", "cpu", "gpu")
@@ -89,7 +89,8 @@ def load(name: str = "auto", precision: str = "float32") -> Ops:
         if (error.name or "").startswith("core"):
             raise  # our own mistake
         if name != "auto":
-            raise InputError(f'backend is "{name}", but it cannot be loaded ({error}): use reference') from error
-        print(f"the fast backend cannot be loaded ({error}): using reference, which is slow", file=sys.stderr)
+            why = reason(error)
+            raise InputError(f'backend is "{name}", but it cannot be loaded ({why}): use reference') from error
+        print(f"the fast backend cannot be loaded ({reason(error)}): using reference, which is slow", file=sys.stderr)
         ops = import_module("core.ops.reference").OPS
     return ops

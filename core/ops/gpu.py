@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from core.errors import InputError
+from core.errors import InputError, reason
 from core.ops import Ops
 from core.ops.cuda import source
 from core.ops.cuda.device import Grid
@@ -22,7 +22,8 @@ from core.ops.cuda.tiles import SHARED
 try:
     import cupy
 except ImportError as error:
-    raise InputError(f'backend is "gpu", but CuPy cannot be imported ({error}): `make setup` installs it') from error
+    why = reason(error)
+    raise InputError(f'backend is "gpu", but CuPy cannot be imported ({why}): `make setup` installs it') from error
 
 _TENSOR_CORES = 80  # the compute capability that brought TF32
 _OLDEST = {12: 70, 13: 75}  # compute capability that the compiler of a CUDA version knows
@@ -33,7 +34,7 @@ def _require_device() -> None:
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise InputError(f'backend is "gpu", but no GPU answers ({error}): use --backend cpu') from error
+        raise InputError(f'backend is "gpu", but no GPU answers ({reason(error)}): use --backend cpu') from error
     if count == 0:
         raise InputError('backend is "gpu", but there is no GPU: use --backend cpu')
     version = cupy.cuda.runtime.runtimeGetVersion() // 1000

@@ -6,7 +6,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from core.errors import InputError
+from core.errors import InputError, reason
 from core.project import expand
 from core.tracking import Tracker
 
@@ -38,7 +38,7 @@ def _write(folder: str, name: str, text: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
+        raise InputError(f"{path} cannot be written: {reason(error)}") from None
     return path
 
 
