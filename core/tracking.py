@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from functools import cache, cached_property, partial, wraps
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
 
-from core import errors, files, moved
+from core import errors, experiments, files, moved
 from core.errors import DamageError, InputError, printable
+from core.experiments import Experiment
 from core.project import root
 
 # Read by mlflow when it is imported. A server that does not answer must not hold a sweep up for minutes.
@@ -83,6 +83,7 @@ class RunInfo:
     params: dict[str, str]
     metrics: dict[str, float]
     artifact_uri: str
+    experiment_id: str
 
 
 @dataclass(frozen=True)
@@ -173,16 +174,58 @@ class Tracker:
         return self.uri.startswith(("http://", "https://"))
 
     @_patient
-    def experiment(self, name: str, tags: Mapping[str, str] | None = None) -> str:
-        """The id of the experiment called name: found, brought back if it was deleted in the UI, or created."""
+    def experiment(self, name: str, tags: Mapping[str, str] | None = None, owner: str = "", anew: bool = False) -> str:
+        """The id of this project's experiment called name, or name with a number (see core.experiments), which is made
+        if there is none.
+
+        owner  tells the runs of this project from those of others
+        anew   whether to begin another where it was deleted
+
+        Raises InputError if it was deleted, unless anew.
+        """
         with _clear_errors(f"experiment {name}"):
-            found = self._client.get_experiment_by_name(name)
-            if found is None:
-                place = None if self._is_server else (root() / "mlruns" / name).as_uri()
-                return str(self._client.create_experiment(name, artifact_location=place, tags=dict(tags or {})))
-            if found.lifecycle_stage == "deleted":
-                self._client.restore_experiment(found.experiment_id)
-            return str(found.experiment_id)
+            place = None if self._is_server else (root() / "mlruns" / name).as_uri()
+            while True:
+                known = self._named(name)
+                if found := self._chosen(known, name, owner, anew):
+                    return found.id
+                new = experiments.free(name, known)
+                try:
+                    return str(self._client.create_experiment(new, artifact_location=place, tags=dict(tags or {})))
+                except MlflowException as error:  # another project may have been quicker
+                    if (
+                        error.error_code != "RESOURCE_ALREADY_EXISTS"
+                        or experiments.free(name, self._named(name)) == new
+                    ):
+                        raise
+
+    @_patient
+    def has_experiment(self, name: str, owner: str = "") -> bool:
+        """Whether this project has an experiment called name. Raises InputError if it was deleted."""
+        with _clear_errors(f"experiment {name}"):
+            return self._chosen(self._named(name), name, owner) is not None
+
+    def _chosen(self, known: Iterable[Experiment], name: str, owner: str, anew: bool = False) -> Experiment | None:
+        here = root() / "mlruns" / name
+        ours = [found for found in known if experiments.keeps_here(found, here)]
+        ours = ours or [found for found in known if self._goes_on(found, here, owner)]
+        return experiments.chosen(ours, anew, _without_password(self.uri))
+
+    def _named(self, name: str) -> list[Experiment]:
+        """The experiments of this name, also deleted ones, oldest first."""
+        wanted = f"name LIKE '{experiments.pattern(name)}'"
+        ask = partial(self._client.search_experiments, ViewType.ALL, filter_string=wanted, order_by=["creation_time"])
+        every = self._pages(ask)
+        found = [
+            Experiment(e.experiment_id, e.name, e.artifact_location, e.lifecycle_stage == "deleted") for e in every
+        ]
+        return experiments.named(name, found)
+
+    def _goes_on(self, found: Experiment, here: Path, owner: str) -> bool:
+        """Whether the owner's runs in an experiment that keeps artifacts elsewhere are this project's."""
+        ask: dict[str, Any] = {"run_view_type": ViewType.ALL, "max_results": 1, "order_by": ["attributes.start_time"]}
+        oldest = self._client.search_runs([found.id], f"tags.owner = {_quoted(owner)}", **ask)
+        return any(experiments.goes_on(found, here, run.info.run_id) for run in oldest)
 
     def start(
         self,
@@ -263,13 +306,6 @@ class Tracker:
         return found
 
     @_patient
-    def has_experiment(self, name: str) -> bool:
-        """Whether there is an experiment called name that was not deleted."""
-        with _clear_errors(f"experiment {name}"):
-            found = self._client.get_experiment_by_name(name)
-        return found is not None and found.lifecycle_stage != "deleted"
-
-    @_patient
     def deleted(self, run_id: str) -> bool:
         """Whether there was a run of this id, which was deleted."""
         with _clear_errors(f"run {run_id}"):
@@ -348,8 +384,7 @@ class Tracker:
         with _clear_errors(f"model {name}"), tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model"
             _save(path, model)
-            experiment = self.experiment(run.experiment)
-            stored = self._client.create_logged_model(experiment, name=name, source_run_id=run.run_id)
+            stored = self._client.create_logged_model(run.experiment_id, name=name, source_run_id=run.run_id)
             self._client.log_model_artifacts(stored.model_id, str(path))
             self._client.finalize_logged_model(stored.model_id, "READY")
             if not self._client.search_registered_models(f"name = {_quoted(name)}"):
@@ -375,7 +410,7 @@ class Tracker:
 
     def siblings(self, run: RunInfo, **tags: str) -> list[RunInfo]:
         """All runs of the run's experiment with these tags, oldest first."""
-        return self.runs(self.experiment(run.experiment), **tags)
+        return self.runs(run.experiment_id, **tags)
 
     @_patient
     def find(self, prefix: str) -> RunInfo:
@@ -412,14 +447,16 @@ class Tracker:
             raise InputError(
                 f"{self.store_name} has a run whose id is {info.run_id!r}: it must be 32 hexadecimal digits"
             )
-        experiment = self._experiment_name(info.experiment_id)
+        experiment = self.experiment_name(info.experiment_id)
         return RunInfo(
             *(info.run_id, printable(info.run_name), info.status, experiment),
-            *(dict(data.tags), dict(data.params), dict(data.metrics), info.artifact_uri),
+            *(dict(data.tags), dict(data.params), dict(data.metrics)),
+            *(info.artifact_uri, info.experiment_id),
         )
 
     @cache  # noqa: B019 - a command makes one tracker
-    def _experiment_name(self, experiment_id: str) -> str:
+    def experiment_name(self, experiment_id: str) -> str:
+        """What MLflow calls the experiment."""
         return str(self._client.get_experiment(experiment_id).name)
 
     @_patient
@@ -479,18 +516,9 @@ class Tracker:
         return [{key: float(value) for key, value in row.items()} for row in self.table(run, "history.csv")]
 
     def _folder(self, run: RunInfo) -> Path | None:
-        """Where the run's artifacts are on this machine; None if a server has them.
-
-        If the project's folder was moved or copied, they belong below its present mlruns/, and the folder it came from
-        is none of our business, even where core.moved could not say so to MLflow.
-        """
-        address = urlparse(run.artifact_uri)
-        if address.scheme not in ("", "file"):
-            return None
-        here = root() / "mlruns" / run.experiment / run.run_id / "artifacts"
-        stored = Path(unquote(address.path))
-        ours = self.uri == f"sqlite:///{root() / 'mlflow.db'}"
-        return here if ours and stored.parts[-4:] == here.parts[-4:] else stored
+        """Where the run's artifacts are on this machine; None if a server has them."""
+        stored = moved.local(run.artifact_uri)
+        return stored and moved.artifacts(stored, run.run_id, root(), moved.is_own(self.uri, root()))
 
     @cached_property
     def _downloads(self) -> Path:
@@ -548,10 +576,10 @@ def _require_database(uri: str) -> None:
     if uri.startswith("sqlite:///"):
         database = Path(uri.removeprefix("sqlite:///"))
         _make_whole(database)
-        moved.follow(database, root())
     engine = sqlalchemy.create_engine(uri)
     engine.connect().close()
     engine.dispose()
+    moved.follow(uri, root())
 
 
 def _make_whole(database: Path) -> None:

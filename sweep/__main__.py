@@ -87,6 +87,9 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="begin anew, although the data has changed since the experiment was begun",
     )
+    run.add_argument(
+        "--new-experiment", action="store_true", help="begin anew, where the experiment was deleted in MLflow"
+    )
     run.add_argument("--quiet", action="store_true", help="no progress, no notes")
     again = commands.add_parser("verify", help="train one trial again, alone, and compare it with its run")
     again.add_argument("run", metavar="RUN", help="a trial's run in MLflow, or the beginning of its id")

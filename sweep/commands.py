@@ -50,8 +50,9 @@ def open_sweep(options: argparse.Namespace, quiet: bool) -> tuple[Sweep, list[st
     draws = getattr(options, "figures", None) or "all"
     if draws not in ("all", "none"):
         raise InputError(f'figures is "{draws}": it must be all or none')
-    processes, new_data = _processes(options.processes, backend), getattr(options, "new_data", False)
-    return Sweep(chosen, found, backend, screen, processes, draws == "all", new_data), stages
+    processes = _processes(options.processes, backend)
+    anew = (getattr(options, name, False) for name in ("new_data", "new_experiment"))
+    return Sweep(chosen, found, backend, screen, processes, draws == "all", *anew), stages
 
 
 def _whole(name: str, text: str) -> int:

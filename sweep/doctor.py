@@ -11,7 +11,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from core import files
@@ -120,7 +120,7 @@ def examine(sweep: Sweep, tracker: Tracker, fix: bool, busy: bool = False) -> It
 
     busy  a sweep is at work, which has not written all of its records yet
     """
-    if not fix and not tracker.has_experiment(sweep.name):
+    if not tracker.has_experiment(sweep.name, _owner(sweep)) and not fix:
         yield Finding(f"MLflow has no experiment {sweep.name}", "its runs are made anew from their files")
         return
     unsigned = list(_identity(sweep, tracker, fix))
@@ -140,6 +140,13 @@ def examine(sweep: Sweep, tracker: Tracker, fix: bool, busy: bool = False) -> It
         yield from _pictures(sweep, fix)
     if fix:
         sweep.close_open(records, "KILLED", "mended: the next run of the stage ends it")
+
+
+def _owner(sweep: Sweep) -> str:
+    """What the experiment's folder says of its owner; "" if that is lost."""
+    with suppress(InputError):
+        return sweep.folder.owner
+    return ""
 
 
 def _identity(sweep: Sweep, tracker: Tracker, fix: bool) -> Iterator[Finding]:

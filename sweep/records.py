@@ -51,11 +51,21 @@ class Records:
     """The MLflow side of one experiment on one data set."""
 
     def __init__(
-        self, tracker: Tracker, experiment: Experiment, data: Dataset, ops: Ops, owner: str, draws: bool = True
+        self,
+        tracker: Tracker,
+        experiment: Experiment,
+        data: Dataset,
+        ops: Ops,
+        owner: str,
+        draws: bool = True,
+        anew: bool = False,
     ) -> None:
         """
         owner  tells the runs of this project folder from those of others
         draws  whether runs get pictures
+        anew   whether to begin another MLflow experiment if it was deleted
+
+        Raises InputError if it was, unless anew.
         """
         self.tracker, self._experiment, self._data, self._ops = tracker, experiment, data, ops
         self._draws = draws
@@ -66,7 +76,8 @@ class Records:
         self._owner, self.environment = owner, environment(ops.name, ops.device, ops.precision)
         tags = {"data.name": data.name, "data.sha256": data.sha256}
         tags["mlflow.experimentKind"] = "custom_model_development"  # the page opens on runs, not on language models
-        self._id = tracker.experiment(experiment_name(experiment, data), tags)
+        self._id = tracker.experiment(experiment_name(experiment, data), tags, owner, anew)
+        self.name = tracker.experiment_name(self._id)  # with a number where another project has the plain name
 
     def _tags(self, kind: str, stage: str) -> dict[str, str]:
         data = {"data.name": self._data.name, "data.source": self._data.source, "data.sha256": self._data.sha256}
@@ -281,7 +292,7 @@ class Records:
 
     def _register(self, stage: Stage, best: ranking.Row, accuracy: float) -> None:
         """Make the stage's winner a version of the experiment's model; the best of all stages is its champion."""
-        name = experiment_name(self._experiment, self._data)
+        name = self.name
         run = self.tracker.find(best.outcome.run_id)
         versions = self.tracker.versions(name)
         if all(version.run_id != run.run_id for version in versions):

@@ -54,13 +54,15 @@ class Sweep:
         processes: int | None = None,
         draws: bool = True,
         new_data: bool = False,
+        new_experiment: bool = False,
     ) -> None:
         """
         processes  that train at the same time, a group each; None: one for each device of ops
         draws      whether runs get pictures
         new_data   whether to begin anew where the experiment was begun on other data from the same place
+        new_experiment  whether to begin anew where it was deleted in MLflow
         """
-        self._new_data = new_data
+        self._new_data, self._new_experiment = new_data, new_experiment
         self.processes, self._draws = processes or ops.devices, draws
         self.experiment, self.data, self.ops, self.display = experiment, data, ops, display
         self.signals = Signals()
@@ -156,7 +158,17 @@ class Sweep:
     def records(self, tracker: Tracker) -> Records:
         """The MLflow side, claimed for this folder."""
         owner = self.folder.claim(self.experiment.name, self.data, self._new_data)
-        return Records(tracker, self.experiment, self.data, self.ops, owner, self._draws)
+        records = Records(tracker, self.experiment, self.data, self.ops, owner, self._draws, self._new_experiment)
+        if records.name != self.name:
+            self._note_once(
+                f"MLflow's {self.name} is another project's, or was deleted: this project's is {records.name}"
+            )
+        return records
+
+    def _note_once(self, text: str) -> None:
+        if text not in self._noted:
+            self._noted.add(text)
+            self.display.note(text)
 
     def close(self) -> None:
         """End the processes that train. Another stage starts new ones."""
@@ -172,9 +184,8 @@ class Sweep:
         for group in plan.groups(cells):
             parts, note = fitting(self.ops, self.data, group, self._memory)
             found += parts
-            if note and note not in self._noted:
-                self._noted.add(note)
-                self.display.note(note)
+            if note:
+                self._note_once(note)
         while 0 < len(found) < self.processes and len(plan.by_setting(largest := max(found, key=len))) > 1:
             place = found.index(largest)
             found[place : place + 1] = plan.parts(largest, 2)

@@ -23,7 +23,7 @@ def serve(port: int) -> int:
     database = root() / "mlflow.db"
     if not database.exists():
         raise InputError(f"there is no {database} yet: `make sweep-grid` makes the first runs")
-    moved.follow(database, root())
+    moved.follow(f"sqlite:///{database}", root())
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -20,7 +20,7 @@ KERNELS = [name for name in NAMES if name.startswith("core/ops/kernels/")]
 # Libraries that one file alone, or a few, may import, wherever in it.
 ONLY = {
     "mlflow": ["core/served.py", "core/tracking.py"],
-    "sqlalchemy": ["core/tracking.py"],
+    "sqlalchemy": ["core/moved.py", "core/tracking.py"],
     "alembic": ["core/tracking.py"],
     "optuna": ["sweep/journal.py", "sweep/sampling.py", "sweep/study.py"],
     "numba": ["core/ops/cpu.py", *KERNELS],

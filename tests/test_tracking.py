@@ -72,12 +72,19 @@ def test_many_steps_are_logged_together(tracker: Tracker, monkeypatch: pytest.Mo
     assert len(tracker._client.get_metric_history(run_id, "accuracy")) == 3
 
 
-def test_an_experiment_is_made_once_and_comes_back_when_deleted(tracker: Tracker) -> None:
-    experiment = tracker.experiment("first")
-    assert tracker.experiment("first") == experiment
+def test_an_experiment_is_made_once_and_stays_deleted(tracker: Tracker) -> None:
+    experiment = tracker.experiment('it\'s "100%"_first')
+    for other in ('it\'s "100%"_first-2a', 'it\'s "1000"_first', "first"):
+        tracker.experiment(other)
+    assert tracker.experiment('it\'s "100%"_first') == experiment
     tracker._client.delete_experiment(experiment)
-    assert tracker.experiment("first") == experiment
-    tracker.start(experiment, "works")
+    for asked in (tracker.experiment, tracker.has_experiment):
+        with pytest.raises(InputError, match=f"deleted in MLflow, .* mlflow experiments restore -x {experiment}`"):
+            asked('it\'s "100%"_first')
+    anew = tracker.experiment('it\'s "100%"_first', anew=True)
+    assert tracker.experiment_name(anew) == 'it\'s "100%"_first-2'
+    assert tracker.experiment('it\'s "100%"_first') == anew
+    assert tracker._client.get_experiment(experiment).lifecycle_stage == "deleted"
 
 
 def test_more_runs_than_a_page(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:

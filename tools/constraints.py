@@ -17,8 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 OLDEST = (3, 11)
 INSTALLATIONS = (
-    "browser,dev,gpu",
-    "browser,dev,gpu13",
+    "browser,dev,gpu,postgres",
+    "browser,dev,gpu13,postgres",
 )  # one at a time: the two ask for different versions of cuda-toolkit
 HEADER = """\
 # Versions that work together on Python 3.11 to 3.13, for all extras of pyproject.toml. Written by: make constraints

@@ -1,0 +1,75 @@
+"""Which of a store's experiments is this project's: projects may share a store, and want the same names.
+
+A project's artifacts lie in its own mlruns/, and MLflow has one place for all of an experiment. So each project has an
+experiment of its own: the first has the plain name, others have one with a number, like name-2.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from core.errors import InputError
+from core.moved import local
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One that MLflow has, and where it keeps artifacts."""
+
+    id: str
+    name: str
+    location: str
+    deleted: bool
+
+
+def pattern(name: str) -> str:
+    """For SQL's LIKE: matches at least what named takes."""
+    return re.sub(r"['\"\\]", "_", name) + "%"
+
+
+def named(name: str, found: Sequence[Experiment]) -> list[Experiment]:
+    """Those called name, or name with a number."""
+    return [one for one in found if re.fullmatch(re.escape(name) + r"(-\d+)?", one.name)]
+
+
+def free(name: str, taken: Sequence[Experiment]) -> str:
+    """The first of name, name-2, name-3, ... that is not taken."""
+    names = {one.name for one in taken}
+    return next(new for n in count(1) if (new := f"{name}-{n}" if n > 1 else name) not in names)
+
+
+def keeps_here(one: Experiment, here: Path) -> bool:
+    """Whether its artifacts lie in this project's folder of it, or in a server's own place for all projects'."""
+    place = local(one.location)
+    return place is None or place == here or place.parts[-2:] != here.parts[-2:]
+
+
+def goes_on(one: Experiment, here: Path, run_id: str) -> bool:
+    """Whether this project, a run of which is in an experiment that keeps artifacts elsewhere, goes on in that.
+
+    It does if the run's files were moved from there, and if they lie there alone: earlier versions kept those of all
+    projects with the first one's. A copy of the project has them in both places, and does not.
+    """
+    there = local(one.location) or here
+    in_both = (there / run_id).exists() and (here / run_id).exists()
+    return not in_both or there.samefile(here)
+
+
+def chosen(ours: Sequence[Experiment], anew: bool, store: str) -> Experiment | None:
+    """The one to go on with, of those that are ours, oldest first; None if there is none.
+
+    Raises InputError if all were deleted, unless anew.
+    """
+    active = [one for one in ours if not one.deleted]
+    if ours and not active and not anew:
+        one = ours[-1]
+        raise InputError(
+            f"experiment {one.name} was deleted in MLflow, with its runs; its files are still here. Bring it back: "
+            f"`MLFLOW_TRACKING_URI={store} mlflow experiments restore -x {one.id}`, or begin anew: "
+            "`python -m sweep run EXPERIMENT --new-experiment`"
+        )
+    return active[-1] if active else None
