@@ -171,17 +171,21 @@ def _show(sweep: Sweep, result: StageResult, quiet: bool) -> None:
 
 
 def _saved(sweep: Sweep, result: StageResult) -> str:
-    """What training the trials together has saved; "" where nothing was trained, or nothing together."""
+    """What training the trials together has saved; "" where nothing was trained together, or that is not sure."""
     from sweep import display
-    from sweep.estimate import fusion
+    from sweep.grouping import ROUNDS, fusion
 
     groups = sweep.groups([cell for row in result.rows for cell in row.cells])
     if result.trained < sum(map(len, groups)) or max(map(len, groups)) == 1:
         return ""  # of what an earlier call trained it is not known how
+    measured = fusion(sweep.ops, sweep.data, groups)
+    if not measured or measured[0] <= 1 <= measured[2]:
+        return ""
+    low, times, high = measured
     seconds = sum(outcome.seconds for row in result.rows for outcome in row.outcomes)
-    times = fusion(sweep.ops, sweep.data, groups)
     together, alone = display.duration(seconds), display.duration(seconds * times)
-    return f"{together} of training together; one trial at a time about {alone} ({times:.1f} times as long)"
+    spread = f"{times:.2f} times as long; {low:.2f} to {high:.2f} in half of {ROUNDS} measurements"
+    return f"{together} of training together; one trial at a time about {alone} ({spread})"
 
 
 def _accuracy(row: Row) -> str:

@@ -1,4 +1,4 @@
-"""What a stage would cost, without training it: memory from the shapes, time from one measured step of each group."""
+"""What a stage would cost, without training it: memory from the shapes, time from measured steps of each group."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from sweep import plan
 from sweep.plan import Cell
 
 _FLOAT = 4  # bytes of a float32
+_PATIENCE = 1.0  # seconds of measuring after which it is not repeated
 _RESERVE = 0.2  # share of the free memory that is left to others, and for what an estimate leaves out
 
 
@@ -45,27 +46,34 @@ class GroupCost:
 
 
 def group_cost(ops: Ops, data: Dataset, group: Sequence[Cell]) -> GroupCost:
-    """Measure one training step and one validation batch of the group, and multiply."""
+    """Measure a training step and a validation batch of the group, and multiply."""
+    trial, epochs = group[0].settings, max(cell.settings.epochs for cell in group)
+    training, validation = map(_seconds, actions(ops, data, group))
+    steps = steps_in_epoch(data.training_images, trial.batch_size)
+    batches = math.ceil(data.validation_images / trial.batch_size)
+    memory = group_memory(ops, plan.architecture(trial, data), len(group), trial.batch_size)
+    seconds = epochs * (steps * training + batches * validation)
+    return GroupCost(plan.group_name(trial), len(group), steps, memory, seconds)
+
+
+def actions(ops: Ops, data: Dataset, group: Sequence[Cell]) -> tuple[Callable[[], None], Callable[[], None]]:
+    """A training step of the group, and the validation of a batch, to be timed."""
     trials = [cell.settings for cell in group]
-    shape = plan.architecture(trials[0], data)
-    batch_size, epochs = trials[0].batch_size, max(trial.epochs for trial in trials)
+    shape, batch_size = plan.architecture(trials[0], data), trials[0].batch_size
     images = Images.on_device(ops, data.x[:batch_size], data.y[:batch_size], data.scale)  # which they are takes no time
     model = initial_model(shape, trials, xp=ops.xp)
     rules = Hyperparameters.of(trials)
     state = initial_state(trials[0].optimiser, model, rules)
     step = ops.make_step(ops, shape, rules, optimiser=trials[0].optimiser)
-    chosen, lr = ops.xp.arange(len(images)), np.array([trial.lr for trial in trials])
+    which, lr = ops.xp.arange(len(images)), np.array([trial.lr for trial in trials])
 
     def training() -> None:
-        ops.to_host(step(model, state, images, chosen, lr, 0)[0])
+        ops.to_host(step(model, state, images, which, lr, 0)[0])
 
     def validation() -> None:
         evaluate(ops, shape, model, images, batch_size)
 
-    steps, batches = steps_in_epoch(data.training_images, batch_size), math.ceil(data.validation_images / batch_size)
-    seconds = epochs * (steps * _seconds(training) + batches * _seconds(validation))
-    memory = group_memory(ops, shape, len(group), batch_size)
-    return GroupCost(plan.group_name(trials[0]), len(group), steps, memory, seconds)
+    return training, validation
 
 
 def costs(ops: Ops, data: Dataset, waves: Sequence[Sequence[Sequence[Cell]]]) -> list[list[GroupCost]]:
@@ -97,22 +105,20 @@ def stage_seconds(waves: Sequence[Sequence[GroupCost]], ops: Ops, processes: int
 
 def epoch_seconds(ops: Ops, data: Dataset, groups: Sequence[Sequence[Cell]]) -> dict[str, float]:
     """How long an epoch of one trial takes in each of these groups, by the group's name."""
-    costs = [(group_cost(ops, data, group), group) for group in groups]
-    return {cost.network: cost.seconds / sum(cell.settings.epochs for cell in group) for cost, group in costs}
-
-
-def fusion(ops: Ops, data: Dataset, groups: Sequence[Sequence[Cell]]) -> float:
-    """How many times as long these groups would take if their trials trained one at a time: by a step of each."""
-    together = sum(group_cost(ops, data, group).seconds for group in groups)
-    return sum(len(group) * group_cost(ops, data, group[:1]).seconds for group in groups) / together
+    found = zip(*costs(ops, data, [groups]), groups, strict=True)
+    return {cost.network: cost.seconds / sum(cell.settings.epochs for cell in group) for cost, group in found}
 
 
 def _seconds(action: Callable[[], None]) -> float:
+    """The shortest of three, which a busy machine slows least; of fewer where they take long."""
     for _ in range(2):  # the second may record what the third repeats
         action()
-    started = time.perf_counter()
-    action()
-    return time.perf_counter() - started
+    began, took = time.perf_counter(), list[float]()
+    while not took or (len(took) < 3 and time.perf_counter() - began < _PATIENCE):
+        started = time.perf_counter()
+        action()
+        took.append(time.perf_counter() - started)
+    return min(took)
 
 
 def group_memory(ops: Ops, architecture: Architecture, trials: int, batch_size: int) -> int:

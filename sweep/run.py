@@ -14,8 +14,9 @@ from core.tracking import RunInfo, Tracker
 from sweep import plan, ranking
 from sweep.display import Display, Work
 from sweep.estimate import epoch_seconds, fitting, usable_memory
-from sweep.experiment import Experiment, Stage
+from sweep.experiment import Budget, Experiment, Stage
 from sweep.folder import Folder
+from sweep.grouping import best_size
 from sweep.interrupt import Interrupted, Signals
 from sweep.parsing import Value
 from sweep.plan import Cell
@@ -75,6 +76,7 @@ class Sweep:
         # Before any training: it is free again after each. Devices have their own, processes on a CPU share.
         self._memory = usable_memory(ops, data) // (1 if ops.devices > 1 else self.processes)
         self._noted = set[str]()
+        self._sizes: dict[tuple[str, float], int] = {}  # settings that train together, as measured; 0: all there are
 
     def cells(self, stage: Stage, points: Sequence[str] = ()) -> list[Cell]:
         """The stage's plan: its grid or draws, what an adaptive sampler has tried, the named points asked for, and
@@ -166,7 +168,7 @@ class Sweep:
         return records
 
     def _note_once(self, text: str) -> None:
-        if text not in self._noted:
+        if text and text not in self._noted:
             self._noted.add(text)
             self.display.note(text)
 
@@ -177,19 +179,32 @@ class Sweep:
             trainer.close()
 
     def groups(self, cells: Sequence[Cell]) -> list[list[Cell]]:
-        """The cells that train together. A group that memory is too small for comes in parts, and a note says so; the
-        largest are cut as well while there are fewer than processes.
+        """The cells that train together. A group that memory is too small for comes in parts, as does one that is
+        slower as a whole, and a note says so; the largest are cut as well while there are fewer than processes.
         """
         found: list[list[Cell]] = []
         for group in plan.groups(cells):
             parts, note = fitting(self.ops, self.data, group, self._memory)
-            found += parts
-            if note:
-                self._note_once(note)
+            self._note_once(note)
+            for part in parts:
+                found += self._fast(part)
         while 0 < len(found) < self.processes and len(plan.by_setting(largest := max(found, key=len))) > 1:
             place = found.index(largest)
             found[place : place + 1] = plan.parts(largest, 2)
         return found
+
+    def _fast(self, group: Sequence[Cell]) -> list[list[Cell]]:
+        """The group in parts of the size that is the fastest here. Whole where its trials are judged against each
+        other, or share a budget: there it matters who trains at the same time.
+        """
+        stage, settings = self.experiment.stages[group[0].stage], len(plan.by_setting(group))
+        if stage.pruner or stage.budget != Budget() or self.processes > 1:
+            return [list(group)]
+        kind = plan.group_name(group[0].settings), len(group) / settings
+        if kind not in self._sizes and (size := best_size(self.ops, self.data, group, self._memory)):
+            self._sizes[kind] = size.settings if size.settings < settings else 0
+            self._note_once(size.reason)
+        return plan.parts(group, -(-settings // (self._sizes.get(kind) or settings)))
 
     def inherited(self, stage: Stage) -> dict[str, Value]:
         """What the winner of the stage before hands on.

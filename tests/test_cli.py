@@ -153,15 +153,14 @@ def test_progress_goes_to_stderr_and_the_table_to_stdout(
     assert [row.split("\t")[0] for row in rows] == ["1", "2", "3", "4"]
     assert captured.err.count("epoch ") == 6
     closing = [line.partition(":")[0] for line in captured.err.splitlines()]
-    assert {"winner", "sure?", "fused", "test it", "go on"} <= set(closing)
+    assert {"winner", "sure?", "test it", "go on"} <= set(closing)
+    assert "fused" not in closing  # measuring what it saved would have taken longer than the training
     assert "winner:  grid-0" in captured.err
-    assert re.search(r"fused:   0 s of training together; one trial at a time about .* \(\d\.\d times", captured.err)
     assert "python -m core.evaluate --run-id" in captured.err
     assert captured.err.endswith("python -m sweep run small --stage dropout\n")
     assert main(["run", "small", "--stage", "grid"]) == 0
     again = capsys.readouterr().err
     assert "nothing to train, all 4 trials were done before" in again
-    assert "fused:" not in again
     assert main(["run", "small", "--stage", "grid", "--quiet"]) == 0
     captured = capsys.readouterr()
     assert captured.err == ""

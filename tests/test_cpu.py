@@ -120,13 +120,13 @@ with compiling():
 """
 LOAD = """
 import json, time
-started = time.perf_counter()
+started = time.process_time()
 from core.ops import load
 import numpy as np
 ops = load("cpu")
 one = np.ones((1, 2), np.float32)
 ops.block(np.ones((1, 2, 1, 4, 4), np.float32), np.ones((1, 2, 1, 3, 3), np.float32), one, one, one)
-print(json.dumps(time.perf_counter() - started))
+print(json.dumps(time.process_time() - started))
 """
 
 
@@ -157,7 +157,7 @@ def test_what_one_process_compiled_the_next_one_loads(compiled: Path) -> None:
     assert written(compiled) == before
     every_kernel = python(LOAD)  # which this process has compiled, or another has
     assert every_kernel.stderr == ""
-    assert json.loads(every_kernel.stdout) < 5  # about half a second on an idle machine; compiling takes 20
+    assert json.loads(every_kernel.stdout) < 5  # seconds of a core: about one; compiling takes 20
 
 
 # Two kernels, of which one takes another file's machine code into its own.

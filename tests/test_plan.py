@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -218,15 +217,6 @@ def test_a_reserve_and_the_data_are_left_out_of_the_memory(small: Dataset, monke
     assert estimate.usable_memory(reference, small) == 8 * 10**8 - small.x.nbytes
     monkeypatch.setattr("core.project.available_memory", lambda: 0)
     assert estimate.usable_memory(reference, small) == 0
-
-
-def test_what_fusing_saves_is_trials_times_one_over_all(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A group of T takes T + 3 seconds here, and so one trial 4."""
-    costs = partial(GroupCost, "", 0, 0, 0)
-    monkeypatch.setattr(estimate, "group_cost", lambda ops, data, group: costs(seconds=len(group) + 3.0))
-    found = group_of(small, 5)
-    assert estimate.fusion(ops.load(), small, [found[:3], found[3:5]]) == pytest.approx((3 * 4 + 2 * 4) / (6 + 5))
-    assert estimate.fusion(ops.load(), small, [found[:1]]) == 1
 
 
 def test_a_process_that_is_free_takes_the_next_group_and_a_wave_waits_for_the_one_before() -> None:
