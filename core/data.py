@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,11 +11,11 @@ import numpy as np
 
 from core import cifar10, npz
 from core.errors import InputError
+from core.labels import MOST_CLASSES, classes_of
 from core.project import expand
 from core.random import Purpose, permutation
 
 TRAINING_SHARE = 0.8
-_MOST_CLASSES = 10_000
 
 # x, y, x_test, y_test and the classes' names
 Contents = tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None, tuple[str, ...]]
@@ -42,7 +41,7 @@ class Dataset:
     x_test   (M, C, H, W), or None
     classes  the labels' names
     sha256   of all four arrays, the scale and the classes
-    note     what the user should know about the choice of this data set
+    note     what the user should know about the choice of this data set, or about its labels
     """
 
     name: str
@@ -66,10 +65,14 @@ class Dataset:
         """How many of x validation accuracy is counted on."""
         return len(self.x) - self.training_images
 
-    def split(self, seed: int) -> Split:
-        """Shuffle by seed; the first 80 % are for training, the rest for validation."""
+    def places(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Where in x the training and the validation images are, shuffled by seed: the first 80 %, and the rest."""
         order = permutation(seed, Purpose.SPLIT, 0, len(self.x))
-        train, validation = np.split(order, [self.training_images])
+        return order[: self.training_images], order[self.training_images :]
+
+    def split(self, seed: int) -> Split:
+        """Training and validation data, shuffled by seed."""
+        train, validation = self.places(seed)
         return Split(self.x[train], self.y[train], self.x[validation], self.y[validation])
 
 
@@ -150,25 +153,11 @@ def _own(path: Path) -> Dataset:
         raise InputError(
             f"{path}: x has {len(x)} images; at least 5 are needed for a split into training and validation"
         )
-    classes = _classes(
-        path, arrays, max(int(labels.max(initial=0)) for labels in (y, y_test) if labels is not None) + 1
-    )
+    found = classes_of(path, [y] if y_test is None else [y, y_test], arrays.get("classes"))
+    y, y_test = found.numbers(y), None if y_test is None else found.numbers(y_test)
     name = re.sub(r"[^\w.-]", "_", path.stem)
     scale = 1 / 255 if x.dtype == np.uint8 else 1.0
-    return _dataset(name, str(path.resolve()), (x, y, x_test, y_test, classes), scale)
-
-
-def _classes(path: Path, arrays: dict[str, np.ndarray], count: int) -> tuple[str, ...]:
-    if count < 2 or count > _MOST_CLASSES:
-        raise InputError(f"{path}: the largest label makes {count} classes; there must be 2 to {_MOST_CLASSES}")
-    names = arrays.get("classes")
-    if names is None:
-        return tuple(str(label) for label in range(count))
-    if names.ndim != 1 or names.dtype.kind != "U" or not count <= len(names) <= _MOST_CLASSES:
-        raise InputError(f"{path}: classes must be at least {count} names as text; it is {names.dtype} {names.shape}")
-    if repeated := [name for name, number in Counter(names.tolist()).items() if number > 1]:
-        raise InputError(f'{path}: two classes are called "{repeated[0]}": each must have a name of its own')
-    return tuple(str(name) for name in names)
+    return replace(_dataset(name, str(path.resolve()), (x, y, x_test, y_test, found.names), scale), note=found.note)
 
 
 def _images(path: Path, key: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
@@ -191,6 +180,6 @@ def _labels(path: Path, key: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
     y = arrays[key]
     if y.ndim != 1 or y.dtype.kind not in "iu":
         raise InputError(f"{path}: {key} is {y.dtype} {y.shape}; it must be whole numbers (N,)")
-    if len(y) and (int(y.min()) < 0 or int(y.max()) >= _MOST_CLASSES):
-        raise InputError(f"{path}: {key} has labels from {y.min()} to {y.max()}; they must be 0 to {_MOST_CLASSES - 1}")
+    if len(y) and (int(y.min()) < 0 or int(y.max()) >= MOST_CLASSES):
+        raise InputError(f"{path}: {key} has labels from {y.min()} to {y.max()}; they must be 0 to {MOST_CLASSES - 1}")
     return y.astype(np.int64)

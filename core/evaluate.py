@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.errors import InputError, exit_status
+from core.errors import InputError, exit_status, printable
 
 if TYPE_CHECKING:
     import numpy as np
 
     from core.data import Dataset
+    from core.metrics import LargestClass
     from core.ops import Ops
     from core.tracking import RunInfo, Tracker
 
@@ -29,26 +30,31 @@ ARTIFACTS = "evaluation"
 class Evaluation:
     """How a model does on the test images.
 
-    metrics    test_loss (mean cross entropy), test_accuracy, and macro means of precision, recall and F1
-    classes    for each class its precision, recall, F1 and number of images
+    metrics    test_loss (mean cross entropy), test_accuracy, test_largest_class (the share of the images that are of
+               the largest class), and macro means of precision, recall and F1 over the classes that occur or are
+               predicted
+    classes    for each class its number of images, and its precision, recall and F1: None where it is not counted
     confusion  (L, L) images by true class (row) and predicted class (column)
+    largest    the largest class
+    warnings   sentences on what the accuracy does not tell
     """
 
     metrics: dict[str, float]
     classes: list[dict[str, Any]]
     confusion: np.ndarray
+    largest: LargestClass
+    warnings: list[str]
 
 
 def evaluate_model(ops: Ops, model: dict[str, np.ndarray], data: Dataset) -> Evaluation:
     """Run the model (arrays without trial axis) on the data's test images. Raises InputError if there are none."""
     import numpy as np
-    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
     from core.batches import Images
     from core.model import architecture_of, predict
 
     if data.x_test is None or data.y_test is None:
-        raise InputError(f"{data.source} has no test images: add x_test and y_test to it")
+        raise InputError(f"{data.source} has no test images: without x_test and y_test there is nothing to test on")
     _, c, height, width = data.x_test.shape
     architecture = architecture_of(model, (c, height, width))
     if architecture.classes != len(data.classes):
@@ -62,18 +68,23 @@ def evaluate_model(ops: Ops, model: dict[str, np.ndarray], data: Dataset) -> Eva
             predicted.append(ops.to_host(logits[0].argmax(axis=1)))
     if not np.isfinite(loss):
         raise InputError(f"the model's loss on the test images is {loss}: its weights are too large for these images")
-    guess = np.concatenate(predicted)
-    labels = range(len(data.classes))
-    scores = precision_recall_fscore_support(data.y_test, guess, labels=labels, zero_division=0.0)
-    metrics = {"test_loss": loss / len(guess), "test_accuracy": float((guess == data.y_test).mean())}
-    metrics |= {
-        f"test_{name}_macro": float(v.mean()) for name, v in zip(("precision", "recall", "f1"), scores[:3], strict=True)
-    }
-    classes = [
-        {"class": name, "precision": float(p), "recall": float(r), "f1": float(f), "images": int(n)}
-        for name, p, r, f, n in zip(data.classes, *scores, strict=True)
-    ]
-    return Evaluation(metrics, classes, confusion_matrix(data.y_test, guess, labels=labels))
+    return _evaluation(data.y_test, np.concatenate(predicted), data.classes, loss)
+
+
+def _evaluation(truth: np.ndarray, guess: np.ndarray, classes: Sequence[str], loss: float) -> Evaluation:
+    """Of classes (N,) and predicted classes (N,). loss: the images' sum."""
+    from sklearn.metrics import confusion_matrix
+
+    from core import metrics
+
+    accuracy, largest = float((guess == truth).mean()), metrics.LargestClass.of(truth, classes, "test")
+    figures = {"test_loss": loss / len(guess), "test_accuracy": accuracy, "test_largest_class": largest.share}
+    figures |= {f"test_{name}_macro": mean for name, mean in metrics.macro(truth, guess).items()}
+    warning = largest.warning(accuracy)
+    warnings = [warning] if warning else []
+    warnings += metrics.lacks("test", truth, classes, "no figure here tells how well it is recognised")
+    counts = confusion_matrix(truth, guess, labels=range(len(classes)))
+    return Evaluation(figures, metrics.by_class(truth, guess, classes), counts, largest, warnings)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -107,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         threads.use(options.threads)
         if options.model:
-            _show(_test_file(options), options.json)
+            _show(_test_file(options), options)
         else:
             _test_run(options)
         return 0
@@ -136,11 +147,17 @@ def _test_run(options: argparse.Namespace) -> None:
             + (f": its winner is --run-id {best}" if best else " and has no winner yet")
         )
     model = checkpoint.load_model(tracker.artifact(run, "model.npz"))
-    result = evaluate_model(backend, model, data_of(run, options.data, options.data_dir))
+    data = data_of(run, options.data, options.data_dir)
+    if data.x_test is None:
+        raise InputError(
+            f"{data.source} has no test images, so run {run.run_id} cannot be tested; on another file's x_test and "
+            f"y_test: --model {tracker.artifact(run, 'model.npz')} --data FILE.npz"
+        )
+    result = evaluate_model(backend, model, data)
     try:
         note = _record(tracker, run, result)
     finally:
-        _show(result, options.json)  # the figures, even where the run cannot be written
+        _show(result, options)  # the figures, even where the run cannot be written
     if not options.quiet:
         print(note, file=sys.stderr)
 
@@ -196,23 +213,39 @@ def _write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
 
 
 def _as_json(result: Evaluation) -> dict[str, Any]:
-    return {**result.metrics, "classes": result.classes, "confusion_matrix": result.confusion.tolist()}
+    return {
+        **result.metrics,
+        "largest_class": result.largest.as_json(),
+        "warnings": result.warnings,
+        "classes": result.classes,
+        "confusion_matrix": result.confusion.tolist(),
+    }
 
 
-def _show(result: Evaluation, as_json: bool) -> None:
-    """To stdout: JSON, or the figures and two tables."""
-    if as_json:
+def _show(result: Evaluation, options: argparse.Namespace) -> None:
+    """To stdout: JSON, or the figures and two tables. To stderr: what the accuracy does not tell."""
+    from core.metrics import SCORES
+
+    if not options.quiet:
+        print(*(f"{printable(warning)}\n" for warning in result.warnings), sep="", end="", file=sys.stderr, flush=True)
+    if options.json:
         print(json.dumps(_as_json(result), indent=2))
     else:
-        print(f"test accuracy {result.metrics['test_accuracy']:.4f}   test loss {result.metrics['test_loss']:.4f}")
-        scores = ("precision", "recall", "f1")
-        rows = [[row["class"], *(f"{row[s]:.3f}" for s in scores), str(row["images"])] for row in result.classes]
-        mean = ["mean", *(f"{result.metrics[f'test_{s}_macro']:.3f}" for s in scores), str(result.confusion.sum())]
-        _print_table("", ["class", *scores, "images"], [*rows, mean])
+        print(
+            f"test accuracy {result.metrics['test_accuracy']:.4f} ({result.largest}), "
+            f"loss {result.metrics['test_loss']:.4f}"
+        )
+        rows = [[row["class"], *(_score(row[s]) for s in SCORES), str(row["images"])] for row in result.classes]
+        mean = ["mean", *(_score(result.metrics[f"test_{s}_macro"]) for s in SCORES), str(result.confusion.sum())]
+        _print_table("", ["class", *SCORES, "images"], [*rows, mean])
         names = [row["class"] for row in result.classes]
         counts = [[name, *map(str, row)] for name, row in zip(names, result.confusion.tolist(), strict=True)]
         _print_table("images by true class (row) and predicted class (column)", ["", *names], counts)
     sys.stdout.flush()  # a reader that has left is noticed here, not when Python ends
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _print_table(title: str, header: list[str], rows: list[list[str]]) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import InputError, printable
 
 if TYPE_CHECKING:
+    from core.metrics import LargestClass
     from core.ops import Ops
     from sweep.experiment import Experiment
     from sweep.interrupt import Signals
@@ -94,6 +95,7 @@ def _run(options: argparse.Namespace, signals: Signals) -> int:
 
     sweep, stages = open_sweep(options, options.quiet)
     sweep.signals = signals
+    _warn_of_classes(sweep)
     tracker = Tracker(options.tracking_uri, PATIENCE)
     results: list[StageResult] = []
     try:
@@ -108,22 +110,36 @@ def _run(options: argparse.Namespace, signals: Signals) -> int:
     finally:
         sweep.close()
     if options.json:
-        print(json.dumps({"experiment": sweep.name, "stages": [_as_json(result) for result in results]}, indent=2))
+        print(
+            json.dumps({"experiment": sweep.name, "stages": [_as_json(sweep, result) for result in results]}, indent=2)
+        )
     rows = [result.rows for result in results]
     if not all(ranking.winner(ranked) for ranked in rows):
         return 1
     return 3 if any(row.status == "failed" for ranked in rows for row in ranked) else 0
 
 
-def _as_json(result: StageResult) -> dict[str, Any]:
+def _warn_of_classes(sweep: Sweep) -> None:
+    """Name the classes that training or validation has no image of."""
+    from core.metrics import class_warnings
+
+    for warning in class_warnings(sweep.data, sweep.experiment.seed):
+        sweep.display.warn(warning)
+
+
+def _as_json(sweep: Sweep, result: StageResult) -> dict[str, Any]:
+    from core.metrics import class_warnings
     from sweep import ranking
 
     rows = ranking.table(result.rows)
     best = ranking.winner(result.rows)
+    warning = sweep.largest.warning(best.accuracy) if best and best.accuracy is not None else ""
     return {
         "stage": result.stage,
         "run_id": result.run_id,
         "trained": result.trained,
+        "largest_class": sweep.largest.as_json(),
+        "warnings": [*([warning] if warning else []), *class_warnings(sweep.data, sweep.experiment.seed)],
         "winner": rows[0] if best else None,
         "trials": rows,
     }
@@ -147,14 +163,17 @@ def _show(sweep: Sweep, result: StageResult, quiet: bool) -> None:
         sweep.display.warn(f"{result.stage}: all {total} trials failed; their runs in MLflow say why")
         return
     stage = sweep.experiment.stages[result.stage]
-    lines = [("winner", f"{best.cell.name}, validation accuracy {_accuracy(best)}")]
+    if best.accuracy is not None and (warning := sweep.largest.warning(best.accuracy)):
+        sweep.display.warn(f"{result.stage}: {warning}")
+    lines = [("winner", f"{best.cell.name}, validation accuracy {_accuracy(best, sweep.largest)}")]
     lines += [("sure?", advice.certainty(stage, result.rows, sweep.data.validation_images))]
     if saved := _saved(sweep, result):
         lines.append(("fused", saved))
     lines += [("why", mattered)] if (mattered := advice.mattered(result.rows)) else []
     lines += [("edge", edge) for edge in advice.edges(stage, result.rows)]
+    if sweep.data.x_test is not None:
+        lines.append(("test it", f"python -m core.evaluate --run-id {best.outcome.run_id}"))
     lines += [
-        ("test it", f"python -m core.evaluate --run-id {best.outcome.run_id}"),
         ("see it", f"python -m core.figures --run-id {best.outcome.run_id}"),
         ("see all", f"python -m core.figures --run-id {result.run_id}    (the whole stage)"),
         ("read it", f"python -m sweep report {sweep.experiment.called}    (a page on all stages)"),
@@ -188,10 +207,9 @@ def _saved(sweep: Sweep, result: StageResult) -> str:
     return f"{together} of training together; one trial at a time about {alone} ({spread})"
 
 
-def _accuracy(row: Row) -> str:
-    if row.spread is None:
-        return f"{row.accuracy:.4f}"
-    return f"{row.accuracy:.4f} (mean of {len(row.cells)} seeds, standard deviation {row.spread:.4f})"
+def _accuracy(row: Row, largest: LargestClass) -> str:
+    seeds = "" if row.spread is None else f"mean of {len(row.cells)} seeds, standard deviation {row.spread:.4f}; "
+    return f"{row.accuracy:.4f} ({seeds}{largest})"
 
 
 def plan(options: argparse.Namespace) -> int:
@@ -201,6 +219,7 @@ def plan(options: argparse.Namespace) -> int:
     from sweep import display, estimate, ranking
 
     sweep, stages = open_sweep(options, options.json)
+    _warn_of_classes(sweep)
     result = []
     for name in stages:
         stage = sweep.experiment.stages[name]

@@ -19,6 +19,7 @@ import numpy as np
 from core import checkpoint
 from core.data import Dataset
 from core.errors import printable
+from core.metrics import LargestClass, class_warnings, largest_in_validation
 from core.ops import Ops
 from core.project import environment
 from core.tracking import DatasetInfo, RunInfo, ServedModel, Steps, Tracker, UnreachableError
@@ -69,6 +70,7 @@ class Records:
         """
         self.tracker, self._experiment, self._data, self._ops = tracker, experiment, data, ops
         self._draws = draws
+        self._largest = largest_in_validation(data, experiment.seed)
         self._pending: dict[str, dict[int, tuple[float, Metrics]]] = {}  # epochs that MLflow does not know yet
         self._known: dict[str, Collection[tuple[str, int]]] = {}  # metrics and epochs of runs that go on
         self._due: dict[str, float] = {}  # when they are to be written
@@ -81,6 +83,7 @@ class Records:
 
     def _tags(self, kind: str, stage: str) -> dict[str, str]:
         data = {"data.name": self._data.name, "data.source": self._data.source, "data.sha256": self._data.sha256}
+        data |= {"data.largest_class": self._largest.told()}
         return (
             {"kind": kind, "stage": stage, "owner": self._owner, "data.seed": str(self._experiment.seed)}
             | data
@@ -251,10 +254,10 @@ class Records:
         self._tend(run_id, stage, rows, best)
         ended = Counter(outcome.status for row in rows for outcome in row.outcomes)
         metrics = {f"trials_{status}": float(ended[status]) for status in ("finished", "cut", "pruned", "failed")}
-        description = _description(stage, rows, self._data.validation_images)
+        description = _description(stage, rows, self._largest, class_warnings(self._data, self._experiment.seed))
         tags = {"mlflow.note.content": description, "plan": _plan_hash(cells)}
         if best and best.accuracy is not None:
-            metrics["best_val_accuracy"] = best.accuracy
+            metrics |= {"best_val_accuracy": best.accuracy, "val_largest_class": self._largest.share}
             tags |= {"winner.run_id": best.outcome.run_id, "winner.name": best.cell.name}
             self._draw(run_id, best.outcome.run_id)
             self._register(stage, best, best.accuracy)
@@ -340,18 +343,20 @@ def _title(stage: Stage, best: ranking.Row | None = None) -> str:
     return f"{stage.name} stage: {best.label} {best.cell.setting}, {best.accuracy:.4f}"
 
 
-def _description(stage: Stage, rows: Sequence[ranking.Row], images: int) -> str:
+def _description(stage: Stage, rows: Sequence[ranking.Row], largest: LargestClass, warnings: Sequence[str]) -> str:
     """What MLflow shows of a stage, in Markdown: what was searched, what won, how sure that is, and the table."""
+    images, worth = largest.images, ""
     searched = "; ".join(f"**{key}** {choices(values)}" for key, values in stage.space.dimensions.items())
     lines = [f"Searched by {stage.sampler}: {searched}.", ""]
     if (best := ranking.winner(rows)) and best.accuracy is not None:
         low, high = advice.interval(best.accuracy, images)
         lines += [
             f"Winner: **{best.cell.name}**, validation accuracy **{best.accuracy:.4f}** "
-            f"(95 %: {low:.4f} to {high:.4f}, by {images} images).",
+            f"(95 %: {low:.4f} to {high:.4f}, by {images} images; {largest}).",
             "",
         ]
-    said = [advice.certainty(stage, rows, images), advice.mattered(rows), *advice.edges(stage, rows)]
+        worth = largest.warning(best.accuracy)
+    said = [worth, *warnings, advice.certainty(stage, rows, images), advice.mattered(rows), *advice.edges(stage, rows)]
     lines += [f"- {line}" for line in said if line]
     return "\n".join([*lines, "", ranking.to_markdown(rows[:_SHOWN])])
 

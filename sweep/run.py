@@ -9,6 +9,7 @@ from itertools import chain
 
 from core.data import Dataset
 from core.errors import InputError, reason
+from core.metrics import LargestClass, largest_in_validation
 from core.ops import Ops
 from core.tracking import RunInfo, Tracker
 from sweep import plan, ranking
@@ -77,6 +78,11 @@ class Sweep:
         self._memory = usable_memory(ops, data) // (1 if ops.devices > 1 else self.processes)
         self._noted = set[str]()
         self._sizes: dict[tuple[str, float], int] = {}  # settings that train together, as measured; 0: all there are
+
+    @cached_property
+    def largest(self) -> LargestClass:
+        """The largest class of the validation images, whose share any accuracy is held to."""
+        return largest_in_validation(self.data, self.experiment.seed)
 
     def cells(self, stage: Stage, points: Sequence[str] = ()) -> list[Cell]:
         """The stage's plan: its grid or draws, what an adaptive sampler has tried, the named points asked for, and

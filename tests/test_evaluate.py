@@ -41,7 +41,8 @@ def test_a_run_is_tested_and_the_figures_are_written_once(winner: RunInfo, capsy
     tracker = Tracker()
     run = tracker.find(winner.run_id)
     names = [name for name in run.metrics if name.startswith("test_")]
-    assert sorted(names) == ["test_accuracy", "test_f1_macro", "test_loss", "test_precision_macro", "test_recall_macro"]
+    means = ["test_precision_macro", "test_recall_macro", "test_f1_macro"]
+    assert sorted(names) == sorted(["test_accuracy", "test_largest_class", "test_loss", *means])
     assert all(run.metrics[name] == printed[name] for name in names)
     assert json.loads(tracker.artifact(run, "evaluation/metrics.json").read_text()) == printed
     confusion = list(csv.reader(tracker.artifact(run, "evaluation/confusion_matrix.csv").read_text().splitlines()))
@@ -176,6 +177,30 @@ def test_a_class_that_is_never_predicted(project: Path) -> None:
     assert [row["precision"] for row in result.classes] == [0.1] + [0.0] * 9
 
 
+def test_a_class_that_a_test_lacks_is_named_and_left_out_of_the_means(project: Path, capsys) -> None:
+    """Ten classes, of which the test has nine; the answer is always the first. So F1 is (2/10 + 8 * 0) / 9."""
+    images, labels = np.zeros((9, 3, 32, 32), np.uint8), np.arange(9)
+    np.savez("images.npz", x=images, y=labels, x_test=images, y_test=labels, classes=np.array(list("abcdefghij")))
+    np.savez("model.npz", **published_model() | {"b3": np.eye(10)[0] * 1e6})
+    arguments = ["--model", "model.npz", "--data", "images.npz"]
+    assert main([*arguments, "--json"]) == 0
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)
+    assert found["test_precision_macro"] == pytest.approx(1 / 9 / 9)
+    assert found["test_recall_macro"] == pytest.approx(1 / 9)
+    assert found["test_f1_macro"] == pytest.approx(0.2 / 9)
+    assert found["classes"][8] == {"class": "i", "precision": 0.0, "recall": 0.0, "f1": 0.0, "images": 1}
+    assert found["classes"][9] == {"class": "j", "precision": None, "recall": None, "f1": None, "images": 0}
+    assert np.shape(found["confusion_matrix"]) == (10, 10)
+    assert found["warnings"] == captured.err.splitlines()
+    assert "always answering a, the class of 1 of 9 test images" in found["warnings"][0]
+    assert "No test image is of class j: " in found["warnings"][1]
+    assert main([*arguments, "--quiet"]) == 0
+    captured = capsys.readouterr()
+    assert "\nj\t-\t-\t-\t0\nmean\t0.012\t0.111\t0.022\t9\n" in captured.out
+    assert captured.err == ""
+
+
 def test_a_run_that_cannot_be_written_still_shows_its_figures(winner: RunInfo, capsys) -> None:
     obstacle = Tracker().artifact(winner, "model.npz").parent / "evaluation"
     obstacle.write_text("a file where the folder should be")
@@ -244,7 +269,7 @@ def test_elsewhere_tables_are_separated_by_tabs(ten_classes: list[str], capsys) 
 
 def test_a_reader_that_leaves_is_no_error(ten_classes: list[str]) -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent), "PYTHONUNBUFFERED": ""}
-    command = [sys.executable, "-m", "core.evaluate", *ten_classes]
+    command = [sys.executable, "-m", "core.evaluate", *ten_classes, "--quiet"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout
         assert process.stderr

@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from conftest import EXPERIMENT
 
+from core import data
+from core.metrics import LargestClass, largest_in_validation
 from core.tracking import Tracker
 from sweep.__main__ import main
 from sweep.report import published
@@ -92,11 +94,13 @@ def test_the_page_opens_with_the_answer_and_ranks_all_trials(project: Path, caps
         assert [line[header.index("trial")] for line in lines] == [row["trial"] for row in stage["trials"]]
         accuracy = header.index("best_val_accuracy")
         assert [line[accuracy] for line in lines] == [f"{row['best_val_accuracy']:.4f}" for row in stage["trials"]]
-    accuracy = Accuracy(best["best_val_accuracy"], 12)
+    accuracy = Accuracy(best["best_val_accuracy"], largest_in_validation(data.load("small.npz"), 1))
+    assert accuracy.images == 12
+    assert str(accuracy.largest) in text
     assert f"{accuracy.value:.4f}" in text
     assert f"Best: **{best['trial']}" in markdown
     assert str(accuracy) in markdown
-    assert f"core.evaluate --run-id {best['run_id']}" in text
+    assert f"Not tested yet: <code>python -m core.evaluate --run-id {best['run_id']}</code>" in text
     assert [(row["stage"], row["run_id"], row["best_val_accuracy"]) for row in rows] == [
         (name, row["run_id"], str(row["best_val_accuracy"]))
         for name, stage in stages.items()
@@ -163,10 +167,12 @@ def test_a_tested_winner_shows_its_test_accuracy(project: Path, capsys) -> None:
 
     stages = sweep(capsys, "--stage", "grid")
     assert evaluate(["--run-id", stages["grid"]["winner"]["run_id"], "--json"]) == 0
-    tested = json.loads(capsys.readouterr().out)["test_accuracy"]
+    tested = json.loads(capsys.readouterr().out)
     text, markdown, _ = report(capsys)
-    assert f"Test accuracy {Accuracy(tested, 20)}." in markdown
-    assert "not tested yet" not in text
+    largest = tested["largest_class"]
+    accuracy = Accuracy(tested["test_accuracy"], LargestClass(largest["class"], largest["images"], 20, "test"))
+    assert f"Test accuracy {accuracy}." in markdown
+    assert "tested yet" not in text
 
 
 def test_a_stage_that_has_not_run_says_what_to_run(project: Path, capsys) -> None:

@@ -13,13 +13,22 @@ from core.tracking import RunInfo, Tracker
 from sweep.report.write import picture, render
 
 MOST = 8  # runs in one comparison
-_RESULTS = ("best_val_accuracy", "best_val_loss", "best_epoch", "epochs", "test_accuracy", "test_loss")
+_RESULTS = (
+    "best_val_accuracy",
+    "best_val_loss",
+    "best_epoch",
+    "epochs",
+    "test_accuracy",
+    "test_largest_class",
+    "test_loss",
+)
 _TAGS = (
     "outcome",
     "stage",
     "data.name",
     "data.sha256",
     "data.seed",
+    "data.largest_class",
     "backend",
     "precision",
     "device",

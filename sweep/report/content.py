@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.errors import InputError
+from core.metrics import LargestClass, class_warnings
 from core.tracking import RunInfo, Tracker
 from sweep import advice, ranking
 from sweep.display import duration
@@ -20,10 +21,18 @@ from sweep.run import Sweep
 
 @dataclass(frozen=True)
 class Accuracy:
-    """A share of right answers, with its 95 % interval by the number of images."""
+    """A share of right answers, with its 95 % interval by the number of images, and those images' largest class."""
 
     value: float
-    images: int
+    largest: LargestClass
+
+    @property
+    def images(self) -> int:
+        return self.largest.images
+
+    @property
+    def warning(self) -> str:
+        return self.largest.warning(self.value)
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -31,7 +40,7 @@ class Accuracy:
 
     def __str__(self) -> str:
         low, high = self.interval
-        return f"{self.value:.4f} (95 %: {low:.4f} to {high:.4f}, by {self.images} images)"
+        return f"{self.value:.4f} (95 %: {low:.4f} to {high:.4f}, by {self.images} images; {self.largest})"
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,8 @@ class Report:
     """A whole experiment on one data set.
 
     best         the stage whose winner is the best of all; None while nothing is ranked
+    warnings     sentences on what the best one's accuracy does not tell
+    to_test      how to test the best one, or that there are no images for it
     comparisons  tables that set results beside published ones
     commands     that repeat it all
     environment  what it was computed with
@@ -93,6 +104,8 @@ class Report:
     sha256: str
     stages: Sequence[StagePart]
     best: StagePart | None
+    warnings: Sequence[str]
+    to_test: str
     comparisons: Sequence[published.Comparison]
     commands: Sequence[str]
     environment: Mapping[str, str]
@@ -123,11 +136,25 @@ def gather(sweep: Sweep, tracker: Tracker) -> Report:
         sha256=data.sha256,
         stages=stages,
         best=best,
+        warnings=_warnings(sweep, best),
+        to_test=_to_test(sweep, best),
         comparisons=published.comparisons(stages) if data.name == "cifar10" else (),
         commands=_commands(sweep, stages, best),
         environment={name: told[name] for name in names if name in told},
         file=sweep.experiment.text,
     )
+
+
+def _warnings(sweep: Sweep, best: StagePart | None) -> list[str]:
+    accuracies = (best.accuracy, best.test) if best else ()
+    worthless = [accuracy.warning for accuracy in accuracies if accuracy]
+    return [*filter(None, worthless), *class_warnings(sweep.data, sweep.experiment.seed)]
+
+
+def _to_test(sweep: Sweep, best: StagePart | None) -> str:
+    if sweep.data.x_test is None:
+        return "The data has no test images."
+    return f"Not tested yet: `python -m core.evaluate --run-id {best.winner_run}`" if best else ""
 
 
 def _question(text: str) -> str:
@@ -143,11 +170,10 @@ def _commands(sweep: Sweep, stages: Sequence[StagePart], best: StagePart | None)
     given = [f"--{name} {value}" for name, value in overrides.items()]
     given += [f"--points {name}" for name in dict.fromkeys(name for stage in stages for name in stage.points)]
     lines = [f"python -m sweep run {experiment.called} --data {source} {' '.join(given)}"]
+    if best and data.x_test is not None:
+        lines.append(f"python -m core.evaluate --run-id {best.winner_run}")
     if best:
-        lines += [
-            f"python -m core.evaluate --run-id {best.winner_run}",
-            f"python -m core.figures --run-id {best.winner_run}",
-        ]
+        lines.append(f"python -m core.figures --run-id {best.winner_run}")
     return lines
 
 
@@ -170,7 +196,8 @@ def _stage(sweep: Sweep, stage: Stage, runs: Mapping[str, RunInfo], records: Rec
     ]
     best = ranking.winner(rows)
     images = sweep.data.validation_images
-    said = [advice.certainty(stage, rows, images), advice.mattered(rows), *advice.edges(stage, rows)]
+    worth = sweep.largest.warning(best.accuracy) if best and best.accuracy is not None else ""
+    said = [advice.certainty(stage, rows, images), worth, advice.mattered(rows), *advice.edges(stage, rows)]
     return StagePart(
         stage.name,
         stage.sampler,
@@ -181,7 +208,7 @@ def _stage(sweep: Sweep, stage: Stage, runs: Mapping[str, RunInfo], records: Rec
         trials=lines,
         winner=best.cell.name if best else "",
         winner_run=best.outcome.run_id if best else "",
-        accuracy=Accuracy(best.accuracy, images) if best and best.accuracy is not None else None,
+        accuracy=Accuracy(best.accuracy, sweep.largest) if best and best.accuracy is not None else None,
         test=_tested(sweep, runs.get(best.outcome.run_id)) if best else None,
         troubles=_troubles(rows),
         said=[line for line in said if line],
@@ -194,9 +221,9 @@ def _stage(sweep: Sweep, stage: Stage, runs: Mapping[str, RunInfo], records: Rec
 
 
 def _tested(sweep: Sweep, run: RunInfo | None) -> Accuracy | None:
-    if run is None or sweep.data.x_test is None or "test_accuracy" not in run.metrics:
+    if run is None or sweep.data.y_test is None or "test_accuracy" not in run.metrics:
         return None
-    return Accuracy(run.metrics["test_accuracy"], len(sweep.data.x_test))
+    return Accuracy(run.metrics["test_accuracy"], LargestClass.of(sweep.data.y_test, sweep.data.classes, "test"))
 
 
 def _troubles(rows: Sequence[ranking.Row]) -> list[tuple[str, str, str]]:

@@ -118,8 +118,8 @@ def to_markdown(report: Report) -> str:
     lines = [f"# {report.title} on {report.data}", ""]
     if best := report.best:
         lines += [f"Best: **{best.winner}**, validation accuracy {best.accuracy}.", ""]
-        test = f"Test accuracy {best.test}." if best.test else "Not tested yet: `python -m core.evaluate --run-id "
-        lines += [test if best.test else f"{test}{best.winner_run}`.", ""]
+        lines += [f"Test accuracy {best.test}." if best.test else report.to_test, ""]
+        lines += [*(f"- {warning}" for warning in report.warnings), *([""] if report.warnings else [])]
     for stage in report.stages:
         lines += [f"## {stage.name}", ""]
         lines += [f"Searched by {stage.sampler}: " + "; ".join(f"{k} {v}" for k, v in stage.searched.items()) + ".", ""]
