@@ -207,7 +207,10 @@ def test_every_network_trains_as_with_the_reference(fast: Ops, architecture: Arc
 
 @pytest.mark.parametrize("architecture", LARGER.values(), ids=LARGER)
 def test_a_trial_trains_alike_alone_and_in_a_group(fast: Ops, architecture: Architecture) -> None:
-    trials = [Settings(lr=0.1, dropout=0.5, seed=seed, reg=0.01 * seed) for seed in range(3)]
+    trials = [
+        Settings(lr=0.1, dropout=0.5, seed=seed, reg=0.01 * seed, momentum=momentum)
+        for seed, momentum in enumerate((0.9, 0.0, 0.5))
+    ]
     together = trained(fast, architecture, trials, 4)
     alone = trained(fast, architecture, trials[1:2], 4)
     for name, values in alone.items():

@@ -57,6 +57,12 @@ def _momentum(parameters, gradient, velocity, factor, lr, momentum, nesterov):  
     trials, size = gradient.shape
     for t in range(trials):
         shrunk, rate, kept = np.float32(factor[t]), lr[t], momentum[t]
+        if kept == 0:  # the rounding of _descend: who else is in the group must not matter
+            for i in range(size):
+                parameters[t, i] -= rate * (shrunk * gradient[t, i])
+            for i in range(size):
+                velocity[t, i] = shrunk * gradient[t, i]
+            continue
         ahead, share = (kept, np.float32(1)) if nesterov[t] else (np.float32(1), np.float32(0))
         for i in range(size):
             move = shrunk * gradient[t, i]
