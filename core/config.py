@@ -211,6 +211,15 @@ class Settings:
 _NUMBER, _WHOLE, _TEXT, _SWITCH = (int, float), (int,), (str,), (bool,)
 
 
+# The text settings that have one of a few values.
+CHOICES: dict[str, Sequence[str]] = {
+    "initial": INITIALS,
+    "gradient": GRADIENTS,
+    "schedule": tuple(SCHEDULES),
+    "optimiser": OPTIMISERS,
+}
+
+
 def _one_of(choices: Sequence[str]) -> tuple[tuple[type, ...], Callable[[Any], bool], str]:
     return _TEXT, lambda value: value in choices, "one of " + ", ".join(choices)
 

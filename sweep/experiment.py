@@ -16,9 +16,10 @@ from core.config import Settings, check_setting
 from core.errors import InputError, reason
 from core.project import root
 from sweep import space as spaces
-from sweep.parsing import SETTINGS, Value, check_keys, nearest, number, settings, typed, whole
+from sweep.parsing import SETTINGS, Value, check_keys, number, settings, typed, whole
 from sweep.pruning import PRUNERS, Pruner
 from sweep.space import Range, Space
+from sweep.synonyms import nearest
 
 SAMPLERS = ("grid", "random", "qmc", "tpe", "cmaes")
 ADAPTIVE = ("tpe", "cmaes")  # what they propose depends on what came out
@@ -177,7 +178,8 @@ def _stage(
         raise InputError(f'{where}: a stage\'s name may hold letters, digits, - and _; this is "{name}"')
     sampler = table.get("sampler")
     if sampler not in SAMPLERS:
-        raise InputError(f"{where}.sampler is {sampler!r}: it must be one of {', '.join(SAMPLERS)}")
+        hint = nearest(str(sampler), SAMPLERS)
+        raise InputError(f"{where}.sampler is {sampler!r}: it must be one of {', '.join(SAMPLERS)}{hint}")
     space = spaces.parse(f"{where}.space", table.get("space", {}), sampler)
     own = settings(f"{where}.settings", table.get("settings", {}))
     after, inherit = _inheritance(where, table, earlier)
@@ -229,7 +231,8 @@ def _pruner(where: str, table: Any, epochs: int, overrides: Mapping[str, Value])
     table = {"kind": table} if isinstance(table, str) else typed(where, table, dict, "a table or a pruner's name")
     check_keys(where, table, ("kind", "min_epochs", "reduction"))
     if table.get("kind") not in PRUNERS:
-        raise InputError(f"{where}.kind is {table.get('kind')!r}: it must be one of {', '.join(PRUNERS)}")
+        hint = nearest(str(table.get("kind")), PRUNERS)
+        raise InputError(f"{where}.kind is {table.get('kind')!r}: it must be one of {', '.join(PRUNERS)}{hint}")
     given = {key: whole(f"{where}.{key}", value, 1, 10**6) for key, value in table.items() if key != "kind"}
     if "epochs" in overrides and epochs <= given.get("min_epochs", 1):
         return None  # a trial run that is too short for it

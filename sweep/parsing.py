@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from core.config import Settings, check_setting
+from core.config import CHOICES, Settings, check_setting
 from core.errors import InputError, reason
+from sweep.synonyms import nearest
 
 Value = str | int | float  # a bool is an int
 
@@ -55,7 +55,8 @@ def setting(where: str, key: str, value: Any) -> Value:
         check_setting(key, value)
         return float(value) if is_float(key) else value
     except (InputError, OverflowError) as error:
-        raise InputError(f"{where}: {reason(error)}") from None
+        hint = nearest(value, CHOICES.get(key, ())) if isinstance(value, str) else ""
+        raise InputError(f"{where}: {reason(error)}{hint}") from None
 
 
 def settings(where: str, table: Any) -> dict[str, Value]:
@@ -77,9 +78,3 @@ def is_float(key: str) -> bool:
 def is_whole(key: str) -> bool:
     """Whether a setting takes whole numbers only."""
     return type(getattr(Settings, key)) is int
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint at the known name that looks most like this one, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f': did you mean "{close[0]}"?' if close else ""
