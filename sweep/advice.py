@@ -11,6 +11,7 @@ from core.config import Settings
 from core.errors import InputError
 from sweep import ranking
 from sweep.experiment import Stage
+from sweep.means import mean
 from sweep.parsing import Value
 from sweep.ranking import Row
 from sweep.space import Range
@@ -94,10 +95,11 @@ def effects(rows: Sequence[Row]) -> list[Effect]:
             for name in names
         }
         every = [value for part in parts.values() for value in part]
-        mean, total = statistics.fmean(every), statistics.pvariance(every) * len(every)
-        between = sum(len(part) * (statistics.fmean(part) - mean) ** 2 for part in parts.values())
+        total = statistics.pvariance(every) * len(every)
+        means = {name: mean(part) for name, part in parts.items()}
+        between = sum(len(part) * (means[name] - mean(every)) ** 2 for name, part in parts.items())
         if total:
-            found.append(Effect(key, between / total, {name: statistics.fmean(part) for name, part in parts.items()}))
+            found.append(Effect(key, between / total, means))
     return sorted(found, key=lambda effect: -effect.share)
 
 

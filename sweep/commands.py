@@ -241,8 +241,13 @@ def plan(options: argparse.Namespace) -> int:
             for cell in cells
         ]
         groups = [asdict(cost) for cost in costs]
-        result.append({"stage": name, "cells": rows, "proposals": remaining, "groups": groups, "seconds": seconds})
+        said = sweep.repeats(stage)
+        result.append(
+            {"stage": name, "cells": rows, "proposals": remaining, "groups": groups, "seconds": seconds, "said": said}
+        )
         if not options.json:
+            for line in said:
+                sweep.display.note(line)
             if rows:
                 display.print_table(f"{name}: {len(cells)} trials, {len(todo)} to train", rows)
             if remaining:

@@ -16,9 +16,10 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from statistics import mean, median
+from statistics import median
 
 from core.errors import InputError
+from sweep.means import mean
 
 PRUNERS = ("median", "halving", "hyperband")
 FEWEST_OTHERS = 4  # the median of fewer says little

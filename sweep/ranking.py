@@ -13,6 +13,7 @@ from typing import Any
 
 from core.errors import printable
 from sweep import plan
+from sweep.means import mean, share
 from sweep.plan import Cell
 from sweep.study import Outcome
 
@@ -57,10 +58,10 @@ class Row:
         pairs = zip(self.cells, self.outcomes, strict=True)
         return {c.settings.seed: o.best_val_accuracy for c, o in pairs if o.best_val_accuracy is not None}
 
-    @property
+    @cached_property
     def accuracy(self) -> float | None:
         """Mean over the seeds of the best validation accuracy; None if no epoch of any was finite."""
-        return statistics.fmean(self.accuracies.values()) if self.accuracies else None
+        return mean(self.accuracies.values()) if self.accuracies else None
 
     @property
     def spread(self) -> float | None:
@@ -120,14 +121,14 @@ def lead(rows: Sequence[Row]) -> Lead | None:
     if len(rows) < 2 or any(_MERIT[row.status] for row in rows[:2]):
         return None
     ours, theirs = rows[0].accuracies, rows[1].accuracies
-    differences = [ours[seed] - theirs[seed] for seed in ours.keys() & theirs.keys()]
+    differences = [share(ours[seed]) - share(theirs[seed]) for seed in ours.keys() & theirs.keys()]
     if len(differences) < 2:
         return None
     from scipy.stats import t
 
-    mean, count = statistics.fmean(differences), len(differences)
+    difference, count = float(statistics.mean(differences)), len(differences)
     half = float(t.ppf(0.975, count - 1)) * statistics.stdev(differences) / math.sqrt(count)
-    return Lead(rows[1].label, mean, mean - half, mean + half, count)
+    return Lead(rows[1].label, difference, difference - half, difference + half, count)
 
 
 def _replicated(rows: Sequence[Row]) -> bool:

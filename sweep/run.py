@@ -12,7 +12,7 @@ from core.errors import InputError, reason
 from core.metrics import LargestClass, largest_in_validation
 from core.ops import Ops
 from core.tracking import RunInfo, Tracker
-from sweep import plan, ranking
+from sweep import plan, ranking, repeats
 from sweep.display import Display, Work
 from sweep.estimate import epoch_seconds, fitting, usable_memory
 from sweep.experiment import Budget, Experiment, Stage
@@ -73,7 +73,7 @@ class Sweep:
         self.journal = Journal(self.folder.journal)
         self.runs: Mapping[str, str] | None = None  # see outcomes
         self._inherited: dict[str, dict[str, Value]] = {}
-        self._known: dict[str, list[dict[str, Value]]] = {}  # see plan.settings; a thousand draws take a while
+        self._known: dict[str, list[dict[str, Value]]] = {}  # see _settings
         # Before any training: it is free again after each. Devices have their own, processes on a CPU share.
         self._memory = usable_memory(ops, data) // (1 if ops.devices > 1 else self.processes)
         self._noted = set[str]()
@@ -93,9 +93,7 @@ class Sweep:
         inherited = self.inherited(stage)
         if stage.adaptive:
             self._plan(replace(stage, seeds=1), inherited, list(stage.space.corners()))  # better refused now than later
-        if stage.name not in self._known:
-            self._known[stage.name] = plan.settings(self.experiment, stage)
-        known = self._known[stage.name] + self.tried(stage, inherited)[0]
+        known = self._settings(stage) + self.tried(stage, inherited)[0]
         every = self._plan(stage, inherited, known + plan.named(stage, stage.points))
         wanted = {cell.key for cell in self._plan(stage, inherited, known + plan.named(stage, points))}
         done = self.outcomes(stage)
@@ -103,6 +101,12 @@ class Sweep:
             setting for setting in plan.by_setting(every) if any(cell.key in wanted | done.keys() for cell in setting)
         ]
         return [cell for setting in settings for cell in setting]
+
+    def _settings(self, stage: Stage) -> list[dict[str, Value]]:
+        """See plan.settings; a thousand draws take a while."""
+        if stage.name not in self._known:
+            self._known[stage.name] = plan.settings(self.experiment, stage)
+        return self._known[stage.name]
 
     def _plan(self, stage: Stage, inherited: Mapping[str, Value], settings: Sequence[dict[str, Value]]) -> list[Cell]:
         diverged = {key for key, outcome in self.outcomes(stage).items() if outcome.status == "failed"}
@@ -114,6 +118,17 @@ class Sweep:
     def tried(self, stage: Stage, inherited: Mapping[str, Value]) -> tuple[list[dict[str, Value]], int]:
         """The settings that an adaptive stage has tried so far, and how many its sampler has proposed."""
         return self.journal.proposals(stage, self._identity(stage, inherited)) if stage.adaptive else ([], 0)
+
+    def repeats(self, stage: Stage) -> list[str]:
+        """What there is to know of the stage's settings that are the same training, a line each."""
+        inherited = self.inherited(stage)
+        if stage.adaptive:
+            waves = self.journal.waves(stage, self._identity(stage, inherited))
+            asked = [setting for wave in waves for setting in wave.possible]
+        else:
+            asked = self._settings(stage)
+        cells = self._plan(replace(stage, seeds=1), inherited, asked or list(stage.space.tops()))
+        return repeats.said(stage, len(asked), cells, self.data)
 
     def study(self, stage: Stage, cells: Sequence[Cell]) -> Study:
         """Optuna's record of the stage, for a plan of these cells."""
@@ -264,6 +279,7 @@ class Sweep:
                     for name in [name for run, name in left_open.items() if run in trials]:
                         self.display.note(f"{name} was left open by a process that ended: marked KILLED")
                     self._tell_of_lost(stage, tracker)
+                    self._tell_of_repeats(stage)
                     run_id, complete = records.stage(stage, self.inherited(stage), cells, reopen)
                 # Retries come last, wherever a sweep was stopped.
                 first = [cell for cell in todo if not cell.attempt]
@@ -280,6 +296,7 @@ class Sweep:
                     self.display.note(f"{stage.name}: {len(again)} trials that diverged start again from another seed")
                     trained += self._train(stage, cells, again, retried, 0, records, run_id)
                     retried = []
+                self._tell_of_repeats(stage)
                 rows = ranking.ranked(cells, self.outcomes(stage))
                 if reopen or not complete:
                     with self.signals.held():
@@ -368,6 +385,13 @@ class Sweep:
         if training.spent:
             self.display.note(f"{stage.name}: {training.spent}")
         return training.trained
+
+    def _tell_of_repeats(self, stage: Stage) -> None:
+        """Say of settings that are the same training what was not said yet."""
+        for line in self.repeats(stage):
+            if line not in self._noted:
+                self._noted.add(line)
+                self.display.note(line)
 
     def _tell_of_lost(self, stage: Stage, tracker: Tracker) -> None:
         """Say that trials are trained again whose runs this store has never seen."""

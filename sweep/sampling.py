@@ -66,17 +66,19 @@ class Proposer:
         self._made = 0
 
     def ask(self, count: int) -> list[dict[str, Value]]:
-        """Its next proposals, all at once. What came of those before must have been told."""
+        """Further proposals, all at once; it does not know yet what comes of those since it was last told."""
         self._study.sampler = sampler(self._stage, self._seed + self._made)
         trials = [self._study.ask() for _ in range(count)]
         self._made += count
-        self._last = [(trial, suggest(trial, self._stage.space)) for trial in trials]
-        return [setting for _, setting in self._last]
+        asked = [(trial, suggest(trial, self._stage.space)) for trial in trials]
+        self._last += asked
+        return [setting for _, setting in asked]
 
     def ask_again(self, made: Sequence[dict[str, Value]]) -> None:
         """Make the proposals of before. Where others come, as from another version of Optuna, those of before count."""
+        before = len(self._last)
         self.ask(len(made))
-        for place, setting in enumerate(made):
+        for place, setting in enumerate(made, start=before):
             trial, given = self._last[place]
             if given != setting:
                 self._study.tell(trial, state=TrialState.FAIL)

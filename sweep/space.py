@@ -9,17 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.errors import InputError
-from sweep.parsing import (
-    Value,
-    check_keys,
-    is_float,
-    is_whole,
-    known_settings,
-    nearest,
-    number,
-    setting,
-    typed,
-)
+from sweep.parsing import Value, check_keys, is_float, is_whole, known_settings, number, setting, typed
+from sweep.synonyms import nearest
 
 _DIMENSION = ("low", "high", "log", "step", "choices", "when")
 
@@ -102,6 +93,11 @@ class Space:
                     point[key] = value if key == varied else _ends(others)[0]
                 yield point
         yield from itertools.islice(self.combinations(), 1000)
+
+    def tops(self) -> Iterator[dict[str, Value]]:
+        """Combinations in which every choice comes up, as many as there may be looked at, each range at its end."""
+        tops: dict[str, Values] = {key: v.ends[1:] if isinstance(v, Range) else v for key, v in self.dimensions.items()}
+        return Space(tops, self.conditions).corners()
 
     def _met(self, key: str, chosen: Mapping[str, Any]) -> bool:
         return all(chosen.get(parent) in allowed for parent, allowed in self.conditions.get(key, {}).items())

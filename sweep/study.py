@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,14 @@ from optuna.trial import FrozenTrial, TrialState
 from core.errors import DamageError, InputError, reason
 from sweep.experiment import Stage
 from sweep.journal import CheckedJournal, cut_torn_line
+from sweep.means import mean
 from sweep.parsing import Value
 from sweep.sampling import Proposer, Told, experimental, sampler, suggest
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 _WAVE = "wave:"  # before a wave's number: the attribute of a study that holds it
+_MOST_ASKED = 10  # times in a wave, for settings that repeat none before them
 _OUTCOME = "outcome:"  # before a cell's key: the attribute of a trial that holds how that cell ended
 
 
@@ -59,11 +61,14 @@ class Wave:
     others    settings that it had not proposed, and was told of since the wave before
     settings  its proposals
     possible  those of them that can be trained
+    asked     all that it proposed, also what only repeated an earlier setting and for which another was asked: as they
+              were asked for together; empty if there is no more than settings
     """
 
     others: list[dict[str, Value]]
     settings: list[dict[str, Value]]
     possible: list[dict[str, Value]]
+    asked: list[list[dict[str, Value]]] = field(default_factory=list)
 
 
 Keys = Callable[[Mapping[str, Value]], Sequence[str]]
@@ -111,15 +116,19 @@ class Journal:
         """The settings tried in the study of this identity, in their order, whether their trials have ended or not;
         and how many the sampler has proposed. Read only.
         """
-        name = study_name(stage, identity)
-        found = [study for study in self._studies(stage.name) if study.study_name == name]
-        waves = [wave for study in found for wave in _waves(study.user_attrs)]
+        name, waves = study_name(stage, identity), self.waves(stage, identity)
         settings = [setting for wave in waves for setting in (*wave.others, *wave.possible)]
         trials = [trial for study, trial in self._trials(stage.name) if study == name and "cells" in trial.user_attrs]
         tried = [{key: t.params[key] for key in stage.space.dimensions if key in t.params} for t in trials]
         settings += [point for point in stage.every_point if point in tried]  # in the order they have in the file
         settings += tried
         return list({_text(setting): setting for setting in settings}.values()), sum(len(w.settings) for w in waves)
+
+    def waves(self, stage: Stage, identity: str) -> list[Wave]:
+        """What an adaptive sampler has proposed in the study of this identity, in its order. Read only."""
+        name = study_name(stage, identity)
+        found = [study for study in self._studies(stage.name) if study.study_name == name]
+        return [wave for study in found for wave in _waves(study.user_attrs)]
 
     def _trials(self, stage: str) -> Iterator[tuple[str, FrozenTrial]]:
         """All trials of the stage, with the name of their study."""
@@ -187,6 +196,9 @@ class Study:
     ) -> list[dict[str, Value]]:
         """The sampler's next wave of so many settings, without those that cannot be trained.
 
+        For a setting that is the same training as an earlier one it is asked again, but not for ever: what is a
+        repeat even then counts as proposed.
+
         keys    of the cells of a setting; raises InputError if it cannot be trained
         known   how cells ended, by key, in whichever study of the stage
         refuse  is told why a setting cannot be trained
@@ -206,19 +218,45 @@ class Study:
         waves = _waves(self._study.user_attrs)
         for wave in waves[self._replayed :]:  # of a process before this one
             self._proposer.tell(told, wave.others)
-            self._proposer.ask_again(wave.settings)
+            for asked in wave.asked or [wave.settings]:
+                self._proposer.ask_again(asked)
         others = self._others(waves, told)
         self._proposer.tell(told, others)
-        settings, possible = self._proposer.ask(count), []
-        for setting in settings:
-            try:
-                keys(setting)
-                possible.append(setting)
-            except InputError as error:
-                refuse(error)
-        self.record(Wave(others, settings, possible))
+        earlier = [setting for wave in waves for setting in (*wave.others, *wave.settings)]
+        wave = self._wave(count, keys, [*earlier, *others], refuse)
+        self.record(replace(wave, others=others))
         self._replayed = len(waves) + 1
-        return possible
+        return wave.possible
+
+    def _wave(
+        self, count: int, keys: Keys, earlier: Sequence[dict[str, Value]], refuse: Callable[[InputError], None]
+    ) -> Wave:
+        """So many new proposals, that repeat neither one another nor these if the sampler has any such."""
+
+        def training(setting: Mapping[str, Value]) -> str | InputError:
+            try:
+                return " ".join(keys(setting))
+            except InputError as error:
+                return error
+
+        known: set[str | InputError] = set(map(training, earlier))
+        wave, repeats = Wave([], [], []), list[dict[str, Value]]()
+        while len(wave.settings) < count and len(wave.asked) < _MOST_ASKED:
+            wave.asked.append(self._proposer.ask(count - len(wave.settings)))
+            repeats = []
+            for setting in wave.asked[-1]:
+                if (found := training(setting)) in known:
+                    repeats.append(setting)
+                    continue
+                known.add(found)
+                wave.settings.append(setting)
+                if isinstance(found, InputError):
+                    refuse(found)
+                else:
+                    wave.possible.append(setting)
+        for settings in (wave.settings, wave.possible):
+            settings.extend(repeats)
+        return wave if len(wave.asked) > 1 else replace(wave, asked=[])
 
     def _others(self, waves: Sequence[Wave], told: Callable[[Mapping[str, Value]], Told]) -> list[dict[str, Value]]:
         """The stage's points that were trained and that no wave has, in their order."""
@@ -246,7 +284,7 @@ class Study:
     def report_curves(self, trial: optuna.Trial, curves: Sequence[Sequence[float]]) -> None:
         """The accuracies that a trial's cells had, epoch by epoch; one that has ended counts with its last."""
         for epoch in range(1, max(map(len, curves), default=0) + 1):
-            self.report(trial, epoch, sum(values[:epoch][-1] for values in curves) / len(curves))
+            self.report(trial, epoch, mean(values[:epoch][-1] for values in curves))
 
     def curves(self) -> dict[str, list[float]]:
         """The reported accuracies, epoch by epoch, of this study's trials that did not fail, by their first cell."""
@@ -291,7 +329,7 @@ def _state(outcomes: Collection[Outcome]) -> tuple[TrialState, float | None]:
         return TrialState.FAIL, None
     if "pruned" in statuses:
         return TrialState.PRUNED, None
-    return TrialState.COMPLETE, sum(outcome.best_val_accuracy or 0.0 for outcome in outcomes) / len(outcomes)
+    return TrialState.COMPLETE, mean(outcome.best_val_accuracy or 0.0 for outcome in outcomes)
 
 
 def _tell(study: optuna.Study, number: int, attributes: Mapping[str, Any]) -> bool:

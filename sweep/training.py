@@ -12,6 +12,7 @@ from core.errors import InputError
 from core.train import EpochReport, Progress, TrialResult, Verdict
 from sweep import plan
 from sweep.experiment import Stage
+from sweep.means import mean
 from sweep.parsing import Value
 from sweep.plan import Cell
 from sweep.pruning import to_prune
@@ -247,7 +248,7 @@ class Training:
         with self._signals.held():
             for index in {group.running[place].cell.index for place in report.metrics}:
                 same = [running.accuracy for running in group.running if running.cell.index == index]
-                self._study.report(group.owners[index], report.epoch, sum(same) / len(same))
+                self._study.report(group.owners[index], report.epoch, mean(same))
             pruned = self._pruned(group, report)
         if self.spent:
             return dict.fromkeys(report.metrics.keys() - report.ended, ("cut", self.spent))
