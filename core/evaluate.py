@@ -56,9 +56,7 @@ def evaluate_model(ops: Ops, model: dict[str, np.ndarray], data: Dataset) -> Eva
     if data.x_test is None or data.y_test is None:
         raise InputError(f"{data.source} has no test images: without x_test and y_test there is nothing to test on")
     _, c, height, width = data.x_test.shape
-    architecture = architecture_of(model, (c, height, width))
-    if architecture.classes != len(data.classes):
-        raise InputError(f"the model tells {architecture.classes} classes apart, {data.name} has {len(data.classes)}")
+    architecture = architecture_of(model, (c, height, width), data.classes)
     images = Images.on_device(ops, data.x_test, data.y_test, data.scale)
     on_device = {name: ops.xp.asarray(values[None]) for name, values in model.items()}
     loss, predicted = 0.0, []

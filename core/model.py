@@ -214,10 +214,14 @@ def form(architecture: Architecture) -> dict[str, np.ndarray]:
     return {name: np.array(value, np.uint8) for name, value in told.items() if value}
 
 
-def architecture_of(model: Mapping[str, np.ndarray], input_shape: tuple[int, int, int]) -> Architecture:
+def architecture_of(
+    model: Mapping[str, np.ndarray], input_shape: tuple[int, int, int], classes: Sequence[str] = ()
+) -> Architecture:
     """The architecture of one trial's arrays (no trial axis) for images of input_shape (C, H, W).
 
-    Raises InputError if arrays are missing, or do not fit each other or the images.
+    classes  that the images are of, where that matters
+
+    Raises InputError if arrays are missing, or do not fit each other, the images or their classes.
     """
     layers = sum(re.fullmatch(r"w\d+", name) is not None for name in model) - 1
     missing = [f"w{i}" for i in range(1, layers + 2) if f"w{i}" not in model]
@@ -236,13 +240,15 @@ def architecture_of(model: Mapping[str, np.ndarray], input_shape: tuple[int, int
     ends = range(2, layers + 1, 2) if residual else range(1, layers + 1)
     filters = tuple(int(model[f"w{i}"].shape[0]) for i in ends)
     pool = tuple(bool(value) for value in np.ravel(model.get("pool", ())))
-    classes = int(model[f"w{layers + 1}"].shape[-1])
-    architecture = Architecture(input_shape, filters, classes, pool, residual, global_pool)
+    outputs = int(model[f"w{layers + 1}"].shape[-1])
+    architecture = Architecture(input_shape, filters, outputs, pool, residual, global_pool)
     for name, shape in parameter_shapes(architecture).items():
         if name not in model:
             raise InputError(f"the model has no array {name}")
         if model[name].shape != shape:
             raise InputError(f"the model's {name} has shape {model[name].shape}; images of {input_shape} need {shape}")
+    if classes and len(classes) != outputs:
+        raise InputError(f"the model tells {outputs} classes apart, the images are of {len(classes)}")
     return architecture
 
 

@@ -54,8 +54,9 @@ class Folder:
             was = about["data"]
             if (about["experiment"], was["source"]) == (experiment, data.source) and not new_data:
                 raise InputError(
-                    f"{data.source} has changed since {experiment} was begun on it: its sha256 was "
-                    f"{was['sha256'][:12]}, now it is {data.sha256[:12]}. Put it back, or begin anew with --new-data"
+                    f"{data.source} has changed since {experiment} was begun on it, or is read otherwise now: "
+                    f"its sha256 was {was['sha256'][:12]}, now it is {data.sha256[:12]}. "
+                    "Put it back, or begin anew with --new-data"
                 )
         self.sign(experiment, data)
         return self.owner

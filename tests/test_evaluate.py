@@ -141,6 +141,12 @@ def test_bad_input_gets_one_clear_line(winner: RunInfo, project: Path, capsys: p
     assert "not a readable .npz" in refused(capsys, "--model", "text.npz")
     np.savez("published.npz", **published_model())
     assert "w1 has shape" in refused(capsys, "--model", "published.npz", "--data", "small.npz")
+    two = {k: v[..., :2] if k in ("w3", "b3") else v for k, v in published_model().items()}
+    np.savez("two.npz", **two)
+    x = np.zeros((9, 3, 32, 32), np.uint8)
+    np.savez("three.npz", x=x, y=np.arange(9) % 3, x_test=x, y_test=np.arange(9) % 3)
+    said = refused(capsys, "--model", "two.npz", "--data", "three.npz")
+    assert said == "error: the model tells 2 classes apart, the images are of 3"
     large = {k: v * (1e30 if k[0] == "w" else 1) for k, v in np.load(Tracker().artifact(winner, "model.npz")).items()}
     np.savez("large.npz", **large)
     assert "weights are too large" in refused(capsys, "--model", "large.npz", "--data", "small.npz")

@@ -500,13 +500,15 @@ def test_a_model_file_is_drawn_on_the_test_images(project: Path, capsys) -> None
         (["--model", "mine.npz", "--image", "-1"], "--image is -1"),
         (["--model", "mine.npz", "--image", "none.png"], "none.png is not a picture that can be read"),
         (["--model", "mine.npz", "--image", "small.npz"], "small.npz is not a picture that can be read"),
+        (["--model", "two.npz"], "the model tells 2 classes apart, the images are of 3"),
         (["--model", "mine.npz", "--out", "small.npz"], "cannot be written"),
         (["--model", "mine.npz", "--run-id", "1"], "not allowed with argument"),
         (["--model", "mine.npz", "--format", "jpg"], "invalid choice: 'jpg'"),
     ],
 )
 def test_bad_input_gets_one_clear_line(project: Path, capsys, arguments: list[str], complaint: str) -> None:
-    save_model(project / "mine.npz", model(Architecture((1, 6, 7), (2, 3), 3)))
+    for name, classes in (("mine", 3), ("two", 2)):
+        save_model(project / f"{name}.npz", model(Architecture((1, 6, 7), (2, 3), classes)))
     assert main([*arguments, "--data", "small.npz"]) == 2
     captured = capsys.readouterr()
     errors = [line for line in captured.err.splitlines() if not line.startswith("data: ")]

@@ -47,7 +47,7 @@ def pictures(
     of          what these images are called, like "validation images of digits"
     history     each epoch's metrics, from epoch 1, if there are such
     """
-    architecture = architecture_of(model, shown.image.shape)
+    architecture = architecture_of(model, shown.image.shape, classes)
     on_device = {name: ops.xp.asarray(values[None]) for name, values in model.items()}
     layers, last = len(architecture.layers), len(architecture.layers) + 1
     found = {"curves": curves(history, best_epoch, "Training, epoch by epoch")} if history else {}
