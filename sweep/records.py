@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ from sweep.space import Range, Values
 from sweep.study import Outcome
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from core.figures import Picture
 
 _PARENT = "mlflow.parentRunId"
 _ACCURACY = "best_val_accuracy"
@@ -194,7 +195,9 @@ class Records:
 
                 best_accuracy = "none" if result.best_accuracy is None else f"{result.best_accuracy:.4f}"
                 title = f"{cell.name}: best validation accuracy {best_accuracy}"
-                figures.save(figures.curves(result.history, result.best_epoch, title), folder / "curves.png")
+                curves = partial(figures.curves, result.history, result.best_epoch, title)
+                for file, drawn in figures.rendered({"curves": curves}, "png"):
+                    (folder / file).write_bytes(drawn)
             self.tracker.log_files(run_id, folder)
         if outcome.reason:
             self.tracker.set_tags(run_id, {"reason": outcome.reason})
@@ -291,7 +294,7 @@ class Records:
         from core import figures
 
         title = f"Training images of {self._data.name}, as they are and as augmentation changes them"
-        self._log_figures(run_id, {"augmented": figures.augmented(rows, title)})
+        self._log_figures(run_id, {"augmented": partial(figures.augmented, rows, title)})
 
     def _register(self, stage: Stage, best: ranking.Row, accuracy: float) -> None:
         """Make the stage's winner a version of the experiment's model; the best of all stages is its champion."""
@@ -321,12 +324,12 @@ class Records:
             self._log_figures(stage, drawn | runs.of_beginning(self.tracker, trial, self._ops, self._data))
             self._log_figures(winner, runs.of_trial(self.tracker, trial, self._ops, self._data))
 
-    def _log_figures(self, run_id: str, drawn: Mapping[str, Figure]) -> None:
+    def _log_figures(self, run_id: str, pictures: Mapping[str, Picture]) -> None:
         from core import figures
 
         with tempfile.TemporaryDirectory() as name:
-            for title, figure in drawn.items():
-                figures.save(figure, Path(name) / f"{title}.png")
+            for file, drawn in figures.rendered(pictures, "png"):
+                (Path(name) / file).write_bytes(drawn)
             self.tracker.log_files(run_id, Path(name), "figures")
 
 

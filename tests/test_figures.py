@@ -19,9 +19,11 @@ from core.config import Architecture, Settings
 from core.figures import images, overlay, runs, weights
 from core.figures.__main__ import main
 from core.figures.model import Shown, pictures
-from core.figures.search import Trial, by_value, heat_maps, levels, main_effects, parallel, surface
+from core.figures.planes import heat_maps, surface
+from core.figures.search import by_value, main_effects, parallel
 from core.figures.search import pictures as stage_pictures
 from core.figures.style import mosaic
+from core.figures.trials import Trial, levels
 from core.init_study import network_study
 from core.model import feature_maps, form, initial_model, probabilities
 from core.ops import reference
@@ -77,9 +79,11 @@ def dropout() -> list[Trial]:
 
 @pytest.mark.parametrize("trials", [grid(), search(), dropout()], ids=["grid", "search", "dropout"])
 def test_no_text_of_a_stage_is_cut_off(trials: list[Trial]) -> None:
-    drawn = stage_pictures(trials, f"stage: {len(trials)} trials on cifar10")
-    assert all(complete(figure) for figure in drawn.values())
-    assert all(figure.get_suptitle() == f"stage: {len(trials)} trials on cifar10" for figure in drawn.values())
+    found = stage_pictures(trials, f"stage: {len(trials)} trials on cifar10")
+    drawn = {name: draw() for name, draw in found.items()}
+    assert [name for name, figure in drawn.items() if not complete(figure)] == []
+    title = f"stage: {len(trials)} trials on cifar10"
+    assert {figure.get_suptitle().partition("\n")[0] for figure in drawn.values()} == {title}
 
 
 @pytest.mark.parametrize(
@@ -197,7 +201,9 @@ def test_parallel_lines_go_through_every_value() -> None:
     best = lines[-1]
     assert best.get_linewidth() == 3
     assert best.get_label() == "the best: fine-01"
-    assert list(best.get_xdata()) == [0, 1, 2, 4]  # it has no beta1
+    assert list(best.get_xdata()) == [0, 1, 2, 3, 4]
+    assert best.get_ydata()[3] < 0  # it has no beta1, so it is beside all values there
+    assert [text.get_text() for text in axes.texts if text.xy[1] < 0] == ["not set"]
     assert best.get_ydata()[-1] == 1
     rates = np.log10(sorted(t.searched["lr"] for t in trials))
     expected = (np.log10(trials[0].searched["lr"]) - rates[0]) / (rates[-1] - rates[0])
@@ -240,9 +246,9 @@ def drawn() -> dict[str, Figure]:
     history = [
         {f"{part}_{q}": 1 / (n + 1) for part in ("train", "val") for q in ("loss", "accuracy")} for n in range(3)
     ]
-    return pictures(
-        *(ops.load(), model(REPORT), known, CLASSES, shown), of="images of cifar10", history=history, best_epoch=2
-    )
+    given = (ops.load(), model(REPORT), known, CLASSES, shown)
+    found = pictures(*given, of="images of cifar10", history=history, best_epoch=2)
+    return {name: draw() for name, draw in found.items()}
 
 
 def test_all_pictures_of_a_model_are_there_and_complete(drawn: dict[str, Figure]) -> None:
@@ -420,7 +426,7 @@ def test_stages_and_their_winners_have_pictures_in_mlflow(swept: dict[str, Any])
 def test_a_stage_shows_how_its_winners_network_begins(swept: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     tracker, found, backend = Tracker(), data.load("small.npz"), ops.load()
     winner = tracker.find(swept["grid"]["winner"]["run_id"])
-    figure = runs.of_beginning(tracker, winner, backend, found)["activation-spread"]
+    figure = runs.of_beginning(tracker, winner, backend, found)["activation-spread"]()
     network, seed = winner.params["filters"], int(winner.params["seed"])
     assert figure.get_suptitle() == (
         f"Activations by layer before training: network {network}, without its batch normalisation\n"
@@ -433,7 +439,7 @@ def test_a_stage_shows_how_its_winners_network_begins(swept: dict[str, Any], mon
     drawn = {line.get_label().partition("\n")[0]: line.get_ydata() for line in figure.axes[0].lines}
     np.testing.assert_allclose(drawn["He"], [1, *study.spread[0]], rtol=1e-5)
     monkeypatch.setattr(runs, "VALUES", 5 * max(map(np.prod, shape.conv_shapes)) + 1)
-    few = runs.of_beginning(tracker, winner, backend, found)["activation-spread"]
+    few = runs.of_beginning(tracker, winner, backend, found)["activation-spread"]()
     assert few.get_suptitle().endswith("\n5 training images of small")
 
 

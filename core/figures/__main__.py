@@ -9,15 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from matplotlib.figure import Figure
-
 from core import checkpoint, data, ops, threads
 from core import init_study as numbers
 from core.batches import Images, shuffled_batches
 from core.config import check_setting
 from core.errors import InputError, exit_status, reason
 from core.evaluate import data_of
-from core.figures import init_study, model, runs, save
+from core.figures import Picture, content, init_study, model, rendered, runs
 from core.figures.style import SUFFIXES
 from core.project import expand
 
@@ -81,19 +79,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser().parse_args(arguments)
         threads.use(options.threads)
         if options.command:
-            _init_study(options)
-        elif options.run_id:
-            _draw_run(options)
-        elif options.model:
-            _draw_file(options)
-        else:
-            raise InputError("nothing to draw: give --run-id ID, --model FILE.npz, or init-study")
-        return 0
+            return _init_study(options)
+        if options.run_id:
+            return _draw_run(options)
+        if options.model:
+            return _draw_file(options)
+        raise InputError("nothing to draw: give --run-id ID, --model FILE.npz, or init-study")
 
     return exit_status(command)
 
 
-def _draw_run(options: argparse.Namespace) -> None:
+def _draw_run(options: argparse.Namespace) -> int:
     from core.tracking import Tracker
 
     tracker = Tracker(options.tracking_uri)
@@ -103,10 +99,10 @@ def _draw_run(options: argparse.Namespace) -> None:
     else:
         trained_on = data_of(run, options.data, options.data_dir)
         found = runs.of_trial(tracker, run, ops.load(), trained_on, options.image)
-    _write_all(found, options, f"{run.name.partition(' ')[0]}-{run.run_id[:8]}")
+    return _write_all(found, options, f"{run.name.partition(' ')[0]}-{run.run_id[:8]}")
 
 
-def _draw_file(options: argparse.Namespace) -> None:
+def _draw_file(options: argparse.Namespace) -> int:
     arrays = checkpoint.load_model(options.model)
     found = data.load(options.data, options.data_dir)
     print(data.describe(found), file=sys.stderr)
@@ -118,20 +114,22 @@ def _draw_file(options: argparse.Namespace) -> None:
     seen = Images.on_device(backend, x, y, found.scale)
     shown = model.chosen(options.image, seen, kind, backend)
     drawn = model.pictures(backend, arrays, seen, found.classes, shown, of=f"{kind}s of {found.name}")
-    _write_all(drawn, options, options.model.stem)
+    return _write_all(drawn, options, options.model.stem)
 
 
-def _write_all(found: Mapping[str, Figure], options: argparse.Namespace, name: str) -> None:
+def _write_all(found: Mapping[str, Picture], options: argparse.Namespace, name: str) -> int:
+    """Write the pictures; 1 if some of them cannot be drawn."""
     folder = expand(options.out or f"figures/{name}")
-    for title, figure in found.items():
-        for suffix in FORMATS if options.format == "both" else [options.format]:
-            path = folder / f"{title}.{suffix}"
-            _write(figure, path)
-            print(path)
+    kinds, written = FORMATS if options.format == "both" else (options.format,), 0
+    for file, drawn in rendered(found, *kinds):
+        _write(drawn, folder / file)
+        print(folder / file)
+        written += 1
     sys.stdout.flush()  # a reader that has left is noticed here, not when Python ends
+    return 0 if written == len(found) * len(kinds) else 1
 
 
-def _init_study(options: argparse.Namespace) -> None:
+def _init_study(options: argparse.Namespace) -> int:
     for name in ("depth", "width", "images"):
         if not 1 <= (value := getattr(options, name)) <= LARGEST:
             raise InputError(f"--{name} is {value}: it must be a whole number from 1 to {LARGEST}")
@@ -146,19 +144,21 @@ def _init_study(options: argparse.Namespace) -> None:
     x, _ = images.batch(next(shuffled_batches(len(images), options.images, options.seed, 0)))
     study = numbers.init_study(backend, x, depth=options.depth, width=options.width, seed=options.seed)
     title = f"Activations by layer: {options.width} filters of 3x3 pixels, then ReLU; no batch normalisation"
-    _write(init_study(study, f"{title}\n{x.shape[1]} images of {found.name}"), path)
+    figure = init_study(study, f"{title}\n{x.shape[1]} images of {found.name}")
+    _write(content(figure, path.suffix.lower().lstrip(".")), path)
     print(path)
     print("layer", *(f"{scheme:>9}" for scheme in study.schemes))
     for layer, spread in enumerate(study.spread.T, start=1):
         print(f"{layer:5}", *(f"{value:9.3g}" for value in spread))
     sys.stdout.flush()
+    return 0
 
 
-def _write(figure: Figure, path: Path) -> None:
+def _write(drawn: bytes, path: Path) -> None:
     """Save, in a folder made if it is missing. Raises InputError if that cannot be."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save(figure, path)
+        path.write_bytes(drawn)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {reason(error)}") from None
 

@@ -8,14 +8,19 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from core.figures.style import GOOD, MUTED, SEQUENTIAL, blank, mosaic, number_rows
+from core.figures.style import GOOD, MUTED, ON_DARK, ON_LIGHT, SEQUENTIAL, blank, columns_of, mosaic, number_rows, short
 
-COLUMNS = 8  # maps in a row
+COLUMNS = 8  # mistakes in a row
+PIXELS = 2048  # to a side of what is drawn: of larger images every second pixel, every third, ...
+MANY = 40  # classes: of more, only some can be named
+OTHERS = "all others"
 MISTAKES = 24  # on a contact sheet
 
 
 def show(axes: Axes, image: np.ndarray) -> None:
     """An image (C, H, W): in colour if C is 3, else its first channel; what is beyond [0, 1] is scaled into it."""
+    step = -(-max(image.shape[1:]) // (PIXELS // 4))
+    image = image[:, ::step, ::step]
     low, high = min(0.0, float(image.min())), max(1.0, float(image.max()))
     pixels = (image - low) / (high - low)
     axes.imshow(pixels.transpose(1, 2, 0) if len(image) == 3 else pixels[0], cmap="gray", vmin=0, vmax=1)
@@ -46,11 +51,14 @@ def input_image(image: np.ndarray, title: str) -> Figure:
 
 def feature_maps(maps: np.ndarray, title: str) -> Figure:
     """The maps (F, H, W) that one layer makes of one image, numbered from 1, all on one scale."""
-    rows = -(-len(maps) // COLUMNS)
-    figure = blank(8, 0.9 * rows + 1.2, title)
+    columns = columns_of(len(maps))
+    rows = -(-len(maps) // columns)
+    step = -(-columns * max(maps.shape[1:]) // PIXELS)
+    maps = maps[:, ::step, ::step]
+    figure = blank(8, 7.2 / columns * rows * min(maps.shape[1] / maps.shape[2], 2) + 1.2, title)
     axes = figure.subplots()
-    picture = axes.imshow(mosaic(maps, COLUMNS), cmap=SEQUENTIAL)
-    number_rows(axes, len(maps), COLUMNS, maps.shape[1])
+    picture = axes.imshow(mosaic(maps, columns), cmap=SEQUENTIAL)
+    number_rows(axes, len(maps), columns, maps.shape[1])
     axes.set_ylabel("map")
     figure.colorbar(picture, ax=axes, label="value", shrink=0.8)
     return figure
@@ -59,41 +67,70 @@ def feature_maps(maps: np.ndarray, title: str) -> Figure:
 def probabilities(values: np.ndarray, classes: Sequence[str], label: int | None, title: str) -> Figure:
     """Bars of the probabilities (L,) that a network gives the classes for one image; the true class stands out.
 
+    Of many classes the likeliest are drawn, most likely first, and the true one.
+
     label  the true class, if it is known
     """
-    figure = blank(7, 0.3 * len(classes) + 1.3, title)
+    places = list(range(len(classes)))
+    if len(classes) > MANY:
+        places = np.argsort(-values, kind="stable")[:MANY].tolist()
+        if label is not None and label not in places:
+            places[-1] = label
+        title = f"{title}\nThe likeliest of {len(classes)} classes"
+    figure = blank(7, 0.3 * len(places) + 1.3, title)
     axes = figure.subplots()
-    colours = [GOOD if number == label else MUTED for number in range(len(classes))]
-    bars = axes.barh(range(len(classes)), values, color=colours)
-    axes.bar_label(bars, [f"{value:.3f}" for value in values], padding=3)
-    axes.set(xlim=(0, 1.12), xlabel="probability", yticks=range(len(classes)), yticklabels=classes)
+    bars = axes.barh(range(len(places)), values[places], color=[GOOD if n == label else MUTED for n in places])
+    axes.bar_label(bars, [f"{value:.3f}" for value in values[places]], padding=3)
+    names = [short(classes[n]) for n in places]
+    axes.set(xlim=(0, 1.12), xlabel="probability", yticks=range(len(places)), yticklabels=names)
     axes.set_xticks(np.linspace(0, 1, 6))
     axes.invert_yaxis()
     axes.spines[["top", "right"]].set_visible(False)
     if label is not None:
-        axes.legend([bars[label]], [f"true class: {classes[label]}"], loc="lower right")
+        axes.legend([bars[places.index(label)]], [f"true class: {short(classes[label])}"], loc="lower right")
     return figure
 
 
 def confusion(counts: np.ndarray, classes: Sequence[str], title: str) -> Figure:
     """Images by true class (row) and predicted class (column), coloured by the share of the row.
 
+    Of many classes those with most mistakes have a row and a column each, and all others one together.
+
     counts  (L, L)
     """
-    size = 0.45 * len(classes) + 2.6
+    names = [short(name) for name in classes]
+    if len(classes) > MANY:
+        counts, shown = most_confused(counts)
+        names = [*(names[n] for n in shown), OTHERS]
+        title = f"{title}\nThe {MANY} of {len(classes)} classes with most mistakes, and all others together"
+    size = (0.45 if len(names) <= 20 else 0.28) * len(names) + 2.6
     figure = blank(size + 1, size, title)
     axes = figure.subplots()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    ticks = range(len(classes))
-    axes.set(xlabel="predicted class", ylabel="true class", xticks=ticks, yticks=ticks, yticklabels=classes)
-    axes.set_xticks(ticks, classes, rotation=45, ha="right", rotation_mode="anchor")
-    if len(classes) <= 20:  # beyond, numbers would be specks
+    ticks = range(len(names))
+    axes.set(xlabel="predicted class", ylabel="true class", xticks=ticks, yticks=ticks, yticklabels=names)
+    axes.set_xticks(ticks, names, rotation=45, ha="right", rotation_mode="anchor")
+    if len(names) <= 20:  # beyond, numbers would be specks
         for (row, column), count in np.ndenumerate(counts):
-            colour = "white" if shares[row, column] > 0.6 else "black"
+            colour = ON_DARK if shares[row, column] > 0.6 else ON_LIGHT
             axes.text(column, row, f"{count}", ha="center", va="center", color=colour, fontsize="small")
     figure.colorbar(picture, ax=axes, label="share of the true class", shrink=0.8)
     return figure
+
+
+def most_confused(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Counts (MANY + 1, MANY + 1) of the classes with most mistakes, as truth or guess, the last for all others; and
+    which classes these are (MANY,), in their order.
+    """
+    wrong = counts.sum(axis=0) + counts.sum(axis=1) - 2 * counts.diagonal()
+    shown = np.sort(np.argsort(-wrong, kind="stable")[:MANY])
+    place = np.full(len(counts), MANY)
+    place[shown] = range(MANY)
+    found = np.zeros((MANY + 1, MANY + 1), counts.dtype)
+    rows, columns = counts.nonzero()
+    np.add.at(found, (place[rows], place[columns]), counts[rows, columns])
+    return found, shown
 
 
 def surest_mistakes(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -128,7 +165,8 @@ def mistakes(
         axes.set_axis_off()
     for axes, image, number, values, label in zip(grid, images, numbers, probabilities, labels, strict=False):
         show(axes, image)
-        axes.set_title(f"{classes[label]}\n\u2192 {classes[values.argmax()]} {values.max():.2f}", fontsize="small")
+        true, guess = (short(classes[n], 14) for n in (label, values.argmax()))
+        axes.set_title(f"{true}\n\u2192 {guess} {values.max():.2f}", fontsize="small")
         axes.set_xlabel(f"image {number}", fontsize="small")
     if len(images):
         figure.supxlabel("true class \u2192 predicted class and its probability", fontsize="medium")

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from core.batches import Images
+from core.config import Architecture
 from core.errors import InputError, reason
 from core.figures import images, weights
+from core.figures.style import Picture, spread_out
 from core.figures.training import curves
 from core.model import architecture_of, feature_maps, probabilities
 from core.ops import Ops
 from core.project import expand
 
 LARGEST = 64 * 2**20  # pixels of a picture that is read
+LAYERS = 16  # whose filters and maps are drawn, of a network that has more
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ def pictures(
     of: str,
     history: Sequence[dict[str, float]] = (),
     best_epoch: int = 0,
-) -> dict[str, Figure]:
+) -> dict[str, Picture]:
     """By name, in the order in which they are best looked at.
 
     model       one trial's arrays
@@ -50,38 +55,58 @@ def pictures(
     architecture = architecture_of(model, shown.image.shape, classes)
     on_device = {name: ops.xp.asarray(values[None]) for name, values in model.items()}
     layers, last = len(architecture.layers), len(architecture.layers) + 1
-    found = {"curves": curves(history, best_epoch, "Training, epoch by epoch")} if history else {}
-    found |= {f"filters-conv{n}": weights.filters(model[f"w{n}"], n) for n in range(1, last)}
-    found["biases"] = weights.biases(model, layers, classes)
-    found["batch-norm"] = weights.batch_norm(model, layers)
+    drawn = [architecture.layers[n - 1] for n in spread_out(layers, LAYERS)]
+    title = "Training, epoch by epoch"
+    found: dict[str, Picture] = {"curves": partial(curves, history, best_epoch, title)} if history else {}
+    for n in (layer.number for layer in drawn):
+        found[f"filters-conv{n}"] = partial(weights.filters, model[f"w{n}"], n)
+    found["biases"] = partial(weights.biases, model, layers, classes)
+    found["batch-norm"] = partial(weights.batch_norm, model, layers)
     channels = 1 if architecture.global_pool else architecture.layers[-1].filters
-    found["linear"] = weights.linear(model[f"w{last}"], channels, classes)
+    found["linear"] = partial(weights.linear, model[f"w{last}"], channels, classes)
 
     label = "" if shown.label is None else f": {classes[shown.label]}"
-    found["image"] = images.input_image(shown.image, f"{shown.name}{label}")
+    found["image"] = partial(images.input_image, shown.image, f"{shown.name}{label}")
     x = ops.xp.asarray(shown.image[None, None].astype(np.float32))
-    for name, maps in feature_maps(ops, architecture, on_device, x).items():
-        found[f"maps-{name}"] = images.feature_maps(maps, f"{shown.name} after {name}: {len(maps)} maps")
-    one = Images(x[0], ops.xp.zeros(1, int), 1.0)
-    found["probabilities"] = images.probabilities(
-        probabilities(ops, architecture, on_device, one)[0],
-        classes,
-        shown.label,
-        f"{shown.name}: what the network says",
-    )
+    maps = cache(lambda: feature_maps(ops, architecture, on_device, x))  # once, by the first picture that needs them
+    for layer in drawn:
+        for name in (f"conv{layer.number}", f"{'pool' if layer.pool > 1 else 'relu'}{layer.number}"):
+            title = f"{shown.name} after {name}: {layer.filters} maps"
+            found[f"maps-{name}"] = partial(lambda name, title: images.feature_maps(maps()[name], title), name, title)
+    return found | _of_guesses(ops, architecture, on_device, seen, classes, shown, of)
 
-    guesses = probabilities(ops, architecture, on_device, seen)
+
+def _of_guesses(
+    ops: Ops,
+    architecture: Architecture,
+    on_device: dict[str, Any],
+    seen: Images,
+    classes: Sequence[str],
+    shown: Shown,
+    of: str,
+) -> dict[str, Picture]:
+    """What the network says of one image, and of all."""
+    guesses = cache(lambda: probabilities(ops, architecture, on_device, seen))
     labels = ops.to_host(seen.labels)
-    counts = np.zeros((len(classes), len(classes)), int)
-    np.add.at(counts, (labels, guesses.argmax(axis=1)), 1)
-    right = float((guesses.argmax(axis=1) == labels).mean())
-    found["confusion"] = images.confusion(counts, classes, f"{len(labels)} {of}: {right:.4f} right")
-    wrong = images.surest_mistakes(guesses, labels)
-    pixels, _ = seen.batch(ops.xp.asarray(wrong))
-    found["mistakes"] = images.mistakes(
-        ops.to_host(pixels[0]), wrong, guesses[wrong], labels[wrong], classes, f"Most confident mistakes on {of}"
-    )
-    return found
+
+    def of_one() -> Figure:
+        one = Images(ops.xp.asarray(shown.image[None].astype(np.float32)), ops.xp.zeros(1, int), 1.0)
+        values = probabilities(ops, architecture, on_device, one)[0]
+        return images.probabilities(values, classes, shown.label, f"{shown.name}: what the network says")
+
+    def confusion() -> Figure:
+        guess = guesses().argmax(axis=1)
+        counts = np.zeros((len(classes), len(classes)), np.int32)
+        np.add.at(counts, (labels, guess), 1)
+        return images.confusion(counts, classes, f"{len(labels)} {of}: {float((guess == labels).mean()):.4f} right")
+
+    def mistakes() -> Figure:
+        wrong = images.surest_mistakes(guesses(), labels)
+        pixels = ops.to_host(seen.batch(ops.xp.asarray(wrong))[0][0])
+        title = f"Most confident mistakes on {of}"
+        return images.mistakes(pixels, wrong, guesses()[wrong], labels[wrong], classes, title)
+
+    return {"probabilities": of_one, "confusion": confusion, "mistakes": mistakes}
 
 
 def chosen(image: str, seen: Images, what: str, ops: Ops) -> Shown:

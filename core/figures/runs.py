@@ -13,6 +13,7 @@ from core.batches import Images
 from core.errors import InputError
 from core.figures import model, search
 from core.figures.spread import init_study
+from core.figures.style import Picture
 from core.init_study import network_study
 from core.model import architecture_of
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 IMAGES, VALUES = 128, 2**20  # most images whose activations are counted, and values of a layer: a fraction of a second
 
 
-def of_trial(tracker: Tracker, run: RunInfo, ops: Ops, data: Dataset, image: str = "0") -> dict[str, Figure]:
+def of_trial(tracker: Tracker, run: RunInfo, ops: Ops, data: Dataset, image: str = "0") -> dict[str, Picture]:
     """Everything about a trial, seen on its validation images: those for the test are for the last figure alone.
 
     image  see core.figures.model.chosen
@@ -39,29 +40,31 @@ def of_trial(tracker: Tracker, run: RunInfo, ops: Ops, data: Dataset, image: str
     return model.pictures(ops, arrays, seen, data.classes, shown, of=of, history=history, best_epoch=best_epoch)
 
 
-def of_beginning(tracker: Tracker, run: RunInfo, ops: Ops, data: Dataset) -> dict[str, Figure]:
-    """How the activations of a trial's network spread under each initialisation, by a batch of its training images.
-
-    Nothing if the images' pixels are all equal.
-    """
+def of_beginning(tracker: Tracker, run: RunInfo, ops: Ops, data: Dataset) -> dict[str, Picture]:
+    """How the activations of a trial's network spread under each initialisation, by a batch of its training images."""
     architecture = architecture_of(checkpoint.load_model(tracker.artifact(run, "model.npz")), data.x.shape[1:])
     split, largest = data.split(int(run.tags.get("data.seed", 0))), max(map(math.prod, architecture.conv_shapes))
     count = max(1, min(IMAGES, VALUES // largest))
     seen = Images.on_device(ops, split.x_train[:count], split.y_train[:count], data.scale)
-    try:
-        study = network_study(ops, seen.batch(slice(None))[0], architecture, int(run.params.get("seed", 0)))
-    except InputError:
-        return {}
     network = f"{'residual ' * architecture.residual}network {'x'.join(map(str, architecture.filters))}"
     title = f"Activations by layer before training: {network}, without its batch normalisation"
-    return {"activation-spread": init_study(study, f"{title}\n{len(seen)} training images of {data.name}")}
+
+    def draw() -> Figure:
+        study = network_study(ops, seen.batch(slice(None))[0], architecture, int(run.params.get("seed", 0)))
+        return init_study(study, f"{title}\n{len(seen)} training images of {data.name}")
+
+    return {"activation-spread": draw}
 
 
-def of_stage(tracker: Tracker, run: RunInfo) -> dict[str, Figure]:
+def of_stage(tracker: Tracker, run: RunInfo) -> dict[str, Picture]:
     """The stage's trials side by side, by what was searched. Raises InputError while nothing is ranked."""
     trials = stage_trials(tracker, run)
-    data = run.tags.get("data.name", "")
-    return search.pictures(trials, f"{run.tags.get('stage', run.name)}: {len(trials)} trials on {data}")
+    stage, on = run.tags.get("stage", run.name), f"on {run.tags.get('data.name', '')}"
+    seeds = run.tags.get("seeds", "1")
+    if seeds == "1":
+        return search.pictures(trials, f"{stage}: {len(trials)} trials {on}")
+    title = f"{stage}: {len(trials)} settings with {seeds} seeds each {on}"
+    return search.pictures(trials, f"{title}, whose mean is drawn", f"{title}, of which the best one's curve is drawn")
 
 
 def stage_trials(tracker: Tracker, run: RunInfo) -> list[search.Trial]:
@@ -80,6 +83,7 @@ def stage_trials(tracker: Tracker, run: RunInfo) -> list[search.Trial]:
             float(row["best_val_accuracy"]) if row["best_val_accuracy"] else None,
             [epoch["val_accuracy"] for epoch in tracker.history(runs[row["run_id"]])],
             fixed=runs[row["run_id"]].tags.get("source") == "point",
+            finished=row["status"] in ("finished", "cut"),
         )
         for place, row in enumerate(rows)
     ]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import cycle
+from itertools import cycle, product
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from core.figures.style import LEVELS, OTHER, TRAIN, VALIDATION, WINNER, blank, count_epochs
+from core.figures.style import LEVELS, OTHER, TRAIN, VALIDATION, WINNER, blank, count_epochs, short
+
+DOTTED = 100  # epochs: of more, dots would be one thick line
+POINTS = 20_000  # of curves that an SVG has as lines: of more, as an image
 
 
 def curves(history: Sequence[dict[str, float]], best_epoch: int, title: str) -> Figure:
@@ -23,7 +26,8 @@ def curves(history: Sequence[dict[str, float]], best_epoch: int, title: str) -> 
         figure.subplots(1, 2), ("loss", "accuracy"), ("cross entropy", "accuracy"), strict=True
     ):
         for part, name, colour in (("train", "training", TRAIN), ("val", "validation", VALIDATION)):
-            axes.plot(epochs, [row[f"{part}_{quantity}"] for row in history], marker=".", color=colour, label=name)
+            values = [row[f"{part}_{quantity}"] for row in history]
+            axes.plot(epochs, values, marker=_dots(values), color=colour, label=name)
         if best_epoch:
             axes.axvline(best_epoch, color="0.5", linestyle=":", label=f"best epoch, {best_epoch}")
         axes.set(ylabel=label)
@@ -32,23 +36,32 @@ def curves(history: Sequence[dict[str, float]], best_epoch: int, title: str) -> 
     return figure
 
 
-def overlay(accuracies: Mapping[str, Sequence[float]], winner: str, title: str) -> Figure:
-    """Validation accuracy by epoch of all trials of a stage, the winner's drawn bold.
+def _dots(values: Sequence[float]) -> str:
+    return "." if len(values) <= DOTTED else ""
+
+
+def overlay(accuracies: Mapping[str, Sequence[float]], winner: str | None, title: str) -> Figure:
+    """Validation accuracy by epoch of all trials of a stage, the winner's drawn bold, if there is one.
 
     accuracies  by the trial's name: that of each epoch, from epoch 1
     """
     figure = blank(9, 4.5, title)
     axes = figure.subplots()
-    for name, values in accuracies.items():
-        if name != winner:
-            axes.plot(range(1, len(values) + 1), values, color=OTHER, alpha=0.35, linewidth=1)
-    best = accuracies[winner]
-    axes.plot(range(1, len(best) + 1), best, color=WINNER, linewidth=2.5, marker=".", label=winner)
+    as_image = sum(map(len, accuracies.values())) > POINTS
+    others = [values for name, values in accuracies.items() if name != winner]
+    for values in others:
+        axes.plot(range(1, len(values) + 1), values, color=OTHER, alpha=0.35, linewidth=1, rasterized=as_image)
+        axes.lines[-1].set_marker("." if len(values) == 1 else "")
+    handles = []
+    if winner is not None:
+        best = accuracies[winner]
+        handles = axes.plot(range(1, len(best) + 1), best, marker=_dots(best), color=WINNER, linewidth=2.5)
+        handles[0].set_label(short(winner))
     axes.set(ylabel="validation accuracy")
     count_epochs(axes)
-    handles = [axes.lines[-1]]
-    if others := len(accuracies) - 1:
-        handles.append(Line2D([], [], color=OTHER, alpha=0.35, label=f"{others} other trials"))
+    if others:
+        label = f"{len(others)} other trials" if handles else f"{len(others)} trials"
+        handles.append(Line2D([], [], color=OTHER, alpha=0.35, label=label))
     axes.legend(handles=handles, loc="lower right")
     return figure
 
@@ -63,9 +76,11 @@ def side_by_side(histories: Mapping[str, Sequence[Mapping[str, float]]], title: 
     for axes, key, label in zip(
         panels, ("val_loss", "val_accuracy"), ("validation cross entropy", "validation accuracy"), strict=True
     ):
-        for (name, history), colour in zip(histories.items(), cycle(LEVELS), strict=False):
+        styles = cycle(product(("-", "--"), LEVELS))  # a colour again is a line of another kind
+        for (name, history), (line, colour) in zip(histories.items(), styles, strict=False):
             values = [row[key] for row in history]
-            axes.plot(range(1, len(values) + 1), values, marker=".", color=colour, label=name)
+            axes.plot(range(1, len(values) + 1), values, line, marker=_dots(values), color=colour)
+            axes.lines[-1].set_label(short(name, 40))
         axes.set(ylabel=label)
         count_epochs(axes)
     figure.legend(handles=panels[0].lines, loc="outside lower center", ncols=2)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from core import figures
 from core.errors import InputError
 from core.tracking import RunInfo, Tracker
-from sweep.report.write import picture, render
+from sweep.report.write import drawn, render
 
 MOST = 8  # runs in one comparison
 _RESULTS = (
@@ -88,9 +89,11 @@ def _settings(tracker: Tracker, run: RunInfo) -> dict[str, Any]:
 def to_html(tracker: Tracker, runs: Sequence[RunInfo], comparison: Comparison) -> str:
     """The comparison as a page, with the curves of all runs."""
     histories = {_name(run): tracker.history(run) for run in runs}
-    drawn = figures.side_by_side(histories, "Validation loss and accuracy by epoch")
-    caption = "Validation loss and accuracy by epoch, a colour for each run."
-    return render("compare.html", comparison=comparison, picture=picture(figures.as_svg(drawn), "svg+xml", caption))
+    title = "Validation loss and accuracy by epoch"
+    found = drawn(
+        {"curves": partial(figures.side_by_side, histories, title)}, {"curves": f"{title}, a colour for each run."}
+    )
+    return render("compare.html", comparison=comparison, pictures=found)
 
 
 def _name(run: RunInfo) -> str:

@@ -69,9 +69,16 @@ def pictures(tracker: Tracker, stage: StagePart) -> Pictures:
     if not stage.run_id or not stage.winner_run:
         return Pictures()
     run = tracker.find(stage.run_id)
-    drawn = runs.of_stage(tracker, run)
-    found = [picture(figures.as_svg(figure), "svg+xml", CAPTIONS[name]) for name, figure in drawn.items()]
+    found = drawn(runs.of_stage(tracker, run), CAPTIONS)
     return Pictures(found + _kept(tracker, run, KEPT), _kept(tracker, tracker.find(stage.winner_run), WINNERS))
+
+
+def drawn(found: Mapping[str, figures.Picture], captions: Mapping[str, str]) -> list[Picture]:
+    """The pictures as SVG; without those that cannot be drawn."""
+    return [
+        picture(content, "svg+xml", captions[name.removesuffix(".svg")])
+        for name, content in figures.rendered(found, "svg")
+    ]
 
 
 def _kept(tracker: Tracker, run: RunInfo, captions: Mapping[str, str]) -> list[Picture]:
