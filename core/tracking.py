@@ -262,9 +262,22 @@ class Tracker:
 
     @_patient
     def update(self, run_id: str, *, status: str | None = None, name: str | None = None) -> None:
-        """Rename a run, or set an ended one to RUNNING again."""
+        """Rename a run, or set an ended one to RUNNING again, which then has no end."""
         with _clear_errors(f"run {run_id}"):
             self._client.update_run(run_id, status=status, name=name and name[:_NAME])
+            if status == "RUNNING":
+                self._forget_the_end(run_id)
+
+    def _forget_the_end(self, run_id: str) -> None:
+        """MLflow keeps it, and its client cannot say that there is none: of a server's answers, 0 says so."""
+        if self._is_server:
+            self._client._tracking_client.store.update_run_info(run_id, None, 0, None)
+            return
+        engine = sqlalchemy.create_engine(self.uri)
+        with engine.begin() as connection:
+            forget = sqlalchemy.text("UPDATE runs SET end_time = NULL WHERE run_uuid = :run_id")
+            connection.execute(forget, {"run_id": run_id})
+        engine.dispose()
 
     @_patient
     def finish(self, run_id: str, status: str) -> None:
@@ -274,9 +287,20 @@ class Tracker:
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
         """Log numbers that a run has one each of. MLflow can store neither nan nor infinity faithfully: those are left
-        out.
+        out. The latest counts, also where the clock was set back since the one before.
         """
-        self.log_steps(run_id, [(0, time.time(), metrics)])
+        moments = self._moments(run_id, metrics)
+        self.log_steps(run_id, [(0, moments[name], {name: value}) for name, value in metrics.items()])
+
+    @_patient
+    def _moments(self, run_id: str, names: Iterable[str]) -> dict[str, float]:
+        """For each metric now, or a moment after all that the run has of it: of one step, MLflow goes by the time."""
+        moments = dict.fromkeys(names, time.time())
+        with _clear_errors(f"run {run_id}"):
+            for name in self._client.get_run(run_id).data.metrics.keys() & moments.keys():
+                last = max(metric.timestamp for metric in self._client.get_metric_history(run_id, name))
+                moments[name] = max(moments[name], (last + 1.5) / 1000)
+        return moments
 
     @_patient
     def log_steps(self, run_id: str, steps: Steps) -> None:

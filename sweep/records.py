@@ -22,6 +22,7 @@ from core.data import Dataset
 from core.errors import printable
 from core.metrics import LargestClass, class_warnings, largest_in_validation
 from core.ops import Ops
+from core.origin import origin
 from core.project import environment
 from core.tracking import DatasetInfo, RunInfo, ServedModel, Steps, Tracker, UnreachableError
 from core.train import METRICS, Metrics, TrialResult
@@ -76,9 +77,11 @@ class Records:
         self._known: dict[str, Collection[tuple[str, int]]] = {}  # metrics and epochs of runs that go on
         self._due: dict[str, float] = {}  # when they are to be written
         self._not_before = 0.0
-        self._owner, self.environment = owner, environment(ops.name, ops.device, ops.precision)
+        self._owner, self._origin = owner, origin()
+        self.environment = environment(ops.name, ops.device, ops.precision)
         tags = {"data.name": data.name, "data.sha256": data.sha256}
         tags["mlflow.experimentKind"] = "custom_model_development"  # the page opens on runs, not on language models
+        tags |= {name: self._origin[name] for name in ("host", "project")}
         self._id = tracker.experiment(experiment_name(experiment, data), tags, owner, anew)
         self.name = tracker.experiment_name(self._id)  # with a number where another project has the plain name
 
@@ -89,6 +92,7 @@ class Records:
             {"kind": kind, "stage": stage, "owner": self._owner, "data.seed": str(self._experiment.seed)}
             | data
             | self.environment
+            | self._origin
         )
 
     def stage(self, stage: Stage, inherited: dict[str, Any], cells: Sequence[Cell], reopen: bool) -> tuple[str, bool]:
@@ -103,13 +107,18 @@ class Records:
             return run.run_id, ended and run.tags.get("plan") == _plan_hash(cells)
         if run:
             run_id = run.run_id
-            self.tracker.update(run_id, status="RUNNING", name=_title(stage))
+            self._reopen(run_id, _title(stage))
         else:
             tags = self._tags("stage", stage.name) | {"fingerprint": fingerprint}
             run_id = self.tracker.start(self._id, _title(stage), params=fixed, tags=tags)
         self.tracker.set_tags(run_id, _search(stage))  # tags, because the file may change and params cannot
         self.tracker.log_text(run_id, self._experiment.text, self._experiment.path.name)
         return run_id, False
+
+    def _reopen(self, run_id: str, name: str | None = None) -> None:
+        """Let a run that was broken off be as one that was not."""
+        self.tracker.update(run_id, status="RUNNING", name=name)
+        self.tracker.remove_tags(run_id, ["reason"])
 
     def stage_run(self, stage: Stage, inherited: Mapping[str, Any]) -> RunInfo | None:
         """The stage's run with these fixed values; None if it has none."""
@@ -131,10 +140,13 @@ class Records:
         trials = runs if runs is not None else self.runs(kind="trial")
         return {run.tags.get(_WAS, id_): id_ for id_, run in trials.items() if run.tags["kind"] == "trial"}
 
-    def start_trial(self, cell: Cell, parent: str) -> str:
-        """A run for a trial that starts training."""
+    def start_trial(self, cell: Cell, parent: str, then: Mapping[str, Any] | None = None) -> str:
+        """A run for a trial that starts training; or, of one that was trained before, what its config.json tells."""
         data = DatasetInfo(name=self._data.name, source=self._data.source, sha256=self._data.sha256)
         tags = self._tags("trial", cell.stage) | {"key": cell.key}
+        if then is not None:
+            tags = {name: value for name, value in tags.items() if name not in self._origin}
+            tags |= {name: str(value) for name, value in (then["environment"] | then.get("origin", {})).items()}
         tags |= {"attempt": str(cell.attempt)} if cell.attempt else {}
         params = cell.settings.effective()
         return self.tracker.start(self._id, cell.name, parent=parent, params=params, tags=tags, dataset=data)
@@ -149,11 +161,13 @@ class Records:
         known = self.tracker.metrics(run_id, METRICS).keys() if there else set()
         other_code = code != self.environment["code"]
         if there and not (other_code and any(epoch > len(history) for _, epoch in known)):
-            self.tracker.update(run_id, status="RUNNING")
+            self._reopen(run_id)
             self._known[run_id] = known
         else:
             run_id = self.start_trial(cell, parent)
-        self.tracker.set_tags(run_id, {"resumed": f"after epoch {len(history)}, with code {self.environment['code']}"})
+        here = f"on {self._origin['host']} by {self._origin['mlflow.user']}"
+        how = f"after epoch {len(history)}, with code {self.environment['code']}, {here}"
+        self.tracker.set_tags(run_id, {"resumed": how})
         self._pending[run_id] = {epoch: (time.time(), metrics) for epoch, metrics in enumerate(history, start=1)}
         return run_id
 
@@ -211,6 +225,7 @@ class Records:
             "settings": cell.settings.effective(),
             "data": {"name": self._data.name, "sha256": self._data.sha256, "seed": self._experiment.seed},
             "environment": self.environment,
+            "origin": self._origin,
             "result": asdict(outcome),
         }
 
@@ -219,7 +234,8 @@ class Records:
 
         It counts once it is whole: what was broken off before that is closed like any other that was.
         """
-        run_id = self.start_trial(cell, parent)
+        config = json.loads((artifacts / "config.json").read_text(encoding="utf-8"))
+        run_id = self.start_trial(cell, parent, config)
         self._pending[run_id] = {epoch: (time.time(), metrics) for epoch, metrics in enumerate(history, start=1)}
         self._write_epochs(run_id, self.tracker.log_steps)
         self.tracker.log_metrics(run_id, best_metrics(outcome))

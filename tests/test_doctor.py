@@ -291,6 +291,18 @@ def test_harm_is_found_and_mended(done: Path, capsys, harm: Callable[[Path], Non
     mended(done, capsys, again)
 
 
+def test_a_run_that_is_made_anew_tells_who_trained_it_with_what(done: Path, capsys, monkeypatch) -> None:
+    names = ("mlflow.user", "mlflow.source.name", "mlflow.source.type", "host", "project", "code", "packages")
+    before = {run.tags["key"]: {name: run.tags[name] for name in names} for run in runs("trial")}
+    lose_the_database(done)
+    forget_the_database()
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "somebody else")
+    monkeypatch.setattr("sweep.records.environment", lambda *_: {"code": "later", "packages": "newer"})
+    assert doctor(capsys, "--fix")[0] == 0
+    assert {run.tags["key"]: {name: run.tags[name] for name in names} for run in runs("trial")} == before
+    assert {run.tags["mlflow.user"] for run in runs("stage")} == {"somebody else"}
+
+
 def test_pictures_are_drawn_anew_where_they_are_wanted(done: Path, capsys) -> None:
     for options, drawn in (((), False), (("--figures", "all"), True)):
         damage_the_summary(done)

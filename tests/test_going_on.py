@@ -97,9 +97,16 @@ def check(done: subprocess.CompletedProcess[str], undisturbed: list[dict[str, An
 def test_after_a_kill_it_goes_on_from_the_last_epoch(undisturbed, capsys) -> None:
     start("in epoch 3")
     assert {run.status for run in runs("trial")} == {"RUNNING"}
+    start("in epoch 1")  # of those that go on
+    known = [Tracker()._client.get_run(run.run_id) for run in (*runs("trial"), *runs("stage"))]
+    assert {(run.info.status, run.info.end_time, run.data.tags.get("reason")) for run in known} == {
+        ("RUNNING", None, None)
+    }
     done = start("never", 0)
     assert "4 trials that were stopped after epoch 2 go on from there" in done.stderr
     assert trained(done) == ["3/6: 4 trials", "4/6: 2 trials", "5/6: 2 trials", "6/6: 2 trials"]
+    ended = (*runs("trial"), *runs("stage"))
+    assert {(run.status, run.tags.get("reason")) for run in ended} == {("FINISHED", None)}
     check(done, undisturbed, capsys)
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from core import data
 from core.checkpoint import load_model
+from core.origin import origin
 from core.tracking import RunInfo, Tracker
 from sweep.__main__ import main
 from sweep.plan import Cell
@@ -96,6 +97,7 @@ def test_a_trials_run_tells_everything(project: Path, capsys: pytest.CaptureFixt
         assert run.status == "FINISHED"
         assert run.name.startswith(row["trial"])
         assert run.tags["mlflow.parentRunId"] == stage.run_id
+        assert {name: run.tags[name] for name in origin()} == origin()
         assert run.tags["data.sha256"] == sha256
         assert run.tags["winner"] == str(row["rank"] == 1).lower()
         assert {"code", "backend", "device", "precision", "packages", "python"} <= run.tags.keys()

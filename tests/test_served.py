@@ -162,6 +162,9 @@ def test_a_server_keeps_and_hands_out_the_champion(project: Path, empty_store: P
         assert "its trial is opened again" in capsys.readouterr().out
         again = sweep(capsys, "--stage", "grid", "--tracking-uri", address)["grid"]
         assert (again["trained"], again["winner"]["trial"]) == (1, stages["grid"]["winner"]["trial"])
+        assert tracker._client.get_run(run.run_id).info.end_time > 0
+        tracker.update(run.run_id, status="RUNNING")
+        assert tracker._client.get_run(run.run_id).info.end_time is None
 
 
 def test_each_stages_winner_is_a_version_and_the_best_is_champion(project: Path, capsys) -> None:

@@ -52,6 +52,29 @@ def test_a_run_is_read_as_it_was_written(tracker: Tracker, project: Path) -> Non
     assert (stored.dataset.digest, stored.dataset.source) == (("ab" * 32)[:36], "scikit-learn")
 
 
+def test_a_run_that_goes_on_has_no_end(tracker: Tracker) -> None:
+    run_id = tracker.start(tracker.experiment("first"), "run")
+    tracker.finish(run_id, "KILLED")
+    assert tracker._client.get_run(run_id).info.end_time > 0
+    tracker.update(run_id, name="renamed")
+    assert tracker._client.get_run(run_id).info.end_time > 0
+    tracker.update(run_id, status="RUNNING")
+    info = tracker._client.get_run(run_id).info
+    assert (info.status, info.end_time) == ("RUNNING", None)
+
+
+def test_the_latest_number_counts_although_the_clock_was_set_back(tracker: Tracker) -> None:
+    run_id = tracker.start(tracker.experiment("first"), "run")
+    tracker.log_steps(run_id, [(0, time.time() + 86_400, {"a": 0.75, "b": 0.25})])
+    for value in (0.5, 0.25, 0.125):
+        tracker.log_metrics(run_id, {"a": value, "c": value})
+        assert tracker.find(run_id).metrics == {"a": value, "b": 0.25, "c": value}
+    (told,) = (
+        point.timestamp / 1000 for point in tracker._client.get_metric_history(run_id, "c") if point.value == 0.5
+    )
+    assert told == pytest.approx(time.time(), abs=60)  # the time it is, where nothing says otherwise
+
+
 def test_a_name_is_cut_to_what_databases_keep(tracker: Tracker) -> None:
     run_id = tracker.start(tracker.experiment("first"), "a" * 251)
     assert tracker.find(run_id).name == "a" * 250
