@@ -17,6 +17,7 @@ from core.schedules import SCHEDULES
 KERNEL, PAD, POOL = 3, 2, 2  # convolution width, its zero padding, pooling window and stride (report 3.1 and 8.1)
 EPSILON = 1e-5  # added to the variance by batch normalisation
 MOMENTUM = 0.9  # running = MOMENTUM * running + (1 - MOMENTUM) * batch
+MOST_DROPOUT = 1 - 2.0**-24  # the largest float32 below 1: of a rate nearer to 1, 1 - rate would be 0 in float32
 RESIDUAL_PAD = 1  # of a residual block's convolutions: its input is added, so its size must not change
 INITIALS = ("he", "xavier", "normal")
 GRADIENTS = ("mean", "sum")
@@ -245,12 +246,12 @@ _YES_OR_NO = (_SWITCH, lambda value: True, "true or false")
 _RULES: dict[str, tuple[tuple[type, ...], Callable[[Any], bool], str]] = {
     "filters": (_TEXT, lambda value: bool(parse_filters(value)), 'text like "32x64"'),
     "lr": (_NUMBER, lambda value: 0 < value < math.inf, "a number above 0"),
-    "reg": (_NUMBER, lambda value: 0 <= value < math.inf, "a number not below 0"),
+    "reg": (_NUMBER, lambda value: 0 <= value <= 1e12, "a number from 0 to 1e12"),  # its square is a float32
     "dropout": (_NUMBER, lambda value: 0 <= value < 1, "a number in [0, 1)"),
     "seed": (_WHOLE, lambda value: 0 <= value < 2**63, "a whole number from 0 to 2**63 - 1"),
     "epochs": (_WHOLE, lambda value: 1 <= value <= 10**6, "a whole number from 1 to 1000000"),
-    "patience": (_WHOLE, lambda value: value >= 1, "a whole number of at least 1"),
-    "batch_size": (_WHOLE, lambda value: value >= 2, "a whole number of at least 2"),
+    "patience": (_WHOLE, lambda value: 1 <= value <= 10**9, "a whole number from 1 to 1000000000"),
+    "batch_size": (_WHOLE, lambda value: 2 <= value <= 10**9, "a whole number from 2 to 1000000000"),
     "initial": _one_of(INITIALS),
     "gradient": _one_of(GRADIENTS),
     "clip": (_NUMBER, lambda value: 0 <= value < math.inf, "a number not below 0 (0: no clipping)"),
@@ -258,7 +259,7 @@ _RULES: dict[str, tuple[tuple[type, ...], Callable[[Any], bool], str]] = {
     "schedule": _one_of(tuple(SCHEDULES)),
     "decay": (_NUMBER, lambda value: 0 < value <= 1, "a number in (0, 1]"),
     "step_factor": (_NUMBER, lambda value: 0 < value <= 1, "a number in (0, 1]"),
-    "step_epochs": (_WHOLE, lambda value: value >= 1, "a whole number of at least 1"),
+    "step_epochs": (_WHOLE, lambda value: 1 <= value <= 10**9, "a whole number from 1 to 1000000000"),
     "exp_rate": (_NUMBER, lambda value: 0 <= value < math.inf, "a number not below 0"),
     "lr_min": (_NUMBER, lambda value: 0 <= value < math.inf, "a number not below 0"),
     "warmup": (_NUMBER, lambda value: 0 <= value < math.inf, "a number of epochs, not below 0"),
@@ -280,7 +281,7 @@ _RULES: dict[str, tuple[tuple[type, ...], Callable[[Any], bool], str]] = {
     "brightness": (_NUMBER, lambda value: 0 <= value <= 1, "a number in [0, 1]"),
     "contrast": (_NUMBER, lambda value: 0 <= value <= 1, "a number in [0, 1]"),
     "saturation": (_NUMBER, lambda value: 0 <= value <= 1, "a number in [0, 1]"),
-    "noise": (_NUMBER, lambda value: 0 <= value < math.inf, "a number not below 0"),
+    "noise": (_NUMBER, lambda value: 0 <= value <= 1e6, "a number from 0 to 1e6"),
     "cutout": (_WHOLE, lambda value: value >= 0, "a whole number of pixels, not below 0"),
 }
 
@@ -297,7 +298,7 @@ class Hyperparameters:
     """The settings of a group's trials that a training step reads: arrays of shape (T,), one entry a trial."""
 
     reg: np.ndarray
-    dropout: np.ndarray
+    dropout: np.ndarray  # at most MOST_DROPOUT
     seed: np.ndarray
     sums: np.ndarray  # True: the gradient is summed over the batch, as in the published code; False: averaged
     clip: np.ndarray  # infinity: no clipping
@@ -318,7 +319,7 @@ class Hyperparameters:
 
         return cls(
             reg=numbers("reg"),
-            dropout=numbers("dropout"),
+            dropout=np.minimum(numbers("dropout"), MOST_DROPOUT),
             seed=np.array([trial.seed for trial in trials], np.uint64),
             sums=np.array([trial.gradient == "sum" for trial in trials]),
             clip=np.array([trial.clip or math.inf for trial in trials], np.float64),

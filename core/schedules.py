@@ -76,5 +76,5 @@ def learning_rates(trials: Sequence[Settings], epoch: int, steps: int) -> np.nda
     for trial in trials:
         rate = SCHEDULES[trial.schedule](trial, epochs, step, trial.epochs * steps)
         warm = trial.warmup * steps
-        columns.append(rate * np.minimum(1, (step + 1) / warm) if warm else rate)
+        columns.append(rate * (np.minimum(warm, step + 1) / warm) if warm else rate)
     return np.stack(columns, axis=1)

@@ -18,7 +18,7 @@ from core.project import root
 from sweep import space as spaces
 from sweep.parsing import SETTINGS, Value, check_keys, number, settings, typed, whole
 from sweep.pruning import PRUNERS, Pruner
-from sweep.space import Range, Space
+from sweep.space import MOST_TRIALS, Range, Space
 from sweep.synonyms import nearest
 
 SAMPLERS = ("grid", "random", "qmc", "tpe", "cmaes")
@@ -29,7 +29,6 @@ _STAGE = (
     *("sampler", "space", "settings", "after", "inherit", "trials", "at_once", "points"),
     *("seeds", "pruner", "budget", "on_divergence"),
 )
-_MOST_TRIALS = 100_000  # of a stage
 _ON_DIVERGENCE = {"fail": 0, "retry": 1}  # retries
 
 
@@ -191,9 +190,9 @@ def _stage(
     free = fixed.keys() - (space.dimensions.keys() - space.conditions.keys() - overrides.keys())
     trials, at_once = _trials(where, table, sampler)
     seeds = whole(f"{where}.seeds", table.get("seeds", 1), 1, 1000)
-    count = trials or sum(1 for _ in itertools.islice(searched.combinations(), _MOST_TRIALS + 1))
-    if count * seeds > _MOST_TRIALS:
-        raise InputError(f"{where} has more than {_MOST_TRIALS} trials: search fewer values, or draw some of them")
+    count = trials or sum(1 for _ in itertools.islice(searched.combinations(), MOST_TRIALS + 1))
+    if count * seeds > MOST_TRIALS:
+        raise InputError(f"{where} has more than {MOST_TRIALS} trials: search fewer values, or draw some of them")
     return Stage(
         name=name,
         sampler=sampler,
@@ -275,7 +274,7 @@ def _trials(where: str, table: dict[str, Any], sampler: str) -> tuple[int, int]:
         raise InputError(f"{where}.trials is given, but a grid has as many trials as cells: remove it")
     if sampler not in ADAPTIVE and "at_once" in table:
         raise InputError(f"{where}.at_once is given, but {sampler} knows all its trials beforehand: remove it")
-    trials = 0 if sampler == "grid" else whole(f"{where}.trials", table.get("trials", 8), 1, _MOST_TRIALS)
+    trials = 0 if sampler == "grid" else whole(f"{where}.trials", table.get("trials", 8), 1, MOST_TRIALS)
     return trials, whole(f"{where}.at_once", table.get("at_once", 8), 1, 10_000)
 
 

@@ -35,6 +35,9 @@ def suggest(trial: optuna.Trial, space: Space) -> dict[str, Value]:
         if not isinstance(values, Range):
             choice: Any = trial.suggest_categorical(key, values)
             chosen[key] = choice
+        elif isinstance(values.step, float):
+            given = trial.suggest_float(key, values.low, values.high, step=values.step)
+            chosen[key] = values.nearest(given)  # of steps of 0.1 Optuna makes 0.30000000000000004
         elif values.step:
             chosen[key] = trial.suggest_int(key, int(values.low), int(values.high), step=values.step, log=values.log)
         else:  # Optuna's ranges have their upper end, ours do not

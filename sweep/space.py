@@ -6,12 +6,14 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 from core.errors import InputError
 from sweep.parsing import Value, check_keys, is_float, is_whole, known_settings, number, setting, typed
 from sweep.synonyms import nearest
 
+MOST_TRIALS = 100_000  # of a stage
 _DIMENSION = ("low", "high", "log", "step", "choices", "when")
 
 
@@ -20,17 +22,18 @@ class Range:
     """Numbers from low up to high.
 
     log   drawn evenly on a logarithmic scale
-    step  0: any number, high itself left out; else whole numbers low, low + step, ... up to and with high
+    step  0: any number, high itself left out; else low, low + step, ... up to and with high, as decimals have them
     """
 
     low: float
     high: float
     log: bool = False
-    step: int = 0
+    step: float = 0
 
     def __str__(self) -> str:
         scale = ", log" if self.log else ""
-        return f"{self.low:g} to {self.high:g}{scale}{f', step {self.step}' if self.step > 1 else ''}"
+        steps = f", step {self.step:g}" if self.step and (self.step != 1 or isinstance(self.step, float)) else ""
+        return f"{self.low:g} to {self.high:g}{scale}{steps}"
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -41,8 +44,26 @@ class Range:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
         if self.step:
-            return self.low <= value <= self.high and (value - self.low) % self.step == 0
+            return self.low <= value <= self.high and (_exact(value) - _exact(self.low)) % _exact(self.step) == 0
         return self.low <= value < self.high
+
+    @property
+    def count(self) -> int:
+        """How many numbers there are in a range with a step."""
+        return int((_exact(self.high) - _exact(self.low)) / _exact(self.step)) + 1
+
+    def nearest(self, value: float) -> float:
+        """Of low, low + step, ..., also beyond high, the number nearest to value: 0.3, not 0.1 + 2 * 0.1."""
+        return self.at(round((_exact(value) - _exact(self.low)) / _exact(self.step)))
+
+    def at(self, place: int) -> float:
+        """low + place * step, rounded once."""
+        return type(self.low)(_exact(self.low) + place * _exact(self.step))
+
+
+def _exact(value: float) -> Fraction:
+    """The number as it is written."""
+    return Fraction(str(value))
 
 
 Values = tuple[Value, ...] | Range
@@ -175,25 +196,46 @@ def _dimension(where: str, key: str, value: Any, sampler: str) -> Values:
         return _choices(where, key, value)
     if not isinstance(value, dict):
         raise InputError(f"{where} is {value!r}: it must be a list of values or {{ low = ..., high = ... }}")
-    if sampler == "grid":
-        raise InputError(f"{where} is a range, but a grid needs a list of values")
     check_keys(where, value, _DIMENSION)
+    if sampler != "grid":
+        return _range(where, key, value)
+    if "step" not in value:
+        raise InputError(f"{where} is a range, but a grid needs a list of values, or a range with a step")
+    steps = _range(where, key, value)
+    if steps.count > MOST_TRIALS:
+        raise InputError(f"{where} has {steps.count} values: a stage may have {MOST_TRIALS} trials")
+    return tuple(steps.at(place) for place in range(steps.count))
+
+
+def _range(where: str, key: str, value: dict[str, Any]) -> Range:
     low, high = (number(f"{where}.{name}", value.get(name)) for name in ("low", "high"))
     log = bool(typed(f"{where}.log", value.get("log", False), bool, "true or false"))
     if not low < high:
         raise InputError(f"{where}: low is {low:g} and high is {high:g}; low must be below high")
     if log and low <= 0:
         raise InputError(f"{where}: low is {low:g}; a logarithmic range needs one above 0")
-    if is_whole(key):
-        return _whole_range(where, key, low, high, log, value.get("step", 1))
-    if not is_float(key):
+    if not (is_whole(key) or is_float(key)):
         raise InputError(f"{where} is a range, but {key} does not take numbers in between: give a list of values")
-    if "step" in value:
-        raise InputError(f"{where}.step is given, but {key} takes any number: remove it, or give a list of values")
-    found = Range(low, high, log)
+    step = value.get("step", 1) if is_whole(key) else number(f"{where}.step", value.get("step", 0))
+    if is_whole(key):
+        for edge in (low, high):
+            setting(where, key, int(edge) if edge.is_integer() else edge)
+        low, high = int(low), int(high)
+    if is_whole(key) or "step" in value:
+        _check_step(f"{where}.step", step, low, high, whole=is_whole(key))
+    if log and (step > 1 if is_whole(key) else "step" in value):
+        raise InputError(f"{where}: log and step cannot both be given")
+    found = Range(low, high, log, step)
     for end in found.ends:
         setting(where, key, end)
     return found
+
+
+def _check_step(where: str, step: Any, low: float, high: float, *, whole: bool) -> None:
+    kind = "a whole number" if whole else "a number above 0"
+    fits = isinstance(step, int) and not isinstance(step, bool) if whole else True
+    if not fits or step <= 0 or (_exact(high) - _exact(low)) % _exact(step):
+        raise InputError(f"{where} is {step!r}: it must be {kind} that divides high - low")
 
 
 def _choices(where: str, key: str, values: list[Any]) -> tuple[Value, ...]:
@@ -203,13 +245,3 @@ def _choices(where: str, key: str, values: list[Any]) -> tuple[Value, ...]:
     if len(set(choices)) < len(choices):
         raise InputError(f"{where} names a value twice: {values}")
     return choices
-
-
-def _whole_range(where: str, key: str, low: float, high: float, log: bool, step: Any) -> Range:
-    for edge in (low, high):
-        setting(where, key, int(edge) if edge.is_integer() else edge)
-    if isinstance(step, bool) or not isinstance(step, int) or step < 1 or (high - low) % step:
-        raise InputError(f"{where}.step is {step!r}: it must be a whole number that divides high - low")
-    if log and step > 1:
-        raise InputError(f"{where}: log and step cannot both be given")
-    return Range(int(low), int(high), log, step)

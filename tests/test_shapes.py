@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from backends import FAST, TENSOR_CORES, loaded
@@ -202,6 +204,24 @@ def test_every_network_trains_as_with_the_reference(fast: Ops, architecture: Arc
         idle if optimiser == "adam" else set()
     ):  # adam makes much of a gradient that is only rounding
         values = exact[name]
+        np.testing.assert_allclose(found[name], values, rtol=2e-3, atol=2e-4, err_msg=name)
+
+
+EXTREMES: list[dict[str, float]] = [
+    *({"dropout": rate} for rate in (1 - 2**-24, 1 - 2**-26, math.nextafter(1, 0))),
+    {"clip": 1e-46},
+    {"clip_global": 1e-46},
+    {"momentum": math.nextafter(1, 0)},
+    {"reg": 1e12},
+    {"noise": 1e6},
+]
+
+
+def test_values_that_float32_does_not_hold_mean_the_same_everywhere(fast: Ops) -> None:
+    trials = [Settings(lr=0.01, **extreme) for extreme in EXTREMES]  # type: ignore[arg-type]
+    expected, found = (trained(ops, LARGER["report, larger"], trials, 2) for ops in (REFERENCE, fast))
+    for name, values in expected.items():
+        assert np.isfinite(values).all(), name
         np.testing.assert_allclose(found[name], values, rtol=2e-3, atol=2e-4, err_msg=name)
 
 

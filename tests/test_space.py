@@ -120,6 +120,19 @@ def test_a_file_says_log_and_whole_ranges_choices_and_conditions() -> None:
     assert all(type(end) is int for key in ("crop", "cutout") for end in found.dimensions[key].ends)
 
 
+def test_a_range_with_a_step_has_the_numbers_that_are_written() -> None:
+    table = {"dropout": {"low": 0.1, "high": 0.7, "step": 0.1}, "batch_size": {"low": 16, "high": 64, "step": 16}}
+    grid = space.parse("space", table, "grid")
+    assert grid.dimensions == {"dropout": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7), "batch_size": (16, 32, 48, 64)}
+    assert {type(value) for value in grid.dimensions["batch_size"]} == {int}
+    drawn = space.parse("space", table, "tpe").dimensions["dropout"]
+    assert drawn == Range(0.1, 0.7, step=0.1)
+    assert drawn.ends == (0.1, 0.7)
+    assert [n / 100 for n in range(90) if n / 100 in drawn] == list(grid.dimensions["dropout"])
+    assert 0.1 + 2 * 0.1 not in drawn
+    assert str(drawn) == "0.1 to 0.7, step 0.1"
+
+
 def write(project: Path, stage: str, settings: str = "epochs = 3") -> Path:
     path = project / "experiments" / "bad.toml"
     path.write_text(f'data = "small.npz"\n[settings]\nbatch_size = 16\n{settings}\n[stages.search]\n{stage}\n')
@@ -242,10 +255,35 @@ BAD = {
         "stages.search.space.crop.step is 0.5",
         "it must be a whole number that divides high - low",
     ),
-    "a step of any number": (
-        of_space("lr = { low = 0.1, high = 0.5, step = 0.1 }"),
-        "stages.search.space.lr.step is given",
-        "lr takes any number: remove it",
+    "a step that does not divide any number": (
+        of_space("lr = { low = 0.1, high = 0.5, step = 0.3 }"),
+        "stages.search.space.lr.step is 0.3",
+        "it must be a number above 0 that divides high - low",
+    ),
+    "a step back": (
+        of_space("lr = { low = 0.1, high = 0.5, step = -0.1 }"),
+        "stages.search.space.lr.step is -0.1",
+        "it must be a number above 0 that divides high - low",
+    ),
+    "a step that is text": (
+        of_space('lr = { low = 0.1, high = 0.5, step = "0.1" }'),
+        "stages.search.space.lr.step is '0.1'",
+        "it must be a number",
+    ),
+    "log and a step of any number": (
+        of_space("lr = { low = 1, high = 5, step = 1, log = true }"),
+        "stages.search.space.lr: log and step",
+        "cannot both be given",
+    ),
+    "a grid of too many steps": (
+        of_space("clip = { low = 0, high = 1e300, step = 1e-3 }", "grid"),
+        "stages.search.space.clip has 1000",
+        "a stage may have 100000 trials",
+    ),
+    "a step beyond what is allowed": (
+        of_space("dropout = { low = 0, high = 1, step = 0.25 }", "grid"),
+        "stages.search.space.dropout: dropout is 1.0",
+        "it must be a number in [0, 1)",
     ),
     "log and a step": (
         of_space("cutout = { low = 1, high = 5, step = 2, log = true }"),
@@ -260,7 +298,7 @@ BAD = {
     "whole numbers that are none": (
         of_space("patience = { low = 1, high = 4.5 }"),
         "stages.search.space.patience: patience is 4.5",
-        "it must be a whole number of at least 1",
+        "it must be a whole number from 1 to 1000000000",
     ),
     "a range of one value": (of_space("lr = { low = 0.1, high = 0.1 }"), "stages.search.space.lr", "low must be below"),
     "a range of words": (
@@ -275,9 +313,9 @@ BAD = {
     ),
     "yes that is 1": (of_space("residual = [0, 1]"), "residual is 0", "it must be true or false"),
     "a range in a grid": (
-        of_space("crop = { low = 0, high = 4, step = 2 }", "grid"),
+        of_space("crop = { low = 0, high = 4 }", "grid"),
         "stages.search.space.crop is a range",
-        "a grid needs a list of values",
+        "a grid needs a list of values, or a range with a step",
     ),
     "cmaes with choices": (
         of_space('lr = { low = 0.01, high = 0.1 }\nfilters = ["2", "3"]', "cmaes"),

@@ -138,6 +138,7 @@ def test_a_grid_of_one_cell(stage_and_cells, journal) -> None:
 @pytest.mark.parametrize("sampler", ["random", "qmc", "tpe", "cmaes"])
 def test_draws_stay_within_their_ranges_whose_upper_end_is_left_out(stage_and_cells, journal, sampler: str) -> None:
     dimensions = {"dropout": Range(0.25, 0.5), "lr": Range(1e-4, 1.0, log=True), "crop": Range(0, 4, step=2)}
+    dimensions["noise"] = Range(0.1, 0.4, step=0.1)
     if sampler != "cmaes":
         dimensions["filters"] = ("2", "3")
     stage = replace(stage_and_cells[0], sampler=sampler, space=Space(dimensions), trials=60)
@@ -158,6 +159,7 @@ def test_draws_stay_within_their_ranges_whose_upper_end_is_left_out(stage_and_ce
         assert draw(stage, seed=4) != draws
     assert all(stage.space.contains(searched) for searched in draws)
     assert {searched["crop"] for searched in draws} == {0, 2, 4}
+    assert {searched["noise"] for searched in draws} == {0.1, 0.2, 0.3, 0.4}
     assert len({searched["dropout"] for searched in draws}) == 60
     lr = np.log10([searched["lr"] for searched in draws])
     assert lr.min() < -3
