@@ -11,6 +11,7 @@ import numpy as np
 
 from core import cifar10, npz
 from core.errors import InputError
+from core.hints import command, quoted
 from core.labels import MOST_CLASSES, classes_of
 from core.project import expand
 from core.random import Purpose, permutation
@@ -92,8 +93,12 @@ def load(name: str | None = None, data_dir: str | Path | None = None) -> Dataset
     if folder is not None:
         return _dataset("cifar10", str(folder), cifar10.read(folder), 1 / 255)
     if name == "cifar10":
-        raise InputError("CIFAR-10 is not here: `make data` downloads it, or --data-dir says where it is")
-    return replace(_digits(), note="CIFAR-10 not found: run `make data`, or give --data-dir")
+        raise InputError(f"CIFAR-10 is not here: {_download()} downloads it, or --data-dir says where it is")
+    return replace(_digits(), note=f"CIFAR-10 not found: run {_download()}, or give --data-dir")
+
+
+def _download() -> str:
+    return quoted(command("core.cifar10"))
 
 
 def describe(data: Dataset) -> str:

@@ -36,14 +36,17 @@ def printable(text: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
 
 
-def exit_status(command: Callable[[], int]) -> int:
-    """The command's own exit status, or that of the exception that ended it, told in a single clear line."""
+def exit_status(command: Callable[[], int], doctor: Callable[[], str] | None = None) -> int:
+    """The command's own exit status, or that of the exception that ended it, told in a single clear line.
+
+    doctor  makes the command that looks at damage, for a sentence; None: it is not known of which experiment
+    """
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - it was closed: `>&-`
     try:
         return command()
     except InputError as error:
         damaged = isinstance(error, DamageError)
-        mend = "; `python -m sweep doctor EXPERIMENT` tells what can be mended" if damaged else ""
+        mend = f"; {(doctor or _doctor)()} tells what can be mended" if damaged else ""
         print(f"error: {printable(error)}{mend}", file=sys.stderr)
         return 2
     except MemoryError as error:
@@ -62,3 +65,9 @@ def exit_status(command: Callable[[], int]) -> int:
             raise
         print(f"error: {error.filename or 'a file'} cannot be used: {reason(error)}", file=sys.stderr)
         return 2
+
+
+def _doctor() -> str:
+    from core.hints import command, quoted
+
+    return quoted(command("sweep", "doctor", "EXPERIMENT"))

@@ -26,6 +26,7 @@ from typing import Any
 from core import errors, experiments, files, moved
 from core.errors import DamageError, InputError, printable
 from core.experiments import Experiment
+from core.hints import browse
 from core.project import root
 
 # Read by mlflow when it is imported. A server that does not answer must not hold a sweep up for minutes.
@@ -84,6 +85,15 @@ class RunInfo:
     metrics: dict[str, float]
     artifact_uri: str
     experiment_id: str
+
+
+@dataclass(frozen=True)
+class ExperimentInfo:
+    """An experiment as plain data."""
+
+    experiment_id: str
+    name: str
+    tags: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -227,6 +237,24 @@ class Tracker:
         oldest = self._client.search_runs([found.id], f"tags.owner = {_quoted(owner)}", **ask)
         return any(experiments.goes_on(found, here, run.info.run_id) for run in oldest)
 
+    @_patient
+    def experiment_tags(self, experiment_id: str) -> dict[str, str]:
+        """The experiment's tags."""
+        with _clear_errors(f"experiment {experiment_id}"):
+            return dict(self._client.get_experiment(experiment_id).tags)
+
+    @_patient
+    def tag_experiment(self, experiment_id: str, tags: Mapping[str, str]) -> None:
+        """Set or replace tags of an experiment."""
+        with _clear_errors(f"experiment {experiment_id}"):
+            for key, value in tags.items():
+                self._client.set_experiment_tag(experiment_id, key, value)
+
+    def experiments(self) -> list[ExperimentInfo]:
+        """All experiments that were not deleted, the one last changed first."""
+        ask = partial(self._client.search_experiments, order_by=["last_update_time DESC"])
+        return [ExperimentInfo(found.experiment_id, found.name, dict(found.tags)) for found in self._pages(ask)]
+
     def start(
         self,
         experiment_id: str,
@@ -347,10 +375,12 @@ class Tracker:
             self._client.delete_run(run_id)
 
     @_patient
-    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
-        """Set or replace tags."""
+    def set_tags(self, run_id: str, tags: Mapping[str, str], metrics: Mapping[str, float] | None = None) -> None:
+        """Set or replace tags; in the same request log finite numbers, as log_metrics does."""
+        now = int(time.time() * 1000)
+        numbers = [Metric(key, value, now, 0) for key, value in (metrics or {}).items()]
         with _clear_errors(f"run {run_id}"):
-            self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+            self._client.log_batch(run_id, numbers, tags=[RunTag(key, value) for key, value in tags.items()])
 
     @_patient
     def remove_tags(self, run_id: str, names: Iterable[str]) -> None:
@@ -445,7 +475,9 @@ class Tracker:
         experiments = [experiment.experiment_id for experiment in self._pages(every)]
         found = list(self._search(experiments, f"attributes.run_id LIKE '{prefix}%'"))
         if not found:
-            raise InputError(f'no run id begins with "{prefix}" in {self.store_name}: `mlflow ui` lists the runs')
+            raise InputError(
+                f'no run id begins with "{prefix}" in {self.store_name}: {browse(self.uri)} lists the runs'
+            )
         if len(found) > 1:
             some = ", ".join(f"{run.run_id[: len(prefix) + 4]} ({run.name})" for run in found[:4])
             raise InputError(f'{len(found)} run ids begin with "{prefix}": {some}{", ..." if len(found) > 4 else ""}')

@@ -107,6 +107,7 @@ def parser() -> argparse.ArgumentParser:
     beside.add_argument("--tracking-uri", metavar="URI", help="MLflow server or database (default: mlflow.db here)")
     ui = commands.add_parser("ui", help="browse the runs in MLflow's web page")
     ui.add_argument("--port", type=int, default=5000)
+    ui.add_argument("--tracking-uri", metavar="URI", help="MLflow server or database (default: mlflow.db here)")
     return top
 
 
@@ -119,7 +120,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if getattr(options, name, "") is None:
             setattr(options, name, os.environ.get(variable) or None)
     file, name = COMMANDS[options.command]
-    return exit_status(lambda: int(getattr(import_module(file), name)(options)))
+
+    def doctor() -> str:
+        from sweep import hints
+
+        told = hints.of(options)
+        return told.quoted(told.doctor())
+
+    return exit_status(lambda: int(getattr(import_module(file), name)(options)), doctor)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from core.errors import InputError, printable
@@ -26,7 +26,7 @@ PATIENCE = 120.0  # seconds that a sweep waits for a store that does not answer
 def open_sweep(options: argparse.Namespace, quiet: bool) -> tuple[Sweep, list[str]]:
     """The sweep that the options ask for, and the names of its stages to handle."""
     from core import data, ops, threads
-    from sweep import display, experiment
+    from sweep import display, experiment, hints
     from sweep.run import Sweep
 
     threads.use(options.threads)
@@ -53,7 +53,9 @@ def open_sweep(options: argparse.Namespace, quiet: bool) -> tuple[Sweep, list[st
         raise InputError(f'figures is "{draws}": it must be all or none')
     processes = _processes(options.processes, backend)
     anew = (getattr(options, name, False) for name in ("new_data", "new_experiment"))
-    return Sweep(chosen, found, backend, screen, processes, draws == "all", *anew), stages
+    sweep = Sweep(chosen, found, backend, screen, processes, draws == "all", *anew)
+    sweep.hints = hints.of(options, chosen)
+    return sweep, stages
 
 
 def _whole(name: str, text: str) -> int:
@@ -104,7 +106,7 @@ def _run(options: argparse.Namespace, signals: Signals) -> int:
             points = [point for point in options.points if point in stage.points]
             results.append(sweep.run_stage(stage, tracker, points))
             if not options.json:
-                _show(sweep, results[-1], options.quiet)
+                _show(sweep, results[-1], stages, options.quiet)
             if not ranking.winner(results[-1].rows):
                 break  # nothing to build on
     finally:
@@ -145,7 +147,11 @@ def _as_json(sweep: Sweep, result: StageResult) -> dict[str, Any]:
     }
 
 
-def _show(sweep: Sweep, result: StageResult, quiet: bool) -> None:
+def _show(sweep: Sweep, result: StageResult, stages: Sequence[str], quiet: bool) -> None:
+    """Say what came out of a stage and what can be done next.
+
+    stages  those that this command runs
+    """
     from sweep import advice, display, ranking
 
     total = len(result.rows)
@@ -159,34 +165,43 @@ def _show(sweep: Sweep, result: StageResult, quiet: bool) -> None:
         spare = ("loss", "epoch", "status", "run", *reversed(searched))
         display.print_table(f"{result.stage}: {total} {kind}, best first", rows, spare)
     best = ranking.winner(result.rows)
+    lines: list[tuple[str, str]] = []
     if best is None:
-        sweep.display.warn(f"{result.stage}: all {total} trials failed; their runs in MLflow say why")
-        return
-    stage = sweep.experiment.stages[result.stage]
-    if best.accuracy is not None and (warning := sweep.largest.warning(best.accuracy)):
-        sweep.display.warn(f"{result.stage}: {warning}")
-    lines = [("winner", f"{best.cell.name}, validation accuracy {_accuracy(best, sweep.largest)}")]
-    lines += [("sure?", advice.certainty(stage, result.rows, sweep.data.validation_images))]
-    if saved := _saved(sweep, result):
-        lines.append(("fused", saved))
-    lines += [("why", mattered)] if (mattered := advice.mattered(result.rows)) else []
-    lines += [("edge", edge) for edge in advice.edges(stage, result.rows)]
-    if sweep.data.x_test is not None:
-        lines.append(("test it", f"python -m core.evaluate --run-id {best.outcome.run_id}"))
-    lines += [
-        ("see it", f"python -m core.figures --run-id {best.outcome.run_id}"),
-        ("see all", f"python -m core.figures --run-id {result.run_id}    (the whole stage)"),
-        ("read it", f"python -m sweep report {sweep.experiment.called}    (a page on all stages)"),
-        ("browse", "mlflow ui    (or: make ui)"),
-    ]
-    for following in sweep.experiment.stages.values():
-        if following.after == result.stage:
-            lines.append(("go on", f"python -m sweep run {sweep.experiment.called} --stage {following.name}"))
-    if sys.prefix != sys.base_prefix and "VIRTUAL_ENV" not in os.environ:  # make ran it
-        activate = Path(sys.prefix) / "bin" / "activate"
-        near = activate.is_relative_to(Path.cwd())
-        lines.append(("first", f"source {activate.relative_to(Path.cwd()) if near else activate}"))
-    sweep.display.note("\n".join(f"{name + ':':<9}{text}" for name, text in lines))
+        sweep.display.warn(f"{result.stage}: none of its {total} trials finished; their runs in MLflow say why")
+    else:
+        stage = sweep.experiment.stages[result.stage]
+        if best.accuracy is not None and (warning := sweep.largest.warning(best.accuracy)):
+            sweep.display.warn(f"{result.stage}: {warning}")
+        lines += [("winner", f"{best.cell.name}, validation accuracy {_accuracy(best, sweep.largest)}")]
+        lines += [("sure?", advice.certainty(stage, result.rows, sweep.data.validation_images))]
+        lines += [("fused", saved)] if (saved := _saved(sweep, result)) else []
+        lines += [("why", mattered)] if (mattered := advice.mattered(result.rows)) else []
+        lines += [("edge", edge) for edge in advice.edges(stage, result.rows)]
+    lines += [("store", sweep.hints.without_store)] if sweep.hints.without_store else []
+    sweep.display.tell(lines, _next(sweep, result, stages))
+
+
+def _next(sweep: Sweep, result: StageResult, stages: Sequence[str]) -> list[tuple[str, str]]:
+    """Commands and links, each with what it is for."""
+    from sweep import ranking, views
+
+    best, told = ranking.winner(result.rows), sweep.hints
+    lines: list[tuple[str, str]] = []
+    if best:
+        if sweep.data.x_test is not None:
+            lines.append(("test it", told.evaluate(best.outcome.run_id)))
+        lines.append(("see it", told.figures(best.outcome.run_id)))
+        lines.append(("see all", told.figures(result.run_id)))
+    lines.append(("read it", told.report()))
+    if not told.server:
+        lines.append(("browse", told.ui()))
+    view = views.key(result.stage, result.run_id)
+    for name, charts in (("trials", False), ("curves", True)):
+        lines.append((name, views.link(told.page, result.experiment_id, view, charts)))
+    if best:
+        following = (name for name, stage in sweep.experiment.stages.items() if stage.after == result.stage)
+        lines += [("go on", told.run(name)) for name in following if name not in stages]
+    return lines
 
 
 def _saved(sweep: Sweep, result: StageResult) -> str:
@@ -285,8 +300,10 @@ def doctor(options: argparse.Namespace) -> int:
     if not found:
         print(f"{sweep.name}: nothing is wrong")
         return 0
-    command = f"python -m sweep {'run' if fix else 'doctor'} {options.experiment}{'' if fix else ' --fix'}"
+    command = sweep.hints.run() if fix else sweep.hints.doctor("--fix")
     print(f"{sweep.name}: {found} found{', and mended' if fix else ''}; next: {command}")
+    if without := sweep.hints.without_store:
+        print(without)
     return 0 if fix else 1
 
 
@@ -294,4 +311,4 @@ def ui(options: argparse.Namespace) -> int:
     """Become MLflow's page."""
     from sweep.ui import serve
 
-    return serve(options.port)
+    return serve(options.port, options.tracking_uri)

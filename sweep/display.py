@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,6 +52,9 @@ class Display:
     def note(self, text: str) -> None:
         """A line about what goes on."""
 
+    def tell(self, said: Sequence[tuple[str, str]], commands: Sequence[tuple[str, str]]) -> None:
+        """What came out of a stage, and commands and links, which are never broken; each after its name."""
+
     def begin(self, stage: str, trials: int, done: int, work: Work) -> None:
         """A stage starts: so many trials, of which some are done."""
 
@@ -67,6 +71,22 @@ class Display:
 def in_lines(text: str) -> str:
     """The text with all control characters as escapes but for the ends of its lines."""
     return "\n".join(map(printable, text.split("\n")))
+
+
+def named(said: Sequence[tuple[str, str]], commands: Sequence[tuple[str, str]] = (), width: int | None = None) -> str:
+    """A line for each, after its name and a colon.
+
+    width  of the terminal, within which what is said goes on in further lines
+    """
+    lines = [f"{name + ':':<9}{text}" for name, text in said]
+    if width:
+        lines = [
+            textwrap.fill(
+                line, max(width, 40), subsequent_indent=" " * 9, break_long_words=False, break_on_hyphens=False
+            )
+            for line in lines
+        ]
+    return "\n".join([*lines, *(f"{name + ':':<9}{text}" for name, text in commands)])
 
 
 def heading(number: int, groups: int | None, cells: Sequence[Cell]) -> str:
@@ -96,6 +116,9 @@ class Lines(Display):
 
     def note(self, text: str) -> None:
         print(in_lines(text), file=sys.stderr, flush=True)
+
+    def tell(self, said: Sequence[tuple[str, str]], commands: Sequence[tuple[str, str]]) -> None:
+        self.note(named(said, commands))
 
     def begin(self, stage: str, trials: int, done: int, work: Work) -> None:
         self._best = Best()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import shlex
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -115,9 +114,14 @@ class Experiment:
 
     @property
     def called(self) -> str:
-        """What a command line calls it by, as a shell takes it: see find."""
-        known = self.path == root() / "experiments" / f"{self.name}.toml"
-        return shlex.quote(self.name if known else str(self.path))
+        """What a command line calls it by, whatever the current folder: see find."""
+        known = self.path.resolve() == root() / "experiments" / f"{self.name}.toml"
+        return self.name if known else str(self.path.absolute())
+
+
+def names() -> list[str]:
+    """What experiments there are in experiments/."""
+    return sorted(path.stem for path in (root() / "experiments").glob("*.toml"))
 
 
 def find(name: str) -> Path:
@@ -125,7 +129,7 @@ def find(name: str) -> Path:
     path = Path(name) if name.endswith(".toml") else root() / "experiments" / f"{name}.toml"
     if path.is_file():
         return path
-    known = sorted(p.stem for p in (root() / "experiments").glob("*.toml"))
+    known = names()
     raise InputError(f'there is no experiment "{name}" ({path}){nearest(name, known)}; there are: {", ".join(known)}')
 
 

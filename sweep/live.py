@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from core.train import EpochReport
-from sweep.display import Best, Display, Work, duration, heading, in_lines
+from sweep.display import Best, Display, Work, duration, heading, in_lines, named
 from sweep.plan import Cell, group_name
 
 CURVES, POINTS, NAME = 6, 30, 36  # trials of a group whose curves are shown, the last epochs of each, letters of a name
@@ -32,6 +32,9 @@ class Live(Display):
 
     def note(self, text: str) -> None:
         self._console.print(in_lines(text), highlight=False, markup=False, soft_wrap=True)
+
+    def tell(self, said: Sequence[tuple[str, str]], commands: Sequence[tuple[str, str]]) -> None:
+        self.note(named(said, commands, self._console.width))
 
     def warn(self, text: str) -> None:
         self.note(text)

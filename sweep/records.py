@@ -26,7 +26,7 @@ from core.origin import origin
 from core.project import environment
 from core.tracking import DatasetInfo, RunInfo, ServedModel, Steps, Tracker, UnreachableError
 from core.train import METRICS, Metrics, TrialResult
-from sweep import advice, ranking
+from sweep import advice, ranking, views
 from sweep.experiment import Experiment, Stage
 from sweep.plan import Cell
 from sweep.space import Range, Values
@@ -82,8 +82,8 @@ class Records:
         tags = {"data.name": data.name, "data.sha256": data.sha256}
         tags["mlflow.experimentKind"] = "custom_model_development"  # the page opens on runs, not on language models
         tags |= {name: self._origin[name] for name in ("host", "project")}
-        self._id = tracker.experiment(experiment_name(experiment, data), tags, owner, anew)
-        self.name = tracker.experiment_name(self._id)  # with a number where another project has the plain name
+        self.experiment_id = tracker.experiment(experiment_name(experiment, data), tags, owner, anew)
+        self.name = tracker.experiment_name(self.experiment_id)  # with a number where another has the plain name
 
     def _tags(self, kind: str, stage: str) -> dict[str, str]:
         data = {"data.name": self._data.name, "data.source": self._data.source, "data.sha256": self._data.sha256}
@@ -104,13 +104,16 @@ class Records:
         run = self.stage_run(stage, inherited)
         if run and not reopen:
             ended = run.status in ("FINISHED", "FAILED") and "reason" not in run.tags  # which what broke it off has
-            return run.run_id, ended and run.tags.get("plan") == _plan_hash(cells)
+            if not ended or run.tags.get("plan") != _plan_hash(cells):
+                return run.run_id, False
+            seen = views.titles(self.tracker.experiment_tags(self.experiment_id))  # an earlier version wrote none
+            return run.run_id, views.key(stage.name, run.run_id) in seen
         if run:
             run_id = run.run_id
             self._reopen(run_id, _title(stage))
         else:
             tags = self._tags("stage", stage.name) | {"fingerprint": fingerprint}
-            run_id = self.tracker.start(self._id, _title(stage), params=fixed, tags=tags)
+            run_id = self.tracker.start(self.experiment_id, _title(stage), params=fixed, tags=tags)
         self.tracker.set_tags(run_id, _search(stage))  # tags, because the file may change and params cannot
         self.tracker.log_text(run_id, self._experiment.text, self._experiment.path.name)
         return run_id, False
@@ -130,7 +133,7 @@ class Records:
 
     def runs(self, **tags: str) -> dict[str, RunInfo]:
         """This folder's runs of the experiment with these tags, by run id, oldest first."""
-        return {run.run_id: run for run in self.tracker.runs(self._id, owner=self._owner, **tags)}
+        return {run.run_id: run for run in self.tracker.runs(self.experiment_id, owner=self._owner, **tags)}
 
     def trials(self, runs: Mapping[str, RunInfo] | None = None) -> dict[str, str]:
         """The trials' runs, by the ids that Optuna's record has of them: a run that was rebuilt has another now.
@@ -149,7 +152,7 @@ class Records:
             tags |= {name: str(value) for name, value in (then["environment"] | then.get("origin", {})).items()}
         tags |= {"attempt": str(cell.attempt)} if cell.attempt else {}
         params = cell.settings.effective()
-        return self.tracker.start(self._id, cell.name, parent=parent, params=params, tags=tags, dataset=data)
+        return self.tracker.start(self.experiment_id, cell.name, parent=parent, params=params, tags=tags, dataset=data)
 
     def go_on(self, cell: Cell, run_id: str, parent: str, history: Sequence[Metrics], code: str) -> str:
         """The run of a trial that goes on after these epochs; a new one if it is gone, or if it knows later epochs that
@@ -272,9 +275,11 @@ class Records:
         best = ranking.winner(rows)
         self._tend(run_id, stage, rows, best)
         ended = Counter(outcome.status for row in rows for outcome in row.outcomes)
-        metrics = {f"trials_{status}": float(ended[status]) for status in ("finished", "cut", "pruned", "failed")}
         description = _description(stage, rows, self._largest, class_warnings(self._data, self._experiment.seed))
         tags = {"mlflow.note.content": description, "plan": _plan_hash(cells)}
+        # Tags, since of every metric the page makes a chart: those are for curves.
+        tags |= {f"trials_{status}": str(ended[status]) for status in ("finished", "cut", "pruned", "failed")}
+        metrics: dict[str, float] = {}
         if best and best.accuracy is not None:
             metrics |= {"best_val_accuracy": best.accuracy, "val_largest_class": self._largest.share}
             tags |= {"winner.run_id": best.outcome.run_id, "winner.name": best.cell.name}
@@ -286,22 +291,29 @@ class Records:
         self.tracker.remove_tags(run_id, {"winner.run_id", "winner.name", "reason"} & own.keys() - tags.keys())
         self.tracker.log_metrics(run_id, metrics)
         self.tracker.set_tags(run_id, tags)
+        searched = ranking.searched([row.cell for row in rows])
+        self.tracker.tag_experiment(
+            self.experiment_id, views.of_stages() | views.of_trials(stage.name, run_id, searched)
+        )
         self.tracker.update(run_id, name=_title(stage, best))
         self.tracker.finish(run_id, "FINISHED" if best else "FAILED")
 
     def _tend(self, parent: str, stage: Stage, rows: Sequence[ranking.Row], best: ranking.Row | None) -> None:
-        """Bring the names, the parent and the tags of the stage's trials up to date."""
+        """Bring the names, the parent, the rank and the tags of the stage's trials up to date."""
         cells = {o.run_id: c for row in rows for c, o in zip(row.cells, row.outcomes, strict=True)}
+        ranks = {o.run_id: float(rank) for rank, row in enumerate(rows, start=1) for o in row.outcomes}
         for trial in self.runs(kind="trial", stage=stage.name).values():
             if trial.run_id not in cells and trial.tags.get(_PARENT) != parent:
                 continue
             winner = best is not None and trial.run_id == best.outcome.run_id
-            tags = {"winner": str(winner).lower(), _PARENT: parent}
-            cell = cells.get(trial.run_id)
+            cell, rank = cells.get(trial.run_id), ranks.get(trial.run_id)
+            tags = {"winner": str(winner).lower(), "ranked": str(cell is not None).lower(), _PARENT: parent}
             if cell:
                 tags["source"] = "point" if cell.point in stage.every_point else stage.sampler
-            if changed := {key: value for key, value in tags.items() if trial.tags.get(key) != value}:
-                self.tracker.set_tags(trial.run_id, changed)
+            changed = {key: value for key, value in tags.items() if trial.tags.get(key) != value}
+            moved = {} if rank is None or trial.metrics.get("rank") == rank else {"rank": rank}
+            if changed or moved:
+                self.tracker.set_tags(trial.run_id, changed, moved)
             if cell and trial.name != cell.name:
                 self.tracker.update(trial.run_id, name=cell.name)
 

@@ -18,6 +18,7 @@ from sweep.estimate import epoch_seconds, fitting, usable_memory
 from sweep.experiment import Budget, Experiment, Stage
 from sweep.folder import Folder
 from sweep.grouping import best_size
+from sweep.hints import Hints
 from sweep.interrupt import Interrupted, Signals
 from sweep.parsing import Value
 from sweep.plan import Cell
@@ -32,12 +33,15 @@ from sweep.training import Training
 
 @dataclass(frozen=True)
 class StageResult:
-    """A stage after a run: its own MLflow run, its ranked trials, and how many of them this call trained."""
+    """A stage after a run: its own MLflow run, its ranked trials, how many of them this call trained, and the
+    experiment in MLflow.
+    """
 
     stage: str
     run_id: str
     rows: list[ranking.Row]
     trained: int
+    experiment_id: str
 
 
 class UnfinishedError(InputError):
@@ -67,6 +71,7 @@ class Sweep:
         self._new_data, self._new_experiment = new_data, new_experiment
         self.processes, self._draws = processes or ops.devices, draws
         self.experiment, self.data, self.ops, self.display = experiment, data, ops, display
+        self.hints = Hints(experiment.called)
         self.signals = Signals()
         self.name = experiment_name(experiment, data)
         self.folder = Folder(self.name)
@@ -246,10 +251,10 @@ class Sweep:
         todo, remaining = self.open(before, cells)
         if todo or remaining:
             done, total = len(cells) - len(todo), len(cells) + remaining * before.seeds
-            command = f"python -m sweep run {self.experiment.called} --stage {before.name}"
+            command = self.hints.quoted(self.hints.run(before.name))
             raise UnfinishedError(
                 f"stage {stage.name} builds on stage {before.name}, of which {done} of {total} trials are done on this "
-                f"data ({self.data.name}): first run `{command}`"
+                f"data ({self.data.name}): first run {command}"
             )
         best = ranking.winner(rows)
         if best is None:
@@ -315,7 +320,7 @@ class Sweep:
                 raise
             finally:
                 self.display.end()
-        return StageResult(stage.name, run_id, rows, trained)
+        return StageResult(stage.name, run_id, rows, trained, records.experiment_id)
 
     def end_again(self, stage: Stage, records: Records) -> None:
         """Write what a stage tells of its trials anew, if all of them are done."""
@@ -400,7 +405,7 @@ class Sweep:
         if lost:
             self.display.note(
                 f"{stage.name}: {len(lost)} trials that were done are not in {tracker.store_name}: trained again; "
-                f"`python -m sweep doctor {self.experiment.called} --fix` would bring them back instead"
+                f"{self.hints.quoted(self.hints.doctor('--fix'))} would bring them back instead"
             )
 
     def _require_known(self, stage: Stage, runs: Mapping[str, RunInfo]) -> None:
@@ -411,7 +416,7 @@ class Sweep:
         if unknown:
             raise InputError(
                 f"{self.folder.journal} has lost the records of {len(unknown)} trials that are done: "
-                f"`python -m sweep doctor {self.experiment.called} --fix` takes them from their files"
+                f"{self.hints.quoted(self.hints.doctor('--fix'))} takes them from their files"
             )
 
     def _told_to_stop(self, signal: str) -> None:

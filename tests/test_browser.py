@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -214,6 +215,7 @@ def served(browser: Any, path: Path, *command: str) -> Iterator[Any]:
     page = context.new_page()
     try:
         wait_for(f"http://127.0.0.1:{port}", server, log)
+        page.said = log.read_text()
         page.goto(f"http://127.0.0.1:{port}/")
         page.set_default_timeout(30_000)
         yield page
@@ -246,6 +248,46 @@ def test_mlflow_lists_stages_with_their_winners_and_below_them_trials(
         mlflow_page.get_by_text(runs[stage].name, exact=True).first.wait_for()
     mlflow_page.locator(".ag-cell", has_text="grid stage").get_by_role("button").first.click()
     mlflow_page.get_by_text(runs["winner"].name, exact=True).first.wait_for()
+
+
+@pytest.fixture
+def fresh(browser: Any) -> Iterator[Any]:
+    """A tab of a browser that has never seen MLflow's page."""
+    context = browser.new_context(viewport={"width": 1600, "height": 1000})
+    yield context.new_page()
+    context.close()
+
+
+def links(mlflow_page: Any) -> dict[str, str]:
+    """Those that `make ui` prints, by what they are of."""
+    return dict(re.findall(r"^  (.*?): (http\S+)$", mlflow_page.said, re.M))
+
+
+def test_the_printed_link_opens_on_the_ranking(mlflow_page: Any, path: Path, fresh: Any) -> None:
+    fresh.goto(links(mlflow_page)["grid: trials, best first"])
+    fresh.locator('.ag-row[row-index="0"]').first.wait_for()
+    columns = fresh.evaluate(
+        """[...document.querySelectorAll(".ag-header-cell")]
+            .sort((a, b) => a.getBoundingClientRect().left - b.getBoundingClientRect().left)
+            .map((cell) => cell.innerText.trim())"""
+    )
+    assert columns[3:8] == ["rank", "best_val_accuracy", "lr", "reg", "filters"], columns
+    (summary,) = (file for file in (path.parent.parent / "mlruns").rglob("summary.csv") if "grid-" in file.read_text())
+    ranked = [row["run_id"] for row in csv.DictReader(summary.read_text().splitlines())]
+    shown = fresh.evaluate(
+        """[...document.querySelectorAll(".ag-center-cols-container .ag-row")]
+            .map((row) => [Number(row.getAttribute("row-index")), row.getAttribute("row-id")])"""
+    )
+    assert [run_id for _, run_id in sorted(shown)] == ranked
+    fresh.get_by_role("link", name=re.compile("^grid-")).first.click(timeout=5000)  # nothing lies above it
+    fresh.get_by_text("best_val_accuracy").first.wait_for()
+
+
+def test_the_charts_of_the_ranking_are_curves(mlflow_page: Any, fresh: Any) -> None:
+    fresh.goto(links(mlflow_page)["grid: trials, best first"] + "&compareRunsMode=CHART")
+    fresh.wait_for_function("document.querySelectorAll('.js-plotly-plot .scatterlayer path.js-line').length >= 8")
+    charts = fresh.get_by_test_id("experiment-view-compare-runs-card").all_inner_texts()
+    assert [text.partition("\n")[0] for text in charts][:2] == ["val_accuracy", "val_loss"]
 
 
 def test_mlflow_tells_of_a_stage_what_was_searched_and_what_won(mlflow_page: Any, runs: dict[str, RunInfo]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sqlite3
 import time
@@ -283,7 +284,7 @@ def test_harm_is_found_and_mended(done: Path, capsys, harm: Callable[[Path], Non
     status, said = doctor(capsys)
     assert status == 1
     assert told in said
-    assert "next: python -m sweep doctor small --fix" in said
+    assert re.search("next: .* -m sweep doctor small --fix", said)
     assert everything(done) == before
     forget_the_database()
     assert doctor(capsys, "--fix")[0] == 0
@@ -315,9 +316,8 @@ def test_a_sweep_whose_folder_lost_its_owner_trains_nothing_again(done: Path, ca
     lose_the_owner(done)
     before = everything(done)
     assert main(["run", "small", "--quiet"]) == 2
-    assert (
-        "sweep.json is missing; `python -m sweep doctor EXPERIMENT` tells what can be mended" in capsys.readouterr().err
-    )
+    said = capsys.readouterr().err
+    assert re.search("sweep.json is missing; `.* -m sweep doctor small .*` tells what can be mended", said)
     assert everything(done) == before
 
 
@@ -390,7 +390,7 @@ def test_trials_that_a_store_does_not_know_are_told_of(done: Path, capsys) -> No
     assert main(["run", "small", "--stage", "grid", "--epochs", "3"]) == 0
     said = capsys.readouterr().err
     assert "grid: 4 trials that were done are not in the tracking store" in said
-    assert "`python -m sweep doctor small --fix` would bring them back instead" in said
+    assert re.search("`.* -m sweep doctor small --fix .*` would bring them back instead", said)
 
 
 def test_nothing_was_trained_yet(project: Path, capsys) -> None:
@@ -406,7 +406,7 @@ def test_a_damaged_database_is_mended_before_anything_is_trained(done: Path, cap
     content[100:4096] = bytes(3996)  # the list of its tables
     path.write_bytes(content)
     assert main(["run", "small"]) == 2
-    assert "; `python -m sweep doctor EXPERIMENT` tells what can be mended\n" in capsys.readouterr().err
+    assert re.search("; `.* -m sweep doctor small .*` tells what can be mended\n", capsys.readouterr().err)
     shutil.rmtree(done / "mlruns", ignore_errors=True)
     forget_the_database()
     status, output = doctor(capsys)
@@ -414,7 +414,7 @@ def test_a_damaged_database_is_mended_before_anything_is_trained(done: Path, cap
     assert "mlflow.db is damaged: " in output
     status, output = doctor(capsys, "--fix")
     assert status == 0
-    assert "1 found, and mended; next: python -m sweep run small" in output
+    assert re.search("1 found, and mended; next: .* -m sweep run small", output)
     assert not (done / "mlruns").exists()
     assert main(["run", "small", "--stage", "grid"]) == 0
 

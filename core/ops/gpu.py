@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from core.errors import InputError, reason
+from core.hints import make, quoted
 from core.ops import Ops
 from core.ops.cuda import source
 from core.ops.cuda.device import Grid
@@ -22,8 +23,8 @@ from core.ops.cuda.tiles import SHARED
 try:
     import cupy
 except ImportError as error:
-    why = reason(error)
-    raise InputError(f'backend is "gpu", but CuPy cannot be imported ({why}): `make setup` installs it') from error
+    why, setup = reason(error), quoted(make("setup"))
+    raise InputError(f'backend is "gpu", but CuPy cannot be imported ({why}): {setup} installs it') from error
 
 _TENSOR_CORES = 80  # the compute capability that brought TF32
 _OLDEST = {12: 70, 13: 75}  # compute capability that the compiler of a CUDA version knows

@@ -123,7 +123,7 @@ def gather(sweep: Sweep, tracker: Tracker) -> Report:
     if not any(stage.trials for stage in stages):
         settings = "with these settings " if runs else ""
         what = f"nothing of {sweep.experiment.name} was trained {settings}on {sweep.data.name}"
-        raise InputError(f"{what}: first run `python -m sweep run {sweep.experiment.called}`")
+        raise InputError(f"{what}: first run {sweep.hints.quoted(sweep.hints.run())}")
     ranked = [part for part in stages if part.accuracy]
     best = max(reversed(ranked), key=lambda part: part.accuracy.value if part.accuracy else 0.0, default=None)
     told = runs[best.winner_run].tags if best else next(reversed(runs.values())).tags
@@ -169,7 +169,7 @@ def _commands(sweep: Sweep, stages: Sequence[StagePart], best: StagePart | None)
     overrides = {"seed": experiment.seed, **experiment.overrides}
     given = [f"--{name} {value}" for name, value in overrides.items()]
     given += [f"--points {name}" for name in dict.fromkeys(name for stage in stages for name in stage.points)]
-    lines = [f"python -m sweep run {experiment.called} --data {source} {' '.join(given)}"]
+    lines = [f"python -m sweep run {shlex.quote(experiment.called)} --data {source} {' '.join(given)}"]
     if best and data.x_test is not None:
         lines.append(f"python -m core.evaluate --run-id {best.winner_run}")
     if best:
@@ -179,14 +179,14 @@ def _commands(sweep: Sweep, stages: Sequence[StagePart], best: StagePart | None)
 
 def _stage(sweep: Sweep, stage: Stage, runs: Mapping[str, RunInfo], records: Records) -> StagePart:
     searched = {key: choices(values) for key, values in stage.space.dimensions.items()}
-    command = f"python -m sweep run {sweep.experiment.called} --stage {stage.name}"
+    command = sweep.hints.quoted(sweep.hints.run(stage.name))
     try:
         inherited = sweep.inherited(stage)
         rows = ranking.ranked(sweep.cells(stage), sweep.outcomes(stage))
     except InputError as error:
         return StagePart(stage.name, stage.sampler, searched, {}, missing=f"Not run yet: {error}")
     if not rows:
-        return StagePart(stage.name, stage.sampler, searched, inherited, missing=f"Not run yet: `{command}` does.")
+        return StagePart(stage.name, stage.sampler, searched, inherited, missing=f"Not run yet: {command} does.")
     outcomes = [outcome for row in rows for outcome in row.outcomes]
     trained = [row.cell.point for row in rows]
     own = records.stage_run(stage, inherited)
