@@ -254,6 +254,7 @@ def test_mlflow_lists_stages_with_their_winners_and_below_them_trials(
 def fresh(browser: Any) -> Iterator[Any]:
     """A tab of a browser that has never seen MLflow's page."""
     context = browser.new_context(viewport={"width": 1600, "height": 1000})
+    context.set_default_timeout(60_000)
     yield context.new_page()
     context.close()
 
@@ -285,7 +286,7 @@ def test_the_printed_link_opens_on_the_ranking(mlflow_page: Any, path: Path, fre
 
 def test_the_charts_of_the_ranking_are_curves(mlflow_page: Any, fresh: Any) -> None:
     fresh.goto(links(mlflow_page)["grid: trials, best first"] + "&compareRunsMode=CHART")
-    fresh.wait_for_function("document.querySelectorAll('.js-plotly-plot .scatterlayer path.js-line').length >= 8")
+    fresh.wait_for_function("document.querySelectorAll('.js-plotly-plot .scatterlayer path.js-line').length >= 2")
     charts = fresh.get_by_test_id("experiment-view-compare-runs-card").all_inner_texts()
     assert [text.partition("\n")[0] for text in charts][:2] == ["val_accuracy", "val_loss"]
 
