@@ -23,18 +23,24 @@ from sweep.ranking import shown
 class Work:
     """What a stage has before it.
 
-    todo     cells that will train
-    further  epochs of trials that nobody knows yet
-    images   in an epoch of one trial
-    seconds  of an epoch of one trial, by the group's name, as measured before; empty: all take the same
-    before   epochs that were trained before of those that go on, by the cell's key
+    todo      cells that will train
+    further   trials that a sampler is still to propose
+    longest   epochs that each of those has at most
+    images    in an epoch of one trial
+    seconds   of an epoch of one trial, by the group's name, as measured before; empty: all take the same
+    before    epochs that were trained before of those that go on, by the cell's key
+    known     the best of each trial that trained before: its cell, accuracy and loss
+    pictures  whether some are drawn when all have ended
     """
 
     todo: Sequence[Cell]
     further: int
+    longest: int
     images: int
-    seconds: Mapping[str, float]
+    seconds: Mapping[str, float] = field(default_factory=dict)
     before: Mapping[str, int] = field(default_factory=dict)
+    known: Sequence[tuple[Cell, float, float]] = ()
+    pictures: bool = False
 
 
 class Display:
@@ -63,6 +69,9 @@ class Display:
 
     def epoch(self, number: int, groups: int | None, cells: Sequence[Cell], report: EpochReport) -> None:
         """A group has finished an epoch; report goes by the cells' places."""
+
+    def trained(self) -> None:
+        """All trials of the stage have ended: what is left are its records and pictures."""
 
     def end(self) -> None:
         """The stage is over, or broken off."""
@@ -95,21 +104,31 @@ def heading(number: int, groups: int | None, cells: Sequence[Cell]) -> str:
 
 
 class Best:
-    """The best validation accuracy seen, and whose it is; update tells it as text."""
+    """The best trial so far, as a stage ranks them: by its highest accuracy, then by the loss at that epoch."""
 
-    def __init__(self) -> None:
-        self.accuracy, self.name = -1.0, ""
+    def __init__(self, known: Sequence[tuple[Cell, float, float]] = ()) -> None:
+        self.cell: Cell | None = None
+        self.accuracy, self._loss, self._highest = -1.0, 0.0, dict[str, float]()
+        for each in known:
+            self._meet(*each)
 
-    def update(self, cells: Sequence[Cell], report: EpochReport) -> str:
+    def update(self, cells: Sequence[Cell], report: EpochReport) -> bool:
+        """Take in an epoch; whether there is a new best."""
+        before = self.cell, self.accuracy
         for place, metrics in report.metrics.items():
-            failed = place in report.ended and report.ended[place].status == "failed"
-            if metrics["val_accuracy"] > self.accuracy and not failed:
-                self.accuracy, self.name = metrics["val_accuracy"], cells[place].label
-        return f"best {self.accuracy:.4f} {self.name}" if self.name else ""
+            if place not in report.ended or report.ended[place].status != "failed":
+                self._meet(cells[place], metrics["val_accuracy"], metrics["val_loss"])
+        return (self.cell, self.accuracy) != before
+
+    def _meet(self, cell: Cell, accuracy: float, loss: float) -> None:
+        if accuracy > self._highest.get(cell.key, -1.0):
+            self._highest[cell.key] = accuracy
+            if (accuracy, -loss) > (self.accuracy, -self._loss):
+                self.cell, self.accuracy, self._loss = cell, accuracy, loss
 
 
 class Lines(Display):
-    """One line an epoch, for logs and pipes."""
+    """One line an epoch, for logs and pipes; the best trial in those in which there is a new one."""
 
     def __init__(self) -> None:
         self._best = Best()
@@ -121,14 +140,15 @@ class Lines(Display):
         self.note(named(said, commands))
 
     def begin(self, stage: str, trials: int, done: int, work: Work) -> None:
-        self._best = Best()
+        self._best = Best(work.known)
 
     def epoch(self, number: int, groups: int | None, cells: Sequence[Cell], report: EpochReport) -> None:
-        best = self._best.update(cells, report)
+        new = self._best.update(cells, report)
+        best = f", best {self._best.accuracy:.4f} {self._best.cell.label}" if new and self._best.cell else ""
         seconds = next(iter(report.metrics.values()))["epoch_seconds"]
         last = max(cell.settings.epochs for cell in cells)
         trials = f"{len(report.metrics)} trial{'s' if len(report.metrics) > 1 else ''}"
-        self.note(f"{heading(number, groups, cells)} epoch {report.epoch}/{last}: {trials}, {seconds:.1f} s, {best}")
+        self.note(f"{heading(number, groups, cells)} epoch {report.epoch}/{last}: {trials}, {seconds:.1f} s{best}")
 
 
 def choose(quiet: bool) -> Display:

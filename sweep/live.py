@@ -11,13 +11,15 @@ from rich import live
 from rich.console import Console, Group
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from core.train import EpochReport
 from sweep.display import Best, Display, Work, duration, heading, in_lines, named
 from sweep.plan import Cell, group_name
 
-CURVES, POINTS, NAME = 6, 30, 36  # trials of a group whose curves are shown, the last epochs of each, letters of a name
+CURVES, POINTS, NAME = 6, 30, 32  # trials of a group whose curves are shown, the last epochs of each, letters of a name
 BLOCKS = "\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"
+PICTURES = 6.0  # seconds that a stage's pictures take, until it is known
 
 
 class Live(Display):
@@ -29,6 +31,8 @@ class Live(Display):
         self._console, self._best = console, Best()
         self._live: live.Live | None = None
         self._trials = self._epochs = TaskID(0)
+        self._pictures = PICTURES
+        self._drawing: float | None = None  # since when
 
     def note(self, text: str) -> None:
         self._console.print(in_lines(text), highlight=False, markup=False, soft_wrap=True)
@@ -40,72 +44,117 @@ class Live(Display):
         self.note(text)
 
     def begin(self, stage: str, trials: int, done: int, work: Work) -> None:
-        """Two bars: trials, with the best so far, and epochs, with the time left."""
-        self._best, self._work, self._started, self._took = Best(), work, time.monotonic(), 0.0
-        self._curves: dict[str, list[float]] = {}
-        self._shown = -1  # the group whose curves these are
-        epochs = sum(cell.settings.epochs for cell in work.todo) + work.further
+        """Two bars: trials, and the epochs of all of them, with the time left; below them the best trial so far."""
+        self.end()  # retries begin a second time
+        self._best, self._work, self._started, self._took = Best(work.known), work, time.monotonic(), 0.0
+        self._curves: dict[int, dict[str, list[float]]] = {}  # of each group's trials
+        self._group = ""
         self._usual = fmean(work.seconds.values()) if work.seconds else 1.0  # where nothing is known only ratios matter
-        left = [(cell.settings.epochs - work.before.get(cell.key, 0), self._seconds(cell)) for cell in work.todo]
-        self._left = sum(count * seconds for count, seconds in left) + work.further * self._usual
+        # By the cell's key: its epochs, those that are left, and the seconds of each as measured.
+        self._all: dict[str, int] = {}
+        self._left: dict[str, int] = {}
+        self._each: dict[str, float] = {}
+        self._further = work.further
+        self._expect(work.todo)
         self._progress = Progress(
             *(TextColumn("{task.description}"), BarColumn(bar_width=10), MofNCompleteColumn()),
             TextColumn("{task.fields[tells]}"),
             console=self._console,
         )
         self._trials = self._progress.add_task(f"{stage}: trials", total=trials, completed=done, tells="")
-        self._epochs = self._progress.add_task("epochs", total=epochs, completed=sum(work.before.values()), tells="")
-        self._live = live.Live(self._progress, console=self._console, refresh_per_second=4)
+        self._epochs = self._progress.add_task("epochs", total=1, tells="")
+        self._move("")
+        self._live = live.Live(self._screen(0), console=self._console, refresh_per_second=4)
         self._live.start()
 
-    def _seconds(self, cell: Cell) -> float:
-        return self._work.seconds.get(group_name(cell.settings), self._usual)
+    def _expect(self, cells: Sequence[Cell]) -> None:
+        for cell in cells:
+            self._all[cell.key] = cell.settings.epochs
+            self._left[cell.key] = cell.settings.epochs - self._work.before.get(cell.key, 0)
+            self._each[cell.key] = self._work.seconds.get(group_name(cell.settings), self._usual)
+
+    def _move(self, tells: str) -> None:
+        """Set the bar of epochs."""
+        further = self._further * self._work.longest
+        total, left = sum(self._all.values()) + further, sum(self._left.values()) + further
+        self._progress.update(self._epochs, total=total, completed=total - left, tells=tells)
 
     def group(self, number: int, groups: int | None, cells: Sequence[Cell]) -> None:
-        title = textwrap.shorten(heading(number, groups, cells), 22, placeholder="\u2026")  # both bars fit 80 columns
-        self._progress.update(self._epochs, description=f"{title}: epochs")
+        new = [cell for cell in cells if cell.key not in self._all] if groups is None else []  # else resumed ones ended
+        self._further = max(0, self._further - len(new))
+        self._expect(new)
 
     def epoch(self, number: int, groups: int | None, cells: Sequence[Cell], report: EpochReport) -> None:
-        # A trial that stops early takes its remaining epochs with it.
-        skipped = sum(cells[place].settings.epochs - report.epoch for place in report.ended)
-        self._progress.update(self._trials, advance=len(report.ended), tells=self._best.update(cells, report))
-        self._progress.update(
-            self._epochs, advance=len(report.metrics) + skipped, tells=self._pace(cells, report, skipped)
-        )
-        if number != self._shown:
-            self._shown, self._curves = number, {}
         for place, metrics in report.metrics.items():
-            self._curves.setdefault(cells[place].name, []).append(metrics["val_accuracy"])
+            cell = cells[place]
+            self._took += self._each[cell.key]
+            # A trial that stops early takes its remaining epochs with it.
+            self._left[cell.key] = 0 if place in report.ended else cell.settings.epochs - report.epoch
+            self._curves.setdefault(number, {}).setdefault(cell.name, []).append(metrics["val_accuracy"])
+        self._best.update(cells, report)
+        self._progress.update(self._trials, advance=len(report.ended))
+        self._move(self._pace(report))
+        last = max(cell.settings.epochs for cell in cells)
+        self._group = f"{heading(number, groups, cells)}, epoch {report.epoch}/{last}; accuracy now, best:"
         if self._live:
-            self._live.update(Group(self._progress, curves(self._curves)))
+            self._live.update(self._screen(number))
 
-    def _pace(self, cells: Sequence[Cell], report: EpochReport, skipped: int) -> str:
+    def _pace(self, report: EpochReport) -> str:
         """The time left, from how long what is done was expected to take and took; and images a second."""
-        each = self._seconds(cells[0])
-        self._took += len(report.metrics) * each
-        self._left -= (len(report.metrics) + skipped) * each
-        left = duration(max(0.0, self._left) * (time.monotonic() - self._started) / self._took)
-        seconds = next(iter(report.metrics.values()))["epoch_seconds"]
-        return f"{left} left, {len(report.metrics) * self._work.images / seconds:,.0f} images/s"
+        left = sum(count * self._each[key] for key, count in self._left.items())
+        left += self._further * self._work.longest * self._usual
+        seconds = left * (time.monotonic() - self._started) / self._took + self._work.pictures * self._pictures
+        took = next(iter(report.metrics.values()))["epoch_seconds"]
+        images = len(report.metrics) * self._work.images / took
+        return f"{duration(max(1.0, seconds))} left, {images:,.0f} images/s"
+
+    def _screen(self, group: int | None) -> Group:
+        """All there is to see, with the curves of this group."""
+        rows: list[Progress | Text | Table] = [self._progress]
+        if self._best.cell:
+            text = f"best so far: {self._best.accuracy:.4f} {self._best.cell.name}"
+            rows.append(Text(text, no_wrap=True, overflow="ellipsis"))
+        if group in self._curves:
+            rows += [Text(self._group, no_wrap=True, overflow="ellipsis"), curves(self._curves[group])]
+        return Group(*rows)
+
+    def trained(self) -> None:
+        """Bars end full: what a sampler did not propose, or a budget had no room for, is not waited for any more."""
+        if self._live:
+            self._further, self._drawing = 0, time.monotonic()
+            self._all = {key: epochs for key, epochs in self._all.items() if self._left[key] < epochs}
+            self._left = dict.fromkeys(self._all, 0)
+            self._progress.update(self._trials, total=self._progress.tasks[0].completed)
+            about = f"drawing pictures: about {duration(self._pictures)}" if self._work.pictures else "writing records"
+            self._move(about)
+            self._live.update(self._screen(None))
 
     def end(self) -> None:
         if self._live:
-            self._live.update(self._progress)
+            if self._drawing is not None:
+                self._pictures = time.monotonic() - self._drawing if self._work.pictures else self._pictures
+                self._drawing = None
+                self._move("")
+            self._live.update(self._screen(None))
             self._live.stop()
             self._live = None
 
 
 def curves(accuracies: dict[str, list[float]]) -> Table:
-    """The trials that are ahead in the last epoch, each with its validation accuracy as a line of small bars."""
+    """The trials that are ahead in the last epoch: that accuracy, the highest, and a line of small bars."""
     table = Table(box=None, padding=(0, 1, 0, 0), show_header=False)
     ahead = sorted(accuracies, key=lambda name: -accuracies[name][-1])[:CURVES]
     values = [value for name in ahead for value in accuracies[name][-POINTS:]]
     for name in ahead:
-        line = sparkline(accuracies[name][-POINTS:], min(values), max(values))
-        table.add_row(f"{accuracies[name][-1]:.4f}", textwrap.shorten(name, NAME, placeholder="\u2026"), line)
+        line, short = sparkline(accuracies[name][-POINTS:], min(values), max(values)), shortened(name)
+        table.add_row(f"{accuracies[name][-1]:.4f}", f"{max(accuracies[name]):.4f}", short, line)
     if len(accuracies) > len(ahead):
-        table.add_row("", f"and {len(accuracies) - len(ahead)} more", "")
+        table.add_row("", "", f"and {len(accuracies) - len(ahead)} more", "")
     return table
+
+
+def shortened(name: str) -> str:
+    return textwrap.shorten(name, NAME, placeholder="\u2026")
 
 
 def sparkline(values: Sequence[float], low: float, high: float) -> str:

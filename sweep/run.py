@@ -304,6 +304,7 @@ class Sweep:
                 self._tell_of_repeats(stage)
                 rows = ranking.ranked(cells, self.outcomes(stage))
                 if reopen or not complete:
+                    self.display.trained()
                     with self.signals.held():
                         self._end(stage, cells, rows, records, run_id)
                 clear(self.folder.training, stage.name)
@@ -374,11 +375,7 @@ class Sweep:
         """Train what is open, then what an adaptive sampler proposes; returns how many cells."""
         inherited, done = self.inherited(stage), self.outcomes(stage)
         total = len(cells) + remaining * stage.seeds
-        further = remaining * stage.seeds * stage.longest_training if remaining else 0
-        seconds = epoch_seconds(self.ops, self.data, self.groups(todo)) if self.display.tells_time else {}
-        before = {g.cells[place].key: g.progress.epoch for g in saved for place in g.progress.active}
-        work = Work(todo, further, self.data.training_images, seconds, before)
-        self.display.begin(stage.name, total, len(cells) - len(todo), work)
+        self.display.begin(stage.name, total, len(cells) - len(todo), self._work(stage, cells, todo, saved, remaining))
         if not todo and not remaining:
             return 0
         training = Training(self, stage, inherited, self.study(stage, cells), records, parent, cells, done)
@@ -397,6 +394,24 @@ class Sweep:
             if line not in self._noted:
                 self._noted.add(line)
                 self.display.note(line)
+
+    def _work(
+        self, stage: Stage, cells: Sequence[Cell], todo: Sequence[Cell], saved: Sequence[Saved], remaining: int
+    ) -> Work:
+        """What the display wants to know of it."""
+        seconds = epoch_seconds(self.ops, self.data, self.groups(todo)) if self.display.tells_time else {}
+        before = {g.cells[place].key: g.progress.epoch for g in saved for place in g.progress.active}
+        done = self.outcomes(stage)
+        ended = [(cell, done[cell.key]) for cell in cells if cell.key in done]
+        known = [(cell, o.best_val_accuracy, o.best_val_loss) for cell, o in ended if o.status != "failed"]
+        active = [(g.cells[place], g.progress.results[place]) for g in saved for place in g.progress.active]
+        known += [(cell, r.best_accuracy, r.history[r.best_epoch - 1]["val_loss"]) for cell, r in active]
+        best = [(cell, accuracy, loss) for cell, accuracy, loss in known if accuracy is not None and loss is not None]
+        longest = stage.longest_training if remaining else 0
+        return Work(
+            *(todo, remaining * stage.seeds, longest, self.data.training_images),
+            *(seconds, before, best, self._draws),
+        )
 
     def _tell_of_lost(self, stage: Stage, tracker: Tracker) -> None:
         """Say that trials are trained again whose runs this store has never seen."""

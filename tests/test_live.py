@@ -12,7 +12,7 @@ from rich.console import Console
 
 from core.config import Settings
 from core.train import EpochReport, TrialResult
-from sweep.display import Work
+from sweep.display import Lines, Work
 from sweep.live import BLOCKS, CURVES, Live, curves, sparkline
 from sweep.plan import Cell
 
@@ -23,7 +23,9 @@ def cells(filters: str, count: int, first: int = 1) -> list[Cell]:
 
 
 def report(epoch: int, places: range, ended: bool = False) -> EpochReport:
-    metrics = {place: {"val_accuracy": epoch / 10 + place / 1000, "epoch_seconds": 0.5} for place in places}
+    metrics = {
+        place: {"val_accuracy": epoch / 10 + place / 1000, "val_loss": 1.0, "epoch_seconds": 0.5} for place in places
+    }
     return EpochReport(epoch, metrics, {place: TrialResult() for place in places} if ended else {})
 
 
@@ -44,6 +46,13 @@ class Terminal:
         return text
 
 
+def shown_rows(terminal: Terminal) -> list[str]:
+    """What the terminal shows below its notes."""
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    console.print(terminal.live._live.get_renderable())
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+
+
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Any:
     found = Terminal(monkeypatch)
@@ -54,7 +63,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_the_time_left_goes_by_what_each_groups_epochs_cost(terminal: Terminal) -> None:
     """4 trials whose epochs take 1 s as measured, then 2 of 3 s each; in truth all is twice as slow."""
     small, large = cells("2", 4), cells("8", 2, first=5)
-    terminal.live.begin("grid", 6, 0, Work([*small, *large], 0, 1000, {"2": 1.0, "8": 3.0}))
+    terminal.live.begin("grid", 6, 0, Work([*small, *large], 0, 0, 1000, {"2": 1.0, "8": 3.0}))
     terminal.live.group(1, 2, small)
     assert terminal.epoch(8, 1, 2, small, report(1, range(4))) == "3 min left, 8,000 images/s"  # 2 * (36 + 60) s
     assert terminal.epoch(8, 1, 2, small, report(2, range(4))).startswith("3 min left")
@@ -66,23 +75,112 @@ def test_the_time_left_goes_by_what_each_groups_epochs_cost(terminal: Terminal) 
     assert said.startswith("36 s left")
 
 
+def bar(terminal: Terminal, number: int) -> tuple[float, float | None]:
+    """How much is done, of how much: of trials (0) or epochs (1)."""
+    task = terminal.live._progress.tasks[number]
+    return task.completed, task.total
+
+
+def test_the_best_trial_stands_in_a_row_of_its_own_with_its_own_accuracy(terminal: Terminal) -> None:
+    """Trial 2 was best in its first epoch, and one that trained before is not forgotten."""
+    known = cells("2", 3)
+    terminal.live.begin("grid", 3, 1, Work(known[:2], 0, 0, 1000, known=[(known[2], 0.15, 1.0)]))
+    assert shown_rows(terminal)[2:] == ["best so far: 0.1500 grid-03 lr=0.3"]
+
+    def epoch(number: int, *accuracies: float, loss: float = 1.0) -> list[str]:
+        metrics = {n: {"val_accuracy": a, "val_loss": loss, "epoch_seconds": 1.0} for n, a in enumerate(accuracies)}
+        terminal.epoch(1, 1, 1, known[:2], EpochReport(number, metrics, {}))
+        return shown_rows(terminal)[2:]
+
+    assert epoch(1, 0.1, 0.2)[0] == "best so far: 0.2000 grid-02 lr=0.2"
+    assert epoch(2, 0.12, 0.11) == [
+        "best so far: 0.2000 grid-02 lr=0.2",
+        "group 1/1 2, epoch 2/10; accuracy now, best:",
+        "0.1200 0.1200 grid-01 lr=0.1 \u2581\u2582",
+        "0.1100 0.2000 grid-02 lr=0.2 \u2588\u2582",
+    ]
+    assert epoch(3, 0.1, 0.2, loss=0.1)[0] == "best so far: 0.2000 grid-02 lr=0.2"
+    assert epoch(4, 0.2, 0.2, loss=0.5)[0] == "best so far: 0.2000 grid-01 lr=0.1"  # the winner's loss is lower
+
+
+def test_bars_end_full_however_many_trials_there_were(terminal: Terminal) -> None:
+    """A group goes on after epoch 4, one trial of which had ended; then a sampler has three of four trials to propose,
+    two of 2 epochs and one that a budget leaves no room for.
+    """
+    old, new = cells("2", 3), cells("2", 2, first=5)
+    for cell in new:
+        object.__setattr__(cell, "settings", Settings(filters="2", epochs=2))
+    work = Work(old[:2], 4, 10, 1000, before={cell.key: 4 for cell in old[:2]}, pictures=True)
+    terminal.live.begin("fine", 7, 1, work)
+    assert [bar(terminal, 0), bar(terminal, 1)] == [(1, 7), (8, 60)]
+    terminal.live.group(1, 2, old)
+    terminal.epoch(1, 1, 2, old, report(5, range(2)))
+    assert bar(terminal, 1) == (10, 60)
+    said = terminal.epoch(1, 1, 2, old, report(6, range(2), ended=True))
+    assert [bar(terminal, 0), bar(terminal, 1)] == [(3, 7), (20, 60)]
+    assert said.startswith("26 s left")  # 40 epochs, two a second, and the pictures
+    terminal.live.group(2, None, new)
+    assert bar(terminal, 1) == (20, 60)
+    said = terminal.epoch(1, 2, None, new, report(1, range(2)))
+    assert bar(terminal, 1) == (22, 44)
+    terminal.epoch(1, 2, None, new, report(2, range(2), ended=True))
+    terminal.live.trained()
+    assert [bar(terminal, 0), bar(terminal, 1)] == [(5, 5), (24, 24)]
+    assert "drawing pictures: about 6 s" in shown_rows(terminal)[1]
+    terminal.now += 12
+    terminal.live.end()
+    terminal.live.begin("next", 2, 0, Work(old[:2], 0, 0, 1000, pictures=True))
+    assert terminal.epoch(1, 1, 1, old, report(9, range(2))).startswith("13 s left")  # pictures took 12
+
+
+def test_there_is_time_left_while_it_trains(terminal: Terminal) -> None:
+    """Retries begin once more, and leave one screen, which ends."""
+    known = cells("2", 1)
+    for _ in range(2):
+        terminal.live.begin("grid", 1, 0, Work(known, 0, 0, 1000))
+        first = terminal.live._live
+        for epoch in range(1, 10):
+            said = terminal.epoch(0.01, 1, 1, known, report(epoch, range(1)))
+            assert said.startswith("1 s left")
+    terminal.live.end()
+    assert not first.is_started
+    assert terminal.live._console._live_stack == []
+
+
+def test_lines_tell_the_best_when_it_changes(capsys: pytest.CaptureFixture[str]) -> None:
+    known, screen = cells("2", 2), Lines()
+    screen.begin("grid", 2, 0, Work(known, 0, 0, 1000))
+    for epoch in (1, 1, 2):
+        screen.epoch(1, 1, known, report(epoch, range(2)))
+    assert capsys.readouterr().err.splitlines() == [
+        "group 1/1 2 epoch 1/10: 2 trials, 0.5 s, best 0.1010 grid-02",
+        "group 1/1 2 epoch 1/10: 2 trials, 0.5 s",
+        "group 1/1 2 epoch 2/10: 2 trials, 0.5 s, best 0.2010 grid-02",
+    ]
+
+
 def test_without_knowing_costs_all_epochs_count_alike(terminal: Terminal) -> None:
     """Two trials and 20 epochs that a sampler is still to fill: 40 in all."""
     known = cells("2", 2)
-    terminal.live.begin("fine", 4, 0, Work(known, 20, 1000, {}))
+    terminal.live.begin("fine", 4, 0, Work(known, 2, 10, 1000))
     assert terminal.epoch(1, 1, None, known, report(1, range(2))).startswith("19 s left")
     assert terminal.live._progress.tasks[1].total == 40
 
 
 def test_the_curves_are_those_of_the_group_that_trains(terminal: Terminal) -> None:
     first, second = cells("2", 8), cells("8", 2, first=9)
-    terminal.live.begin("grid", 10, 0, Work([*first, *second], 0, 1000, {}))
+    terminal.live.begin("grid", 10, 0, Work([*first, *second], 0, 0, 1000))
     for epoch in (1, 2, 3):
         terminal.epoch(1, 1, 2, first, report(epoch, range(8)))
     terminal.live._live.refresh()  # as a thread does four times a second
-    assert [len(line) for line in terminal.live._curves.values()] == [3] * 8
     terminal.epoch(1, 2, 2, second, report(1, range(2)))
-    assert list(terminal.live._curves) == [cell.name for cell in second]
+    assert shown_rows(terminal)[3:] == [
+        "group 2/2 8, epoch 1/10; accuracy now, best:",
+        "0.1010 0.1010 grid-10 lr=1   \u2588",
+        "0.1000 0.1000 grid-09 lr=0.9 \u2581",
+    ]
+    terminal.epoch(1, 1, 2, first, report(4, range(8)))  # in processes of their own, groups take turns
+    assert shown_rows(terminal)[4].endswith("\u2581\u2583\u2586\u2588")
     terminal.live.end()
     shown = terminal.out.getvalue()
     assert "grid-08 lr=0.8" in shown
@@ -99,6 +197,6 @@ def test_bars_go_from_the_lowest_to_the_highest() -> None:
 
 def test_the_trials_ahead_come_first() -> None:
     table = curves({f"grid-{n:02d}": [0.1, n / 10] for n in range(1, 10)})
-    accuracies, names = (list(column.cells) for column in table.columns[:2])
+    accuracies, _, names = (list(column.cells) for column in table.columns[:3])
     assert accuracies[:CURVES] == ["0.9000", "0.8000", "0.7000", "0.6000", "0.5000", "0.4000"]
     assert names == [f"grid-{n:02d}" for n in range(9, 3, -1)] + ["and 3 more"]
