@@ -216,7 +216,9 @@ def _range(where: str, key: str, value: dict[str, Any]) -> Range:
         raise InputError(f"{where}: low is {low:g}; a logarithmic range needs one above 0")
     if not (is_whole(key) or is_float(key)):
         raise InputError(f"{where} is a range, but {key} does not take numbers in between: give a list of values")
-    step = value.get("step", 1) if is_whole(key) else number(f"{where}.step", value.get("step", 0))
+    step = value.get("step", 1 if is_whole(key) else 0)
+    if is_float(key) and "step" in value:
+        step = number(f"{where}.step", step)
     if is_whole(key):
         for edge in (low, high):
             setting(where, key, int(edge) if edge.is_integer() else edge)

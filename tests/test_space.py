@@ -120,6 +120,15 @@ def test_a_file_says_log_and_whole_ranges_choices_and_conditions() -> None:
     assert all(type(end) is int for key in ("crop", "cutout") for end in found.dimensions[key].ends)
 
 
+def test_a_range_is_written_as_ever() -> None:
+    """By which a study that was begun is known."""
+    table = {"lr": {"low": 1e-4, "high": 1, "log": True}, "crop": {"low": 0, "high": 4}, "dropout": [0, 0.5]}
+    assert repr(space.parse("space", table, "tpe")) == (
+        "Space(dimensions={'lr': Range(low=0.0001, high=1.0, log=True, step=0), "
+        "'crop': Range(low=0, high=4, log=False, step=1), 'dropout': (0.0, 0.5)}, conditions={})"
+    )
+
+
 def test_a_range_with_a_step_has_the_numbers_that_are_written() -> None:
     table = {"dropout": {"low": 0.1, "high": 0.7, "step": 0.1}, "batch_size": {"low": 16, "high": 64, "step": 16}}
     grid = space.parse("space", table, "grid")
