@@ -84,7 +84,7 @@ def test_a_constant_answer_that_wins_is_told(same: Path, capsys: pytest.CaptureF
 def test_a_test_that_a_constant_answer_passes_is_told(same: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "one", "--data", "tested.npz"]) == 0
     trial = run_of("trial")
-    assert f"test it: python -m core.evaluate --run-id {trial.run_id}" in capsys.readouterr().err
+    assert f" -m core.evaluate --run-id {trial.run_id}\n" in capsys.readouterr().err
     assert evaluate(["--run-id", trial.run_id, "--json"]) == 0
     captured = capsys.readouterr()
     found: dict[str, Any] = json.loads(captured.out)
