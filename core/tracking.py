@@ -376,7 +376,7 @@ class Tracker:
 
     @_patient
     def set_tags(self, run_id: str, tags: Mapping[str, str], metrics: Mapping[str, float] | None = None) -> None:
-        """Set or replace tags; in the same request log finite numbers, as log_metrics does."""
+        """Set or replace tags; in the same request log finite numbers that the run has none of yet: see log_metrics."""
         now = int(time.time() * 1000)
         numbers = [Metric(key, value, now, 0) for key, value in (metrics or {}).items()]
         with _clear_errors(f"run {run_id}"):

@@ -312,6 +312,9 @@ class Records:
                 tags["source"] = "point" if cell.point in stage.every_point else stage.sampler
             changed = {key: value for key, value in tags.items() if trial.tags.get(key) != value}
             moved = {} if rank is None or trial.metrics.get("rank") == rank else {"rank": rank}
+            if moved and "rank" in trial.metrics:
+                self.tracker.log_metrics(trial.run_id, moved)
+                moved = {}
             if changed or moved:
                 self.tracker.set_tags(trial.run_id, changed, moved)
             if cell and trial.name != cell.name:

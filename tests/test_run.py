@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -138,11 +139,18 @@ def test_stage_two_needs_a_finished_stage_one(project: Path, capsys: pytest.Capt
     assert " -m sweep run small --stage grid" in error
 
 
-def test_a_grid_that_grew_trains_only_what_is_new(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_grid_that_grew_trains_only_what_is_new_and_ranks_anew(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = result(capsys, "--stage", "grid")["stages"][0]
     path = project / "experiments" / "small.toml"
     path.write_text(path.read_text().replace("[0.01, 0.1]", "[0.01, 0.1, 0.2]"))
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() - 86_400)  # the clock was set back since
     after = result(capsys, "--stage", "grid")["stages"][0]
+    ranks = {row["run_id"]: row["rank"] for row in after["trials"]}
+    assert any(ranks[row["run_id"]] != row["rank"] for row in before["trials"])
+    assert {run.run_id: run.metrics["rank"] for run in runs("trial")} == ranks
     assert (after["trained"], len(after["trials"])) == (2, 6)
     assert after["run_id"] == before["run_id"]
     assert {r["run_id"] for r in before["trials"]} < {r["run_id"] for r in after["trials"]}
