@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from core.config import Settings
+from core.data import Dataset
 from core.errors import InputError
-from sweep import ranking
+from sweep import plan, ranking
 from sweep.experiment import Stage
 from sweep.means import mean
 from sweep.parsing import Value
 from sweep.ranking import Row
-from sweep.space import Range
+from sweep.repeats import training
+from sweep.space import Range, Values
 
 _NORMAL = 1.96  # standard errors to either side of 95 %
 _BINS = 3  # of a range: as many parts with equally many trials
 _NEAR = 0.05  # of a range: how near its end is at the edge
 _IDLE = 0.02  # of the differences in accuracy: a setting that explains less makes none
+_HALVINGS = 4  # of how far beyond an edge to look, until a value is allowed
 _FEW = 4  # settings, from which what mattered can be told
 
 
@@ -137,52 +141,78 @@ def _value(item: tuple[str, float]) -> float:
     return item[1]
 
 
-def edges(stage: Stage, rows: Sequence[Row]) -> list[str]:
-    """Where the winner lies at the edge of what was searched, and so which values to add.
+def edges(stage: Stage, rows: Sequence[Row], data: Dataset) -> list[str]:
+    """Where the winner lies at the edge of what was searched, and so which values to add: such as these data and the
+    winner's other settings allow.
 
     Not of settings that made no difference.
     """
     best = ranking.winner(rows)
+    if best is None:
+        return []
     idle = {effect.key for effect in effects(rows) if effect.share < _IDLE}
     found = []
-    for key, values in stage.space.dimensions.items() if best else ():
-        if key in idle:
+    for key, values in stage.space.dimensions.items():
+        value = best.cell.searched.get(key)
+        if key in idle or isinstance(value, bool) or not isinstance(value, int | float):
             continue
-        value = best.cell.searched.get(key) if best else None
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        beyond = _beyond_range(values, value) if isinstance(values, Range) else _beyond_choices(values, value)
+        if beyond is None:
             continue
-        if isinstance(values, Range):
-            side, beyond = _beyond_range(values, value)
-        else:
-            side, beyond = _beyond_choices(sorted(float(v) for v in values if isinstance(v, int | float)), value)
-        beyond = round(beyond) if isinstance(value, int) else float(f"{beyond:.2g}")
-        if side and beyond != value and _allowed(key, beyond):
-            found.append(f"{key} {_text(value)} is the {side} that was searched: try {_text(beyond)} as well.")
+        tried = (further for further in _further(values, beyond) if _new(best.cell.settings, key, further, data))
+        if (further := next(tried, None)) is not None:
+            found.append(f"{key} {_text(value)} is the {beyond.side} that was searched: try {_text(further)} as well.")
     return found
 
 
-def _beyond_choices(values: Sequence[float], value: float) -> tuple[str, float]:
-    """At which end of the choices value is ("": at none), and the next one that the choices before it suggest."""
+@dataclass(frozen=True)
+class _Beyond:
+    """At which end of what was searched a value is, where that end lies, and how far beyond it to look."""
+
+    side: str
+    edge: float
+    reach: float
+
+
+def _beyond_choices(choices: Sequence[Value], value: float) -> _Beyond | None:
+    """None: at no end. Else the next value is the one that the choices before suggest."""
+    values = sorted(number for number in choices if isinstance(number, int | float))
     if len(values) < 2 or value not in (values[0], values[-1]):
-        return "", value
+        return None
     side, inner = ("smallest", values[1]) if value == values[0] else ("largest", values[-2])
-    return side, value * value / inner if value * inner > 0 else 2 * value - inner
+    return _Beyond(side, value, (value * value / inner if value * inner > 0 else 2 * value - inner) - value)
 
 
-def _beyond_range(values: Range, value: float) -> tuple[str, float]:
+def _beyond_range(values: Range, value: float) -> _Beyond | None:
     """The same of a range, whose edge is a twentieth of it."""
     low, high = values.ends
     share = math.log(value / low) / math.log(high / low) if values.log else (value - low) / (high - low)
+    reach = max((high - low) / 4, values.step)
     if share < _NEAR:
-        return "lower end of the range", low / 3 if values.log else low - (high - low) / 4
+        return _Beyond("lower end of the range", low, low / 3 - low if values.log else -reach)
     if share > 1 - _NEAR:
-        return "upper end of the range", high * 3 if values.log else high + (high - low) / 4
-    return "", value
+        return _Beyond("upper end of the range", values.high, 2 * high if values.log else reach)
+    return None
 
 
-def _allowed(key: str, value: Value) -> bool:
+def _further(values: Values, beyond: _Beyond) -> Iterator[float]:
+    """Values beyond the edge, each half as far as the one before; in steps, where the range has some."""
+    for part in range(_HALVINGS):
+        wanted = beyond.edge + beyond.reach / 2**part
+        if isinstance(values, Range) and values.step:
+            value = values.nearest(wanted)
+        else:
+            value = round(wanted) if isinstance(beyond.edge, int) else float(f"{wanted:.2g}")
+        if (value - beyond.edge) * beyond.reach > 0:
+            yield value
+
+
+def _new(winner: Settings, key: str, value: float, data: Dataset) -> bool:
+    """Whether the winner with this value can be trained, and is another training."""
+    values: dict[str, Any] = {key: value}
     try:
-        Settings(**{key: value})  # type: ignore[arg-type]
+        changed = replace(winner, **values)
+        plan.check(changed, data)
     except InputError:
         return False
-    return True
+    return training(changed, data) != training(winner, data)

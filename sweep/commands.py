@@ -176,7 +176,7 @@ def _show(sweep: Sweep, result: StageResult, stages: Sequence[str], quiet: bool)
         lines += [("sure?", advice.certainty(stage, result.rows, sweep.data.validation_images))]
         lines += [("fused", saved)] if (saved := _saved(sweep, result)) else []
         lines += [("why", mattered)] if (mattered := advice.mattered(result.rows)) else []
-        lines += [("edge", edge) for edge in advice.edges(stage, result.rows)]
+        lines += [("edge", edge) for edge in advice.edges(stage, result.rows, sweep.data)]
     lines += [("store", sweep.hints.without_store)] if sweep.hints.without_store else []
     sweep.display.tell(lines, _next(sweep, result, stages))
 

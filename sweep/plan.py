@@ -106,7 +106,7 @@ def cells(
         index = len(found) // stage.seeds + 1
         for number in range(stage.seeds):
             trial = Settings(**values, seed=experiment.seed + number)
-            check_fits(trial, architecture(trial, data).input_shape)
+            check(trial, data)
             key, attempt = cell_key(trial, data, experiment.seed), 0
             while key in diverged and attempt < stage.retries:
                 attempt += 1
@@ -115,6 +115,11 @@ def cells(
             replicate = number + 1 if stage.seeds > 1 else 0
             found.setdefault(key, Cell(stage.name, index, setting, trial, key, replicate, attempt))
     return list(found.values())
+
+
+def check(settings: Settings, data: Dataset) -> None:
+    """Raise InputError if these images do not allow the settings."""
+    check_fits(settings, architecture(settings, data).input_shape)
 
 
 def cell_key(settings: Settings, data: Dataset, data_seed: int) -> str:

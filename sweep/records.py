@@ -275,7 +275,8 @@ class Records:
         best = ranking.winner(rows)
         self._tend(run_id, stage, rows, best)
         ended = Counter(outcome.status for row in rows for outcome in row.outcomes)
-        description = _description(stage, rows, self._largest, class_warnings(self._data, self._experiment.seed))
+        warnings, edges = class_warnings(self._data, self._experiment.seed), advice.edges(stage, rows, self._data)
+        description = _description(stage, rows, self._largest, warnings, edges)
         tags = {"mlflow.note.content": description, "plan": _plan_hash(cells)}
         # Tags, since of every metric the page makes a chart: those are for curves.
         tags |= {f"trials_{status}": str(ended[status]) for status in ("finished", "cut", "pruned", "failed")}
@@ -377,7 +378,9 @@ def _title(stage: Stage, best: ranking.Row | None = None) -> str:
     return f"{stage.name} stage: {best.label} {best.cell.setting}, {best.accuracy:.4f}"
 
 
-def _description(stage: Stage, rows: Sequence[ranking.Row], largest: LargestClass, warnings: Sequence[str]) -> str:
+def _description(
+    stage: Stage, rows: Sequence[ranking.Row], largest: LargestClass, warnings: Sequence[str], edges: Sequence[str]
+) -> str:
     """What MLflow shows of a stage, in Markdown: what was searched, what won, how sure that is, and the table."""
     images, worth = largest.images, ""
     searched = "; ".join(f"**{key}** {choices(values)}" for key, values in stage.space.dimensions.items())
@@ -390,7 +393,7 @@ def _description(stage: Stage, rows: Sequence[ranking.Row], largest: LargestClas
             "",
         ]
         worth = largest.warning(best.accuracy)
-    said = [worth, *warnings, advice.certainty(stage, rows, images), advice.mattered(rows), *advice.edges(stage, rows)]
+    said = [worth, *warnings, advice.certainty(stage, rows, images), advice.mattered(rows), *edges]
     lines += [f"- {line}" for line in said if line]
     return "\n".join([*lines, "", ranking.to_markdown(rows[:_SHOWN])])
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from core.config import Settings
+from core.data import Dataset
 from sweep import advice
 from sweep.experiment import Stage
 from sweep.plan import Cell
@@ -57,12 +58,12 @@ def test_several_seeds_are_judged_by_their_differences() -> None:
     assert "beyond the noise of the seeds" in advice.certainty(stage(), found, 100)
 
 
-def test_nothing_is_claimed_where_nothing_can_be() -> None:
+def test_nothing_is_claimed_where_nothing_can_be(images: Dataset) -> None:
     assert "No trial finished" in advice.certainty(stage(), rows(({"lr": 0.1}, None)), 100)
     assert "only one setting" in advice.certainty(stage(), rows(({"lr": 0.1}, 0.5)), 100)
     assert advice.mattered(rows(({"lr": 0.1}, 0.5), ({"lr": 0.2}, 0.6))) == ""
     assert advice.mattered(rows(*(({"lr": lr, "reg": 0.1}, 0.5) for lr in (0.1, 0.2, 0.3, 0.4)))) == ""
-    assert advice.edges(stage(lr=(0.1, 0.2)), rows(({"lr": 0.1}, None))) == []
+    assert advice.edges(stage(lr=(0.1, 0.2)), rows(({"lr": 0.1}, None)), images) == []
     assert advice.rivals([], 100) == []
 
 
@@ -97,6 +98,20 @@ def test_a_range_is_judged_by_its_thirds() -> None:
     assert [name.split(" to ")[0] for name in effect.means] == ["0", "0.307", "0.614"]
 
 
+@pytest.fixture(scope="module")
+def images() -> Dataset:
+    """80 training images of 1x8x6 pixels."""
+    x, y = np.zeros((100, 1, 8, 6), np.uint8), np.arange(100) % 3
+    return Dataset("made up", "", x, y, None, None, classes=("a", "b", "c"), scale=1 / 255, sha256="")
+
+
+def edges(images: Dataset, dimensions: dict[str, Any], winner: dict[str, Any], **fixed: Any) -> list[str]:
+    """What is advised where the only other setting is worse."""
+    cells = [Cell("grid", n, each, Settings(**fixed | each), str(n)) for n, each in enumerate((winner, {}), start=1)]
+    outcomes = {cell.key: Outcome("finished", cell.key, 1 - cell.index / 10, 0.5, 1, 3) for cell in cells}
+    return advice.edges(stage(**dimensions), ranked(cells, outcomes), images)
+
+
 @pytest.mark.parametrize(
     ("dimension", "value", "said"),
     [
@@ -109,18 +124,46 @@ def test_a_range_is_judged_by_its_thirds() -> None:
         (Range(0.001, 0.1, log=True), 0.01, None),
     ],
 )
-def test_the_edge_of_what_was_searched_is_told(dimension: Any, value: float, said: str | None) -> None:
-    found = advice.edges(stage(lr=dimension), rows(({"lr": value}, 0.9), ({"lr": 0.02}, 0.8)))
+def test_the_edge_of_what_was_searched_is_told(images: Dataset, dimension: Any, value: float, said: str | None) -> None:
+    found = edges(images, {"lr": dimension}, {"lr": value})
     assert len(found) == (said is not None)
     assert said is None or found[0].startswith(said)
 
 
-def test_no_value_is_advised_that_would_be_refused_or_makes_no_difference() -> None:
-    assert advice.edges(stage(dropout=(0.0, 0.5)), rows(({"dropout": 0.0}, 0.9))) == []
-    assert advice.edges(stage(dropout=Range(0.0, 1.0)), rows(({"dropout": 0.99}, 0.9))) == []
+@pytest.mark.parametrize(
+    ("key", "dimension", "value", "fixed", "advised"),
+    [
+        ("dropout", (0.0, 0.5), 0.0, {}, None),
+        ("dropout", Range(0.0, 1.0), 0.99, {}, None),
+        ("dropout", Range(0.0, 0.8), 0.79, {}, "0.9"),  # 1 is refused
+        ("dropout", (0.5, 0.7, 0.9), 0.9, {}, "0.96"),  # 1.2 and 1 are refused
+        ("dropout", Range(0.1, 0.5, step=0.1), 0.5, {}, "0.6"),
+        ("cutout", Range(0, 6, step=2), 6, {}, None),  # images are 6 pixels wide
+        ("cutout", Range(0, 4, step=2), 4, {}, "6"),
+        ("cutout", (2, 5), 5, {}, "6"),  # 12 and 8 are refused
+        ("crop", (1, 2, 6), 6, {}, None),
+        ("crop", Range(0, 4, step=4), 4, {}, None),
+        ("crop", Range(0, 2, step=2), 2, {}, "4"),
+        ("crop", Range(1, 3, step=1), 1, {}, "0"),
+        ("batch_size", (64, 128), 64, {}, "32"),
+        ("batch_size", (16, 32), 32, {}, "64"),
+        ("batch_size", (64, 128), 128, {}, None),  # one batch has all 80 training images
+        ("patience", (3, 5), 5, {"epochs": 5}, None),
+        ("patience", (3, 5), 5, {"epochs": 9}, "8"),
+        ("epochs", Range(2, 32, log=True, step=1), 32, {}, "96"),
+        ("lr", Range(0.001, 0.1, log=True), 0.0999, {}, "0.3"),
+        ("nesterov", (False, True), True, {"momentum": 0.9}, None),
+        ("momentum", (0.5, 0.9), 0.9, {"optimiser": "adam"}, None),
+    ],
+)
+def test_what_is_advised_can_be_trained_and_is_new(
+    images: Dataset, key: str, dimension: Any, value: Any, fixed: dict[str, Any], advised: str | None
+) -> None:
+    found = edges(images, {key: dimension}, {key: value}, **fixed)
+    assert [line.partition("try ")[2] for line in found] == ([f"{advised} as well."] if advised else [])
+
+
+def test_no_value_is_advised_of_what_makes_no_difference(images: Dataset) -> None:
     grid = [({"lr": lr, "reg": reg}, lr + reg / 1000) for lr in (0.1, 0.2, 0.3) for reg in (0.1, 0.2)]
-    (only,) = advice.edges(stage(lr=(0.1, 0.2, 0.3), reg=(0.1, 0.2)), rows(*grid))
+    (only,) = advice.edges(stage(lr=(0.1, 0.2, 0.3), reg=(0.1, 0.2)), rows(*grid), images)
     assert only.startswith("lr 0.3 is the largest")
-    whole = advice.edges(stage(batch_size=(64, 128)), rows(({"batch_size": 128}, 0.9)))
-    assert whole == ["batch_size 128 is the largest that was searched: try 256 as well."]
-    assert advice.edges(stage(nesterov=(False, True)), rows(({"nesterov": True}, 0.9))) == []

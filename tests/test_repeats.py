@@ -130,18 +130,23 @@ def test_values_that_mean_the_same_are_named(
 
 def test_the_plan_and_the_run_say_what_is_the_same(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     grid = 'sampler = "grid"\nspace = { optimiser = ["sgd", "adam"], momentum = [0.9, 0.0] }\n'
-    (project / "experiments" / "same.toml").write_text(HEAD + grid)
+    following = '[stages.t]\nsampler = "grid"\nafter = "s"\ninherit = ["momentum"]\nspace = { optimiser = ["adam"] }\n'
+    (project / "experiments" / "same.toml").write_text(HEAD + grid + following)
     line = "s: 4 combinations are 3 different trainings: momentum does nothing with adam\n"
     assert main(["plan", "same"]) == 0
     shown = capsys.readouterr()
     assert line in shown.err
     assert "s-03\tadam\t\t" in shown.out
-    assert main(["plan", "same", "--json"]) == 0
+    assert main(["plan", "same", "--json", "--stage", "s"]) == 0
     assert json.loads(capsys.readouterr().out)["stages"][0]["said"] == [line.strip()]
     assert main(["run", "same"]) == 0
     shown = capsys.readouterr()
     assert shown.err.count(line) == 1
-    assert "s-03 optimiser=adam," in shown.err or "s-03 optimiser=adam" not in shown.err
+    assert "\ts-03\tadam\t\t" in shown.out
+    assert main(["report", "same"]) == 0
+    page = next((project / "reports").glob("**/*.md")).read_text()
+    assert "optimiser=adam" in page
+    assert "From the winner of the stage before" not in page  # momentum, which does nothing here
 
 
 def test_a_search_trains_as_many_settings_as_it_was_asked_for_where_there_are_so_many(

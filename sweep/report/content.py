@@ -190,6 +190,7 @@ def _stage(sweep: Sweep, stage: Stage, runs: Mapping[str, RunInfo], records: Rec
     outcomes = [outcome for row in rows for outcome in row.outcomes]
     trained = [row.cell.point for row in rows]
     own = records.stage_run(stage, inherited)
+    idle = set.intersection(*({*row.cell.settings.idle()} for row in rows))  # in all trials
     lines = ranking.table(rows)
     differing = [
         key for key in lines[0] if key != "run_id" and (key not in searched or len({r[key] for r in lines}) > 1)
@@ -197,12 +198,12 @@ def _stage(sweep: Sweep, stage: Stage, runs: Mapping[str, RunInfo], records: Rec
     best = ranking.winner(rows)
     images = sweep.data.validation_images
     worth = sweep.largest.warning(best.accuracy) if best and best.accuracy is not None else ""
-    said = [advice.certainty(stage, rows, images), worth, advice.mattered(rows), *advice.edges(stage, rows)]
+    said = [advice.certainty(stage, rows, images), worth, advice.mattered(rows), *advice.edges(stage, rows, sweep.data)]
     return StagePart(
         stage.name,
         stage.sampler,
         searched,
-        inherited,
+        {key: value for key, value in inherited.items() if key not in idle},
         run_id=own.run_id if own else "",
         columns=[*differing, "run_id"],
         trials=lines,
