@@ -42,10 +42,14 @@ def free(name: str, taken: Sequence[Experiment]) -> str:
     return next(new for n in count(1) if (new := f"{name}-{n}" if n > 1 else name) not in names)
 
 
-def keeps_here(one: Experiment, here: Path) -> bool:
-    """Whether its artifacts lie in this project's folder of it, or in a server's own place for all projects'."""
-    place = local(one.location)
-    return place is None or place == here or place.parts[-2:] != here.parts[-2:]
+def place(one: Experiment, here: Path) -> str:
+    """Where its artifacts lie: "here", in this project's folder of it, "elsewhere", in another project's, or "common",
+    in a server's own place for those of all projects.
+    """
+    path = local(one.location)
+    if path == here:
+        return "here"
+    return "common" if path is None or path.parts[-2:] != here.parts[-2:] else "elsewhere"
 
 
 def goes_on(one: Experiment, here: Path, run_id: str) -> bool:
@@ -59,17 +63,20 @@ def goes_on(one: Experiment, here: Path, run_id: str) -> bool:
     return not in_both or there.samefile(here)
 
 
-def chosen(ours: Sequence[Experiment], anew: bool, store: str) -> Experiment | None:
-    """The one to go on with, of those that are ours, oldest first; None if there is none.
+def chosen(ours: Sequence[Experiment], common: Sequence[Experiment], anew: bool, store: str) -> Experiment | None:
+    """The one to go on with, the newest of ours, or else of those for all, which come oldest first; None if there is
+    none.
 
     Raises InputError if all were deleted, unless anew.
     """
-    active = [one for one in ours if not one.deleted]
-    if ours and not active and not anew:
-        one = ours[-1]
+    for group in (ours, common):
+        if active := [one for one in group if not one.deleted]:
+            return active[-1]
+    if (deleted := [*common, *ours]) and not anew:
+        one = deleted[-1]
         raise InputError(
-            f"experiment {one.name} was deleted in MLflow, with its runs; its files are still here. Bring it back: "
+            f"experiment {one.name} was deleted in MLflow, with its runs; its files are kept. Bring it back: "
             f"`MLFLOW_TRACKING_URI={store} mlflow experiments restore -x {one.id}`, or begin anew: "
             "`python -m sweep run EXPERIMENT --new-experiment`"
         )
-    return active[-1] if active else None
+    return None

@@ -16,6 +16,7 @@ import time
 import urllib.request
 import uuid
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -216,10 +217,11 @@ class Tracker:
             return self._chosen(self._named(name), name, owner) is not None
 
     def _chosen(self, known: Iterable[Experiment], name: str, owner: str, anew: bool = False) -> Experiment | None:
-        here = root() / "mlruns" / name
-        ours = [found for found in known if experiments.keeps_here(found, here)]
-        ours = ours or [found for found in known if self._goes_on(found, here, owner)]
-        return experiments.chosen(ours, anew, _without_password(self.uri))
+        here, by_place = root() / "mlruns" / name, defaultdict[str, list[Experiment]](list)
+        for found in known:
+            by_place[experiments.place(found, here)].append(found)
+        ours = by_place["here"] or [found for found in by_place["elsewhere"] if self._goes_on(found, here, owner)]
+        return experiments.chosen(ours, by_place["common"], anew, _without_password(self.uri))
 
     def _named(self, name: str) -> list[Experiment]:
         """The experiments of this name, also deleted ones, oldest first."""

@@ -189,6 +189,18 @@ def test_the_owner_of_a_database_takes_no_experiment_of_who_shares_it(pair: tupl
         assert tracker.find(runs[1]).artifact_uri.startswith(pair[1].as_uri())
 
 
+def test_an_experiment_of_ones_own_comes_before_one_for_all(pair: tuple[Path, Path]) -> None:
+    with within(pair[0]):
+        ours = Tracker().experiment("some", owner="first")
+        for_all = Tracker()._client.create_experiment("some-2", artifact_location="mlflow-artifacts:/2")
+        assert Tracker().experiment("some", owner="first") == ours
+    with within(pair[1]):
+        assert Tracker().experiment("some", owner="second") == for_all
+        Tracker()._client.delete_experiment(for_all)
+        with pytest.raises(InputError, match="experiment some-2 was deleted"):
+            Tracker().experiment("some", owner="second")
+
+
 class Late(Tracker):
     """Whom another project precedes, between its look and its own."""
 
