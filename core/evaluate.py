@@ -142,7 +142,7 @@ def _test_run(options: argparse.Namespace) -> None:
         best = run.tags.get("winner.run_id")
         raise InputError(
             f"run {run.run_id} is a stage, not a trial"
-            + (f": its winner is --run-id {best}" if best else " and has no winner yet")
+            + (f": {_command(best, tracker.uri)} tests its winner" if best else " and has no winner yet")
         )
     model = checkpoint.load_model(tracker.artifact(run, "model.npz"))
     data = data_of(run, options.data, options.data_dir)
@@ -158,6 +158,13 @@ def _test_run(options: argparse.Namespace) -> None:
         _show(result, options)  # the figures, even where the run cannot be written
     if not options.quiet:
         print(note, file=sys.stderr)
+
+
+def _command(run_id: str, store: str) -> str:
+    """What tests a trial, for a sentence."""
+    from core.hints import command, quoted
+
+    return quoted(command("core.evaluate", options={"run_id": run_id}, store=store), store)
 
 
 def data_of(run: RunInfo, name: str | None = None, folder: str | None = None) -> Dataset:

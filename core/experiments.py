@@ -13,6 +13,7 @@ from itertools import count
 from pathlib import Path
 
 from core.errors import InputError
+from core.hints import command, quoted
 from core.moved import local
 
 
@@ -77,6 +78,6 @@ def chosen(ours: Sequence[Experiment], common: Sequence[Experiment], anew: bool,
         raise InputError(
             f"experiment {one.name} was deleted in MLflow, with its runs; its files are kept. Bring it back: "
             f"`MLFLOW_TRACKING_URI={store} mlflow experiments restore -x {one.id}`, or begin anew: "
-            "`python -m sweep run EXPERIMENT --new-experiment`"
+            f"{quoted(command('sweep', 'run', 'EXPERIMENT', '--new-experiment'))}"
         )
     return None

@@ -134,7 +134,7 @@ def test_bad_input_gets_one_clear_line(winner: RunInfo, project: Path, capsys: p
     assert "threads is x: it must be" in refused(capsys, "--model", "small.npz", "--threads", "x")
     assert "hexadecimal" in refused(capsys, "--run-id", "winner")
     stage = winner.tags["mlflow.parentRunId"]
-    assert f"its winner is --run-id {winner.run_id}" in refused(capsys, "--run-id", stage)
+    assert f"-m core.evaluate --run-id {winner.run_id}` tests its winner" in refused(capsys, "--run-id", stage)
     assert "was trained on small" in refused(capsys, "--run-id", winner.run_id, "--data", "digits")
     assert "there is no file none.npz" in refused(capsys, "--model", "none.npz")
     (project / "text.npz").write_text("no zip")

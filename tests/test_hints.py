@@ -42,7 +42,7 @@ def anywhere(project: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
 def typed(command: str, folder: Path, status: int = 0) -> subprocess.CompletedProcess[str]:
     """What a shell in another folder makes of a command, without any variables of ours."""
     known = {name: value for name, value in os.environ.items() if not name.startswith(("SWEEP_", "MLFLOW_TRACKING"))}
-    done = subprocess.run(["sh", "-c", command], cwd=folder, env=known, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(["sh", "-c", command], cwd=folder, env=known, capture_output=True, text=True)
     assert done.returncode == status, f"{command}\n{done.stderr}"
     return done
 

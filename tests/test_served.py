@@ -152,6 +152,8 @@ def test_a_server_keeps_and_hands_out_the_champion(project: Path, empty_store: P
         assert tracker.artifacts(run, "figures") == []
         tracker.log_files(run.run_id, project / "experiments", "figures")
         assert tracker.artifacts(run, "figures") == ["figures/small.toml"]
+        assert main(["ui", "--tracking-uri", address]) == 0  # a server has a page of its own
+        assert f"  grid: trials, best first: {address}/#/experiments/1/runs?" in capsys.readouterr().err
         doctor = ("doctor", "small", "--tracking-uri", address)
         assert main([*doctor]) == 0
         path = next((project / "kept").glob(f"*/{stages['grid']['winner']['run_id']}/artifacts/model.npz"))

@@ -154,7 +154,7 @@ def _warnings(sweep: Sweep, best: StagePart | None) -> list[str]:
 def _to_test(sweep: Sweep, best: StagePart | None) -> str:
     if sweep.data.x_test is None:
         return "The data has no test images."
-    return f"Not tested yet: `python -m core.evaluate --run-id {best.winner_run}`" if best else ""
+    return f"Not tested yet: {sweep.hints.quoted(sweep.hints.evaluate(best.winner_run))}" if best else ""
 
 
 def _question(text: str) -> str:
