@@ -61,18 +61,21 @@ def test_a_view_has_a_stages_trials_in_our_order(stages: dict[str, dict[str, Any
     assert [run.tags["stage"] for run in seen(state(tags[KEPT + "stages"]))] == ["grid", "dropout"]
 
 
-def test_ranks_follow_what_is_trained_later_and_lost_trials_have_none(
+def test_ranks_follow_what_is_trained_later_and_a_trial_that_was_broken_off_is_not_shown(
     project: Path, stages: dict[str, dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = project / "experiments/small.toml"
     path.write_text(path.read_text().replace("lr = [0.01, 0.1]", "lr = [0.01, 0.1, 0.05]"))
-    superseded = Tracker().find(stages["grid"]["trials"][1]["run_id"])
-    next((project / "mlruns").glob(f"*/{superseded.run_id}/artifacts/history.csv")).unlink()
-    assert main(["doctor", "small", "--fix"]) == 0
-    capsys.readouterr()
+    tracker, (found, _) = Tracker(), experiment()
+    other = tracker.find(stages["grid"]["trials"][1]["run_id"])
+    same = {name: other.tags[name] for name in ("kind", "stage", "owner", "key", "mlflow.parentRunId")}
+    lost = tracker.start(found, "broken off", tags=same)
+    tracker.log_metrics(lost, {"rank": 2.0})
+    tracker.finish(lost, "KILLED")
     assert main(["run", "small", "--stage", "grid", "--json", "--quiet"]) == 0
     (grid,) = json.loads(capsys.readouterr().out)["stages"]
     assert len(grid["trials"]) == 6
+    assert tracker.find(lost).tags["ranked"] == "false"
     _, tags = experiment()
     runs = seen(state(tags[KEPT + views.key("grid", grid["run_id"])]))
     assert [(run.run_id, run.metrics["rank"]) for run in runs] == [
