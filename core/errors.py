@@ -41,13 +41,15 @@ def exit_status(command: Callable[[], int], doctor: Callable[[], str] | None = N
 
     doctor  makes the command that looks at damage, for a sentence; None: it is not known of which experiment
     """
+    from core.addresses import without_passwords
+
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - it was closed: `>&-`
     try:
         return command()
     except InputError as error:
         damaged = isinstance(error, DamageError)
         mend = f"; {(doctor or _doctor)()} tells what can be mended" if damaged else ""
-        print(f"error: {printable(error)}{mend}", file=sys.stderr)
+        print(f"error: {printable(without_passwords(str(error)))}{mend}", file=sys.stderr)
         return 2
     except MemoryError as error:
         print(f"error: out of memory: {reason(error)}; use fewer filters, or fewer images at a time", file=sys.stderr)

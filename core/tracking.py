@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import atexit
 import csv
-import http.client
 import logging
 import math
 import os
 import re
 import shutil
-import sys
 import tempfile
 import time
-import urllib.request
 import uuid
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache, cached_property, partial, wraps
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from core import errors, experiments, files, moved
-from core.errors import DamageError, InputError, printable
+from core import experiments, files, moved
+from core.addresses import require_server, shown
+from core.errors import InputError, printable
 from core.experiments import Experiment
 from core.hints import browse
 from core.project import root
@@ -44,18 +41,21 @@ for _name, _value in {
 
 import mlflow  # noqa: E402
 import sqlalchemy  # noqa: E402
-from alembic.util.exc import CommandError  # noqa: E402
 from filelock import FileLock  # noqa: E402
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag, ViewType  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError  # noqa: E402
+from mlflow.utils.credentials import get_default_host_creds  # noqa: E402
+from mlflow.utils.rest_utils import http_request, verify_rest_response  # noqa: E402
+
+from core.store_errors import RefusedError as RefusedError  # noqa: E402
+from core.store_errors import UnreachableError as UnreachableError  # noqa: E402
+from core.store_errors import clear_errors, kind, reason  # noqa: E402
+from core.store_errors import patient as _patient  # noqa: E402
 
 logging.getLogger("alembic").setLevel(logging.WARNING)
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs tracebacks of what it also raises
 
-# What a database says that another process has locked, and MLflow of a server that is away or behind one that is busy.
-_PASSING = ("database is locked", "API request to", "error code 502", "error code 503", "error code 504")
-_DAMAGED = ("disk image is malformed", "malformed database schema", "file is not a database")  # SQLite's words
+_ANSWER = (5, 10)  # seconds that a server has to be reached, and to answer, when a command begins
 _PAGE = 200  # runs in a request: of more, memory holds what MLflow makes of them
 _BATCH = 1000  # metrics in a request
 _TOKEN = "token"  # the tag that tells a run from any other before its id is known
@@ -97,61 +97,7 @@ class ExperimentInfo:
     tags: dict[str, str]
 
 
-@dataclass(frozen=True)
-class ModelVersion:
-    """A version of a registered model, and the run it is from."""
-
-    number: int
-    run_id: str
-    tags: dict[str, str]
-
-
-@dataclass(frozen=True)
-class ServedModel:
-    """What MLflow needs to serve a model without a pickle.
-
-    script        Python that calls mlflow.models.set_model
-    files         what the script reads, by name
-    code          a package that it imports
-    requirements  packages that both need
-    input_shape   of one example
-    """
-
-    script: Path
-    files: Mapping[str, Path]
-    code: Path
-    requirements: tuple[str, ...]
-    input_shape: tuple[int, ...]
-
-
 Steps = Iterable[tuple[int, float, Mapping[str, float]]]  # number, time, and values by name
-
-
-class UnreachableError(InputError):
-    """The store does not answer now, and may soon."""
-
-
-def _patient(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Try again while the store is unreachable, for as long as its tracker has patience.
-
-    Nothing is done twice by that: each of these methods says how things are to be.
-    """
-
-    @wraps(method)
-    def patiently(self: Tracker, *arguments: Any, **options: Any) -> Any:
-        deadline, pause = time.monotonic() + self.patience, 0.1
-        while True:
-            try:
-                return method(self, *arguments, **options)
-            except UnreachableError as error:
-                if time.monotonic() + pause > deadline:
-                    raise
-                if pause == 0.1:
-                    print(f"{printable(error)}: trying again for {self.patience:.0f} s", file=sys.stderr)
-            time.sleep(pause)
-            pause = min(2 * pause, 5.0)
-
-    return patiently
 
 
 def store(uri: str | None = None) -> str:
@@ -171,17 +117,19 @@ class Tracker:
         """
         self.uri, self.patience = store(uri), patience
         self._asked = ""  # the token of the run that was asked for last
-        self.store_name = f"the tracking store {_without_password(self.uri)}"
-        with _clear_errors(self.store_name):
-            if self._is_server:
-                _require_answer(_without_password(self.uri))
+        self.store_name = f"the tracking store {shown(self.uri)}"
+        with clear_errors(self.store_name):
+            if self.is_server:
+                _require_answer(self.uri)
             else:
                 _require_database(self.uri)
             self._client = mlflow.MlflowClient(self.uri)
-            self._client.search_experiments(max_results=1)
+            if not self.is_server:
+                self._client.search_experiments(max_results=1)
 
     @property
-    def _is_server(self) -> bool:
+    def is_server(self) -> bool:
+        """Whether a server keeps the runs and their artifacts."""
         return self.uri.startswith(("http://", "https://"))
 
     @_patient
@@ -194,8 +142,8 @@ class Tracker:
 
         Raises InputError if it was deleted, unless anew.
         """
-        with _clear_errors(f"experiment {name}"):
-            place = None if self._is_server else (root() / "mlruns" / name).as_uri()
+        with clear_errors(f"experiment {name}"):
+            place = None if self.is_server else (root() / "mlruns" / name).as_uri()
             while True:
                 known = self._named(name)
                 if found := self._chosen(known, name, owner, anew):
@@ -213,7 +161,7 @@ class Tracker:
     @_patient
     def has_experiment(self, name: str, owner: str = "") -> bool:
         """Whether this project has an experiment called name. Raises InputError if it was deleted."""
-        with _clear_errors(f"experiment {name}"):
+        with clear_errors(f"experiment {name}"):
             return self._chosen(self._named(name), name, owner) is not None
 
     def _chosen(self, known: Iterable[Experiment], name: str, owner: str, anew: bool = False) -> Experiment | None:
@@ -221,7 +169,7 @@ class Tracker:
         for found in known:
             by_place[experiments.place(found, here)].append(found)
         ours = by_place["here"] or [found for found in by_place["elsewhere"] if self._goes_on(found, here, owner)]
-        return experiments.chosen(ours, by_place["common"], anew, _without_password(self.uri))
+        return experiments.chosen(ours, by_place["common"], anew, shown(self.uri))
 
     def _named(self, name: str) -> list[Experiment]:
         """The experiments of this name, also deleted ones, oldest first."""
@@ -242,13 +190,13 @@ class Tracker:
     @_patient
     def experiment_tags(self, experiment_id: str) -> dict[str, str]:
         """The experiment's tags."""
-        with _clear_errors(f"experiment {experiment_id}"):
+        with clear_errors(f"experiment {experiment_id}"):
             return dict(self._client.get_experiment(experiment_id).tags)
 
     @_patient
     def tag_experiment(self, experiment_id: str, tags: Mapping[str, str]) -> None:
         """Set or replace tags of an experiment."""
-        with _clear_errors(f"experiment {experiment_id}"):
+        with clear_errors(f"experiment {experiment_id}"):
             for key, value in tags.items():
                 self._client.set_experiment_tag(experiment_id, key, value)
 
@@ -275,7 +223,7 @@ class Tracker:
 
     @_patient
     def _create(self, experiment_id: str, name: str, tags: dict[str, str]) -> str:
-        with _clear_errors(f"run {name}"):
+        with clear_errors(f"run {name}"):
             if self._asked == tags[_TOKEN]:  # it may have been made the first time, though the answer was lost
                 for run in self.runs(experiment_id, **{_TOKEN: tags[_TOKEN]}):
                     return run.run_id
@@ -284,7 +232,7 @@ class Tracker:
 
     @_patient
     def _begin(self, run_id: str, params: list[Param], dataset: DatasetInfo | None) -> None:
-        with _clear_errors(f"run {run_id}"):
+        with clear_errors(f"run {run_id}"):
             self._client.log_batch(run_id, params=params)
             if dataset:
                 entry = Dataset(dataset.name, dataset.sha256[:36], "local", dataset.source)
@@ -293,14 +241,14 @@ class Tracker:
     @_patient
     def update(self, run_id: str, *, status: str | None = None, name: str | None = None) -> None:
         """Rename a run, or set an ended one to RUNNING again, which then has no end."""
-        with _clear_errors(f"run {run_id}"):
+        with clear_errors(f"run {run_id}"):
             self._client.update_run(run_id, status=status, name=name and name[:_NAME])
             if status == "RUNNING":
                 self._forget_the_end(run_id)
 
     def _forget_the_end(self, run_id: str) -> None:
         """MLflow keeps it, and its client cannot say that there is none: of a server's answers, 0 says so."""
-        if self._is_server:
+        if self.is_server:
             self._client._tracking_client.store.update_run_info(run_id, None, 0, None)
             return
         engine = sqlalchemy.create_engine(self.uri)
@@ -312,7 +260,7 @@ class Tracker:
     @_patient
     def finish(self, run_id: str, status: str) -> None:
         """End a run as "FINISHED", "FAILED" or "KILLED"."""
-        with _clear_errors(f"run {run_id}"):
+        with clear_errors(f"run {run_id}"):
             self._client.set_terminated(run_id, status)
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
@@ -326,7 +274,7 @@ class Tracker:
     def _moments(self, run_id: str, names: Iterable[str]) -> dict[str, float]:
         """For each metric now, or a moment after all that the run has of it: of one step, MLflow goes by the time."""
         moments = dict.fromkeys(names, time.time())
-        with _clear_errors(f"run {run_id}"):
+        with clear_errors(f"run {run_id}"):
             for name in self._client.get_run(run_id).data.metrics.keys() & moments.keys():
                 last = max(metric.timestamp for metric in self._client.get_metric_history(run_id, name))
                 moments[name] = max(moments[name], (last + 1.5) / 1000)
@@ -345,7 +293,7 @@ class Tracker:
             for key, value in metrics.items()
             if math.isfinite(value)
         ]
-        with _clear_errors(f"run {run_id}"):
+        with clear_errors(f"run {run_id}"):
             for start in range(0, len(finite), _BATCH):
                 self._client.log_batch(run_id, metrics=finite[start : start + _BATCH])
 
@@ -353,7 +301,7 @@ class Tracker:
     def metrics(self, run_id: str, names: Iterable[str]) -> dict[tuple[str, int], list[float]]:
         """What the run has of these metrics, by name and step; more than one value where a step was told twice."""
         found: dict[tuple[str, int], list[float]] = {}
-        with _clear_errors(f"run {run_id}"):
+        with clear_errors(f"run {run_id}"):
             for name in names:
                 for metric in self._client.get_metric_history(run_id, name):
                     found.setdefault((metric.key, metric.step), []).append(metric.value)
@@ -362,7 +310,7 @@ class Tracker:
     @_patient
     def deleted(self, run_id: str) -> bool:
         """Whether there was a run of this id, which was deleted."""
-        with _clear_errors(f"run {run_id}"):
+        with clear_errors(f"run {run_id}"):
             try:
                 return str(self._client.get_run(run_id).info.lifecycle_stage) == "deleted"
             except MlflowException as error:
@@ -373,7 +321,7 @@ class Tracker:
     @_patient
     def delete(self, run_id: str) -> None:
         """Take a run out of all lists; MLflow's page can bring it back. Its files stay."""
-        with _clear_errors(f"run {run_id}"):
+        with clear_errors(f"run {run_id}"):
             self._client.delete_run(run_id)
 
     @_patient
@@ -381,13 +329,13 @@ class Tracker:
         """Set or replace tags; in the same request log finite numbers that the run has none of yet: see log_metrics."""
         now = int(time.time() * 1000)
         numbers = [Metric(key, value, now, 0) for key, value in (metrics or {}).items()]
-        with _clear_errors(f"run {run_id}"):
+        with clear_errors(f"run {run_id}"):
             self._client.log_batch(run_id, numbers, tags=[RunTag(key, value) for key, value in tags.items()])
 
     @_patient
     def remove_tags(self, run_id: str, names: Iterable[str]) -> None:
         """Remove these tags, as far as the run has them."""
-        with _clear_errors(f"run {run_id}"):
+        with clear_errors(f"run {run_id}"):
             for name in set(names) & self._client.get_run(run_id).data.tags.keys():
                 self._client.delete_tag(run_id, name)
 
@@ -397,7 +345,7 @@ class Tracker:
 
         Each appears whole or not at all, and all are listed in the SHA256SUMS beside them.
         """
-        with _clear_errors(f"artifacts of run {run_id}"):
+        with clear_errors(f"artifacts of run {run_id}"):
             run = self._plain(self._client.get_run(run_id))
             place = self._folder(run)
             paths = [path for path in folder.iterdir() if path.is_file() and path.name != files.SUMS]
@@ -427,36 +375,6 @@ class Tracker:
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / name).write_text(text, encoding="utf-8")
             self.log_files(run_id, Path(folder))
-
-    @_patient
-    def versions(self, name: str) -> list[ModelVersion]:
-        """All versions of a registered model, oldest first; none if it is not registered."""
-        found = self._pages(partial(self._client.search_model_versions, f"name = {_quoted(name)}"))
-        versions = (ModelVersion(int(version.version), version.run_id or "", dict(version.tags)) for version in found)
-        return sorted(versions, key=lambda version: version.number)
-
-    def register(self, name: str, run: RunInfo, model: ServedModel, tags: Mapping[str, str]) -> ModelVersion:
-        """Store a model that can be served, and make it the newest version of the registered model called name."""
-        with _clear_errors(f"model {name}"), tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "model"
-            _save(path, model)
-            stored = self._client.create_logged_model(run.experiment_id, name=name, source_run_id=run.run_id)
-            self._client.log_model_artifacts(stored.model_id, str(path))
-            self._client.finalize_logged_model(stored.model_id, "READY")
-            if not self._client.search_registered_models(f"name = {_quoted(name)}"):
-                self._client.create_registered_model(name)
-            # A server refuses plain paths; without one, MLflow would look for models:/ in the default store, not here.
-            source = stored.model_uri if self._is_server else stored.artifact_location
-            version = self._client.create_model_version(
-                name, source, run_id=run.run_id, tags=dict(tags), model_id=stored.model_id
-            )
-        return ModelVersion(int(version.version), run.run_id, dict(tags))
-
-    @_patient
-    def set_alias(self, name: str, alias: str, version: ModelVersion) -> None:
-        """Let models:/name@alias be this version."""
-        with _clear_errors(f"model {name}"):
-            self._client.set_registered_model_alias(name, alias, str(version.number))
 
     @_patient
     def runs(self, experiment_id: str, **tags: str) -> list[RunInfo]:
@@ -492,7 +410,7 @@ class Tracker:
     def _pages(self, ask: Callable[..., Any]) -> Iterator[Any]:
         token = None
         while True:
-            with _clear_errors(self.store_name):
+            with clear_errors(self.store_name):
                 page = ask(max_results=_PAGE, page_token=token)
             yield from page
             token = page.token
@@ -535,7 +453,7 @@ class Tracker:
             try:
                 path = Path(self._client.download_artifacts(run.run_id, name, str(place)))
             except (MlflowException, OSError) as error:
-                raise _kind(_reason(error))(f"{missing}: {_reason(error)}") from None
+                raise kind(error)(f"{missing}: {reason(error)}") from None
             with suppress(MlflowException, OSError):  # a run of an earlier version has none
                 beside = Path(name).with_name(files.SUMS).as_posix()
                 self._client.download_artifacts(run.run_id, beside, str(place))
@@ -549,7 +467,7 @@ class Tracker:
         if folder is None:
             folder = self._downloads / run.run_id
             folder.mkdir(exist_ok=True)
-            with _clear_errors(f"artifacts of run {run.run_id}"):
+            with clear_errors(f"artifacts of run {run.run_id}"):
                 self._client.download_artifacts(run.run_id, "", str(folder))
         return folder
 
@@ -557,7 +475,7 @@ class Tracker:
         """The artifacts in a folder of the run's, in the order of their names, without their list of checksums; none
         if there is no such folder.
         """
-        with _clear_errors(f"artifacts of run {run.run_id}"):
+        with clear_errors(f"artifacts of run {run.run_id}"):
             folder = self._folder(run)
             if folder is None:
                 found = [entry.path for entry in self._client.list_artifacts(run.run_id, below) if not entry.is_dir]
@@ -585,24 +503,6 @@ class Tracker:
         return folder
 
 
-def _save(path: Path, model: ServedModel) -> None:
-    """Write the folder that MLflow serves. The import takes a second, which only sweeps that end should wait for."""
-    with warnings.catch_warnings(action="ignore"):  # of its own types, and of an example of an input that it misses
-        import mlflow.pyfunc
-        import numpy as np
-        from mlflow.models import ModelSignature
-        from mlflow.types import Schema, TensorSpec
-
-        mlflow.pyfunc.save_model(
-            path,
-            python_model=str(model.script),
-            artifacts={key: str(file) for key, file in model.files.items()},
-            code_paths=[str(model.code)],
-            pip_requirements=list(model.requirements),
-            signature=ModelSignature(Schema([TensorSpec(np.dtype(np.float32), (-1, *model.input_shape))])),
-        )
-
-
 def _listed(folder: Path) -> dict[str, str]:
     """What the folder's list says. A damaged one says nothing: files that the next does not name are refused."""
     try:
@@ -612,28 +512,32 @@ def _listed(folder: Path) -> dict[str, str]:
 
 
 def _require_answer(uri: str) -> None:
+    """Ask as MLflow's client does, with its credentials and certificates, but once, and not for long."""
+    require_server(uri)
+    place, wanted = "/api/2.0/mlflow/experiments/search", {"max_results": 1}
+    once: dict[str, Any] = {"max_retries": 0, "raise_on_status": False, "timeout": _ANSWER}
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5):
-            return
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        inner = getattr(error, "reason", error)
-        said = errors.reason(inner) if isinstance(inner, Exception) else inner
-        raise InputError(f"no MLflow server answers at {uri}: {said}") from None
+        answer = http_request(get_default_host_creds(uri), place, "POST", json=wanted, **once)
+    except MlflowException as error:
+        raise kind(error)(f"no MLflow server answers at {shown(uri)}: {reason(error)}") from None
+    verify_rest_response(answer, place)
 
 
 def _require_database(uri: str) -> None:
     """See that the database opens: MLflow would try for minutes. SQLite's file is made if it is missing."""
     if uri.partition(":")[0].partition("+")[0] not in _DATABASES:
         others = ", ".join(_DATABASES[1:])
-        shown = _without_password(uri)
-        raise InputError(f'tracking URI is "{shown}": it must be sqlite:///FILE.db, http://HOST:PORT, or of {others}')
+        right = f"sqlite:///FILE.db, http://HOST:PORT, or of {others}"
+        raise InputError(f'tracking URI is "{shown(uri)}": it must be {right}')
     if uri.startswith("sqlite"):
         name = uri.partition(":///")[2]
         if name in ("", ":memory:") or not Path(name).absolute().parent.is_dir():
-            raise InputError(f'tracking URI is "{uri}": it must be sqlite:///FILE.db, in a folder that there is')
+            raise InputError(f'tracking URI is "{shown(uri)}": it must be sqlite:///FILE.db, in a folder that there is')
     if uri.startswith("sqlite:///"):
         database = Path(uri.removeprefix("sqlite:///"))
         _make_whole(database)
+    elif "@" in (sqlalchemy.make_url(uri).host or ""):  # of a password, and errors would show it
+        raise InputError(f'tracking URI is "{shown(uri)}": in a user and a password, @ is written %40')
     engine = sqlalchemy.create_engine(uri)
     engine.connect().close()
     engine.dispose()
@@ -652,32 +556,5 @@ def _make_whole(database: Path) -> None:
             building.replace(database)
 
 
-def _without_password(uri: str) -> str:
-    return re.sub(r"://[^/\s]*@", "://", uri)
-
-
 def _quoted(value: str) -> str:
     return f'"{value}"' if "'" in value else f"'{value}'"
-
-
-@contextmanager
-def _clear_errors(what: str) -> Iterator[None]:
-    try:
-        yield
-    except (MlflowException, SQLAlchemyError, CommandError, ImportError, OSError) as error:
-        reason = _reason(error)
-        raise _kind(reason)(f"{what} cannot be used: {reason}") from error
-
-
-def _kind(reason: str) -> type[InputError]:
-    """What kind of trouble it is that a store tells of."""
-    for signs, kind in ((_PASSING, UnreachableError), (_DAMAGED, DamageError)):
-        if any(sign in reason for sign in signs):
-            return kind
-    return InputError
-
-
-def _reason(error: Exception) -> str:
-    """One line: a database's own words where there are some."""
-    cause = error.__cause__ if isinstance(error, MlflowException) else error
-    return _without_password(errors.reason(cause.orig if isinstance(cause, DBAPIError) and cause.orig else error))

@@ -33,6 +33,7 @@ ENVIRONMENT = {
     "threads": "SWEEP_THREADS",
     "processes": "SWEEP_PROCESSES",
     "figures": "SWEEP_FIGURES",
+    "register": "SWEEP_REGISTER",
     "tracking_uri": "MLFLOW_TRACKING_URI",
 }
 
@@ -81,6 +82,9 @@ def parser() -> argparse.ArgumentParser:
     for command in (run, mends):
         command.add_argument(
             "--figures", metavar="all|none", help="pictures of trials, stages and winners (default: all)"
+        )
+        command.add_argument(
+            "--register", metavar="NAME|none", help="the model that winners are versions of (default: EXPERIMENT-DATA)"
         )
     run.add_argument(
         "--new-data",

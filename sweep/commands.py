@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -52,10 +53,18 @@ def open_sweep(options: argparse.Namespace, quiet: bool) -> tuple[Sweep, list[st
     if draws not in ("all", "none"):
         raise InputError(f'figures is "{draws}": it must be all or none')
     processes = _processes(options.processes, backend)
-    anew = (getattr(options, name, False) for name in ("new_data", "new_experiment"))
-    sweep = Sweep(chosen, found, backend, screen, processes, draws == "all", *anew)
+    anew = {name: getattr(options, name, False) for name in ("new_data", "new_experiment")}
+    model = _model(getattr(options, "register", None))
+    sweep = Sweep(chosen, found, backend, screen, processes, draws == "all", **anew, model=model)
     sweep.hints = hints.of(options, chosen)
     return sweep, stages
+
+
+def _model(name: str | None) -> str:
+    """The name to register winners under: see Records."""
+    if name is not None and (not name.strip() or re.search("[/:\"']", name)):
+        raise InputError(f"register is {name!r}: it must be a model's name, without / : and quotes, or none")
+    return name or ""
 
 
 def _whole(name: str, text: str) -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 from core import files
 from core.checkpoint import load_group, remove_group
 from core.errors import InputError, reason
-from core.tracking import Tracker, store
+from core.tracking import RefusedError, Tracker, store
 from sweep.comparison import TOLD, Comparison, Finding
 from sweep.journal import cut_torn_line, whole_lines
 from sweep.records import Records
@@ -138,6 +138,7 @@ def examine(sweep: Sweep, tracker: Tracker, fix: bool, busy: bool = False) -> It
             yield Finding(str(error), "it waits for that")
     if not busy:
         yield from _pictures(sweep, fix)
+        yield from _champion(records, fix)
     if fix:
         sweep.close_open(records, "KILLED", "mended: the next run of the stage ends it")
 
@@ -210,6 +211,20 @@ def _pictures(sweep: Sweep, fix: bool) -> Iterator[Finding]:
                 left = {name: files.digest(folder / name) for name in sums.keys() - set(broken)}
                 with files.replacing(folder / files.SUMS) as file:
                     file.write(files.as_list(left).encode())
+
+
+def _champion(records: Records, fix: bool) -> Iterator[Finding]:
+    """The registered model's champion, who may have been set from an older list, or by a process that was killed."""
+    if (registry := records.registry) is None:
+        return
+    try:
+        best, why = registry.due()
+        if best is not None:
+            yield Finding(why, f"version {best.number} is made champion")
+            if fix:
+                registry.crown()
+    except RefusedError:
+        return  # this store has no registry
 
 
 def _is(path: Path, digest: str) -> bool:

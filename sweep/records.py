@@ -18,13 +18,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from core import checkpoint
+from core.bundle import ServedModel
 from core.data import Dataset
 from core.errors import printable
 from core.metrics import LargestClass, class_warnings, largest_in_validation
 from core.ops import Ops
 from core.origin import origin
 from core.project import environment
-from core.tracking import DatasetInfo, RunInfo, ServedModel, Steps, Tracker, UnreachableError
+from core.registry import ACCURACY, DATA, Registry
+from core.tracking import DatasetInfo, RefusedError, RunInfo, Steps, Tracker, UnreachableError
 from core.train import METRICS, Metrics, TrialResult
 from sweep import advice, ranking, views
 from sweep.experiment import Experiment, Stage
@@ -36,12 +38,12 @@ if TYPE_CHECKING:
     from core.figures import Picture
 
 _PARENT = "mlflow.parentRunId"
-_ACCURACY = "best_val_accuracy"
 _WAS = "rebuilt.from"  # of a run that was rebuilt from its files: its id in Optuna's record
 CORE = Path(checkpoint.__file__).parent
 SERVED_WITH = ("numpy", "pandas", "threadpoolctl")  # what core.served and the reference backend import
 _DELAY = 1.0  # seconds until an epoch is in MLflow, at the next one
 _PAUSE = 5.0  # seconds before a store that did not answer is asked again
+NOT_REGISTERED = "none"
 _SHOWN = 30  # rows of the table in a stage's description, which MLflow cuts at 8,000 characters
 
 
@@ -62,14 +64,17 @@ class Records:
         owner: str,
         draws: bool = True,
         anew: bool = False,
+        model: str = "",
     ) -> None:
         """
         owner  tells the runs of this project folder from those of others
         draws  whether runs get pictures
         anew   whether to begin another MLflow experiment if it was deleted
+        model  the name that winners are registered under; "" for the experiment's, "none" for not at all
 
         Raises InputError if it was, unless anew.
         """
+        self._model = model
         self.tracker, self._experiment, self._data, self._ops = tracker, experiment, data, ops
         self._draws = draws
         self._largest = largest_in_validation(data, experiment.seed)
@@ -328,23 +333,37 @@ class Records:
         title = f"Training images of {self._data.name}, as they are and as augmentation changes them"
         self._log_figures(run_id, {"augmented": partial(figures.augmented, rows, title)})
 
+    @property
+    def registry(self) -> Registry | None:
+        """The model that the stages' winners are versions of; None if they are not registered."""
+        if self._model == NOT_REGISTERED:
+            return None
+        return Registry(self.tracker, self._model or self.name)
+
     def _register(self, stage: Stage, best: ranking.Row, accuracy: float) -> None:
-        """Make the stage's winner a version of the experiment's model; the best of all stages is its champion."""
-        name = self.name
+        """Make the stage's winner a version of the experiment's model; the best of all stages is its champion.
+
+        Where the store has no registry, or does not let us use it, a line says so, and nothing else is lost.
+        """
+        if (registry := self.registry) is None:
+            return
         run = self.tracker.find(best.outcome.run_id)
-        versions = self.tracker.versions(name)
-        if all(version.run_id != run.run_id for version in versions):
-            shape = tuple(self._data.x.shape[1:])
-            about = {"classes": self._data.classes, "scale": self._data.scale, "input_shape": shape}
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "about.json"
-                path.write_text(json.dumps(about), encoding="utf-8")
-                files = {"model": self.tracker.artifact(run, "model.npz"), "about": path}
-                served = ServedModel(CORE / "served.py", files, CORE, SERVED_WITH, shape)
-                tags = {"stage": stage.name, "trial": best.cell.name, _ACCURACY: str(accuracy)}
-                versions.append(self.tracker.register(name, run, served, tags))
-        ours = [version for version in versions if _ACCURACY in version.tags]
-        self.tracker.set_alias(name, "champion", max(reversed(ours), key=lambda v: float(v.tags[_ACCURACY])))
+        try:
+            if all(version.run_id != run.run_id for version in registry.versions()):
+                tags = {"stage": stage.name, "trial": best.cell.name, ACCURACY: str(accuracy), DATA: self._data.sha256}
+                with tempfile.TemporaryDirectory() as folder:
+                    registry.register(run, self._served(run, Path(folder)), tags)
+            registry.crown()
+        except RefusedError as error:
+            print(f"{printable(error)}: the winner of {stage.name} is not registered", file=sys.stderr)
+
+    def _served(self, run: RunInfo, folder: Path) -> ServedModel:
+        """What MLflow serves the run's model from; a file of it is written into folder."""
+        shape = tuple(self._data.x.shape[1:])
+        about = {"classes": self._data.classes, "scale": self._data.scale, "input_shape": shape}
+        (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
+        files = {"model": self.tracker.artifact(run, "model.npz"), "about": folder / "about.json"}
+        return ServedModel(CORE / "served.py", files, CORE, SERVED_WITH, shape)
 
     def _draw(self, stage: str, winner: str) -> None:
         """The pictures of a stage's run, and of its winner's."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 
+from core.addresses import without_passwords
 from core.data import Dataset
 from core.errors import InputError, reason
 from core.metrics import LargestClass, largest_in_validation
@@ -61,14 +62,16 @@ class Sweep:
         draws: bool = True,
         new_data: bool = False,
         new_experiment: bool = False,
+        model: str = "",
     ) -> None:
         """
         processes  that train at the same time, a group each; None: one for each device of ops
         draws      whether runs get pictures
         new_data   whether to begin anew where the experiment was begun on other data from the same place
         new_experiment  whether to begin anew where it was deleted in MLflow
+        model      see Records
         """
-        self._new_data, self._new_experiment = new_data, new_experiment
+        self._new_data, self._new_experiment, self._model = new_data, new_experiment, model
         self.processes, self._draws = processes or ops.devices, draws
         self.experiment, self.data, self.ops, self.display = experiment, data, ops, display
         self.hints = Hints(experiment.called)
@@ -186,7 +189,8 @@ class Sweep:
     def records(self, tracker: Tracker) -> Records:
         """The MLflow side, claimed for this folder."""
         owner = self.folder.claim(self.experiment.name, self.data, self._new_data)
-        records = Records(tracker, self.experiment, self.data, self.ops, owner, self._draws, self._new_experiment)
+        anew, model = self._new_experiment, self._model
+        records = Records(tracker, self.experiment, self.data, self.ops, owner, self._draws, anew, model)
         if records.name != self.name:
             self._note_once(
                 f"MLflow's {self.name} is another project's, or was deleted: this project's is {records.name}"
@@ -442,4 +446,4 @@ def _ending(error: BaseException) -> tuple[str, str]:
     """Status and reason of runs that an exception broke off."""
     if isinstance(error, Interrupted):
         return "KILLED", f"stopped by {error}"
-    return "FAILED", f"{type(error).__name__}: {reason(error)}"
+    return "FAILED", without_passwords(f"{type(error).__name__}: {reason(error)}")

@@ -88,7 +88,10 @@ def empty_store(once: Once) -> Path:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> Path:
     """A project folder of the test's own; it is also the current folder."""
-    sweep = (f"SWEEP_{name}" for name in ("DATA", "BACKEND", "PRECISION", "SEED", "EPOCHS", "THREADS", "PROCESSES"))
+    sweep = (
+        f"SWEEP_{name}"
+        for name in ("DATA", "BACKEND", "PRECISION", "SEED", "EPOCHS", "THREADS", "PROCESSES", "REGISTER")
+    )
     for name in ("MLFLOW_TRACKING_URI", "CIFAR10_DIR", *sweep):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SWEEP_FIGURES", "none")  # they take seconds; tests of pictures ask for them

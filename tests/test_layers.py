@@ -19,9 +19,10 @@ KERNELS = [name for name in NAMES if name.startswith("core/ops/kernels/")]
 
 # Libraries that one file alone, or a few, may import, wherever in it.
 ONLY = {
-    "mlflow": ["core/served.py", "core/tracking.py"],
-    "sqlalchemy": ["core/moved.py", "core/tracking.py"],
-    "alembic": ["core/tracking.py"],
+    "mlflow": [f"core/{name}.py" for name in ("bundle", "registry", "served", "store_errors", "tracking")],
+    "requests": ["core/store_errors.py"],
+    "sqlalchemy": ["core/moved.py", "core/store_errors.py", "core/tracking.py"],
+    "alembic": ["core/store_errors.py"],
     "optuna": ["sweep/journal.py", "sweep/sampling.py", "sweep/study.py"],
     "numba": ["core/ops/cpu.py", *KERNELS],
     "llvmlite": KERNELS,
@@ -34,7 +35,9 @@ ONLY = {
 # What a file of core may import as it loads, besides the standard library and core; all else waits until it is used.
 AT_LOAD = {"numpy", "threadpoolctl"}
 AT_LOAD_OF = {
-    "core/tracking.py": {"alembic", "filelock", "mlflow", "sqlalchemy"},
+    "core/tracking.py": {"filelock", "mlflow", "sqlalchemy"},
+    "core/registry.py": {"mlflow"},
+    "core/store_errors.py": {"alembic", "mlflow", "requests", "sqlalchemy"},
     **{name: {"matplotlib"} for name in FIGURES},
     "core/served.py": {"mlflow", "pandas"},
     "core/ops/gpu.py": {"cupy"},

@@ -12,6 +12,8 @@ from pathlib import Path
 from threading import Timer
 
 import pytest
+import requests
+from mlflow.exceptions import MlflowException
 from servers import free_port
 from test_served import running
 
@@ -120,7 +122,7 @@ def test_a_run_is_made_once_though_the_answer_was_lost(project: Path, monkeypatc
         made = create(*arguments, **options)
         calls.append(made)
         if len(calls) == 1:
-            raise OSError("API request to http://127.0.0.1 failed with timeout exception")
+            raise MlflowException("API request to http://127.0.0.1 failed") from requests.Timeout("timed out")
         return made
 
     monkeypatch.setattr(tracker._client, "create_run", losing)

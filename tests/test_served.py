@@ -22,6 +22,7 @@ from core import data, ops
 from core.batches import Images
 from core.checkpoint import load_model
 from core.model import architecture_of, probabilities
+from core.registry import Registry
 from core.tracking import Tracker
 from sweep.__main__ import main
 
@@ -173,10 +174,10 @@ def test_each_stages_winner_is_a_version_and_the_best_is_champion(project: Path,
     stages = sweep(capsys)
     tracker = Tracker()
     winners = [stages[name]["winner"] for name in ("grid", "dropout")]
-    versions = tracker.versions(stages["name"])
+    versions = Registry(tracker, stages["name"]).versions()
     assert [version.run_id for version in versions] == [winner["run_id"] for winner in winners]
     assert [version.tags["stage"] for version in versions] == ["grid", "dropout"]
-    best = max(reversed(winners), key=lambda winner: winner["best_val_accuracy"])
+    best = max(winners, key=lambda winner: winner["best_val_accuracy"])  # of equals the first
     champion = tracker._client.get_model_version_by_alias(stages["name"], "champion")
     assert champion.run_id == best["run_id"]
 
@@ -186,7 +187,7 @@ def test_a_winner_is_registered_once_and_a_new_one_takes_its_place(project: Path
     path.write_text(EXPERIMENT.replace("[0.01, 0.1]", "[1e-6]"))
     first = sweep(capsys, "--stage", "grid")
     sweep(capsys, "--stage", "grid")
-    assert len(Tracker().versions(first["name"])) == 1
+    assert len(Registry(Tracker(), first["name"]).versions()) == 1
     path.write_text(EXPERIMENT.replace("[0.01, 0.1]", "[1e-6, 0.1]"))
     second = sweep(capsys, "--stage", "grid")
     assert second["grid"]["winner"]["run_id"] != first["grid"]["winner"]["run_id"]

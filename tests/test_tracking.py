@@ -17,7 +17,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from core.errors import InputError
-from core.tracking import DatasetInfo, Tracker, _reason
+from core.tracking import DatasetInfo, Tracker, reason
 from sweep.ui import serve
 
 
@@ -296,7 +296,7 @@ def test_a_password_in_an_address_is_not_shown(project: Path) -> None:
             Tracker(f"{scheme}://me:se@cret@127.0.0.1:9/x")
         assert "cret" not in str(caught.value)
     error = MlflowException("API request to http://me:se@cret@127.0.0.1:9/api failed: no answer, mail me@x")
-    assert _reason(error) == "API request to http://127.0.0.1:9/api failed: no answer, mail me@x"
+    assert reason(error) == "API request to http://127.0.0.1:9/api failed: no answer, mail me@x"
 
 
 def test_an_error_of_the_database_is_one_line(tracker: Tracker, project: Path, capfd) -> None:

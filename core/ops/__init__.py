@@ -83,14 +83,14 @@ def load(name: str = "auto", precision: str = "float32") -> Ops:
     if name not in BACKENDS:
         raise InputError(f'backend is "{name}": it must be one of {", ".join(BACKENDS)}')
     try:
-        backend = import_module(f"core.ops.{'cpu' if name == 'auto' else name}")
+        backend = import_module(f".{'cpu' if name == 'auto' else name}", __package__)
         ops: Ops = backend.OPS if precision == "float32" else backend.with_precision(precision)
     except ImportError as error:
-        if (error.name or "").startswith("core"):
+        if (error.name or "").startswith(__package__.partition(".")[0]):
             raise  # our own mistake
         if name != "auto":
             why = reason(error)
             raise InputError(f'backend is "{name}", but it cannot be loaded ({why}): use reference') from error
         print(f"the fast backend cannot be loaded ({reason(error)}): using reference, which is slow", file=sys.stderr)
-        ops = import_module("core.ops.reference").OPS
+        ops = import_module(".reference", __package__).OPS
     return ops

@@ -1,0 +1,47 @@
+"""Addresses of stores, in which a password may stand: it is never shown."""
+
+from __future__ import annotations
+
+import os
+import re
+from urllib.parse import urlsplit
+
+from core.errors import InputError
+
+_SECRET = "pass|pwd|token|secret|key|credential|signature|odbc_connect"
+_QUERY = re.compile(rf"([?&;][^=&;\s]*(?:{_SECRET})[^=&;\s]*=)[^&;\s'\")]*", re.IGNORECASE)
+_USER = re.compile(r"://(?=[^/\s])\S*@")  # to the last @ of a word, as a password may have @ and /
+_VARIABLES = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+
+
+def without_passwords(text: str) -> str:
+    """The text, of somebody else's making, without users and passwords in the addresses that it names, and without
+    those of MLflow's variables.
+    """
+    for name in _VARIABLES:
+        if value := os.environ.get(name, "").strip():
+            text = text.replace(value, "***")
+    return _QUERY.sub(r"\1***", _USER.sub("://", text))
+
+
+def shown(uri: str) -> str:
+    """An address without user and password; all of it is one, so that they may also have blanks."""
+    return _QUERY.sub(r"\1***", re.sub(r"://(?=[^/]).*@", "://", uri, flags=re.DOTALL))
+
+
+def require_server(uri: str) -> None:
+    """See that the address http(s)://... is read as it is meant. With a / in it, a part of a password would be taken
+    for the host, and shown in any error.
+
+    Raises InputError.
+    """
+    user = uri.partition("://")[2].rpartition("@")[0]
+    try:
+        named = urlsplit(uri).hostname
+    except ValueError as error:
+        raise InputError(f'tracking URI is "{shown(uri)}": {error}') from None
+    if not named or re.search(r"[/?#\s]", user):
+        raise InputError(
+            f'tracking URI is "{shown(uri)}": it must be http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, where '
+            "/ is written %2F, ? %3F, # %23, @ %40 and a blank %20 in user and password"
+        )
