@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from proxies import Answer, Proxy, make_certificate
 from servers import free_port
-from test_served import running, sweep
+from test_served import check_champion, environment, running, sweep
 
 from core.errors import InputError
+from core.registry import Registry
 from core.tracking import RefusedError, Tracker
 from sweep.__main__ import main
 
@@ -130,3 +133,50 @@ def test_a_passing_answer_is_waited_for(
         assert tracker.find(run_id).params == {"lr": "0.1"}
     assert sum("/log-batch" in path for path in proxy.asked) == 3
     assert f"too many {status} error responses: trying again for 60 s" in capsys.readouterr().err
+
+
+def without(*places: str) -> Callable[[str, str], Answer | None]:
+    """What a server answers that lacks the interfaces with these words in their paths."""
+    return lambda path, authorization: (404, b"") if any(place in path for place in places) else None
+
+
+def test_a_server_without_logged_models_keeps_a_version_with_its_run(
+    server: str, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "experiments/small.toml").rename(project / "experiments/older.toml")
+    with Proxy(server, without("/logged-models")).serving() as address:
+        found = run(capsys, "older", "--tracking-uri", address)
+        assert found["stages"][0]["trained"] == 4
+        tracker = Tracker(address)
+        (version,) = Registry(tracker, found["experiment"]).versions()
+        winner = found["stages"][0]["winner"]["run_id"]
+        assert version.run_id == winner
+        stages = {"name": found["experiment"], "grid": found["stages"][0]}
+        check_champion(project, stages, environment(project) | {"MLFLOW_TRACKING_URI": address}, tracker)
+        assert main(["doctor", "older", "--tracking-uri", address]) == 0
+
+
+@pytest.mark.parametrize("lacking", [("/registered-models", "/model-versions"), ("/model-versions/create",)])
+def test_a_server_without_a_registry_loses_nothing_else(
+    server: str, project: Path, capsys: pytest.CaptureFixture[str], lacking: tuple[str, ...]
+) -> None:
+    name = f"lacking-{len(lacking)}"
+    (project / "experiments/small.toml").rename(project / f"experiments/{name}.toml")
+    proxy = Proxy(server, without(*lacking))
+    with proxy.serving() as address:
+        result = run(capsys, name, "--tracking-uri", address)
+        (stage,) = result["stages"]
+        assert Tracker(address).find(stage["run_id"]).status == "FINISHED"
+        assert result["said"].count("the winner of grid is not registered") == 1
+        assert "trying again" not in result["said"]
+        assert run(capsys, name, "--tracking-uri", address)["stages"][0]["trained"] == 0
+        assert main(["doctor", name, "--tracking-uri", address]) == 0
+        capsys.readouterr()
+    assert sum(any(place in path for place in lacking) for path in proxy.asked) <= 3
+
+
+def run(capsys: pytest.CaptureFixture[str], name: str, *options: str) -> dict[str, Any]:
+    """What a sweep of the grid tells, and what it said beside."""
+    assert main(["run", name, "--stage", "grid", "--json", "--quiet", *options]) == 0
+    out, err = capsys.readouterr()
+    return json.loads(out) | {"said": err}
