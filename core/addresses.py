@@ -18,9 +18,9 @@ def without_passwords(text: str) -> str:
     """The text, of somebody else's making, without users and passwords in the addresses that it names, and without
     those of MLflow's variables.
     """
-    for name in _VARIABLES:
-        if value := os.environ.get(name, "").strip():
-            text = text.replace(value, "***")
+    for part in (part for name in _VARIABLES for part in os.environ.get(name, "").split()):
+        if len(part) > 3:  # less is a part of words
+            text = text.replace(part, "***")
     return _QUERY.sub(r"\1***", _USER.sub("://", text))
 
 
