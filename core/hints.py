@@ -5,19 +5,17 @@ folder they are typed in.
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from core.addresses import shown
 from core.project import root
 
 _SOURCES = Path(__file__).resolve().parent.parent
 _SQLITE = "sqlite:///"
-_USER = re.compile(r"://(?=[^/])\S*@")
-_SECRET = re.compile(r"([?&][^=&]*(?:pass|pwd|token|secret)[^=&]*=)[^&]*", re.IGNORECASE)
 
 
 def command(*words: str, options: Mapping[str, object] | None = None, store: str | None = None) -> str:
@@ -53,11 +51,6 @@ def quoted(text: str, store: str | None = None) -> str:
     """A command within a sentence, in backquotes, with what must be said beside it."""
     beside = without_store(store)
     return f"`{text}`{beside and f' ({beside})'}"
-
-
-def shown(store: str) -> str:
-    """A tracking URI without user and password."""
-    return _SECRET.sub(r"\1***", _USER.sub("://", store))
 
 
 def is_secret(store: str | None) -> bool:

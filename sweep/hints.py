@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _FOUND_BY = ("data", "data_dir", "seed", "epochs")  # which trials a command is about
 _TRAINED_BY = ("backend", "precision", "threads", "processes")
-_DRAWN_BY = ("figures",)
+_DRAWN_BY = ("figures", "register")  # what is made of the trials
 
 
 @dataclass(frozen=True)

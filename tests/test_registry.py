@@ -17,8 +17,9 @@ from test_layers import imported
 from test_served import environment
 
 from core.bundle import ServedModel, copy_package, save
+from core.errors import InputError
 from core.registry import ACCURACY, DATA, Registry
-from core.tracking import Tracker
+from core.tracking import RunInfo, Tracker
 from sweep.__main__ import main
 from sweep.records import CORE, SERVED_WITH
 
@@ -87,14 +88,36 @@ def test_who_sets_the_champion_from_an_older_list_looks_again(
     assert (done, champion(registry)) == ([2], 2)
 
 
+def test_who_is_refused_as_another_sets_the_champion_looks_again(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(registry, 0.5)
+    setting, refused = Registry._set, [InputError("UNIQUE constraint failed")]
+
+    def refusing(self: Registry, version: object) -> None:
+        if refused:
+            raise refused.pop()
+        setting(self, version)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Registry, "_set", refusing)
+    registry.crown()
+    assert champion(registry) == 1
+    registry._client.delete_registered_model_alias("some", "champion")
+    refused += [InputError(f"again {number}") for number in range(9)]
+    with pytest.raises(InputError, match="again"):
+        registry.crown()
+    assert len(refused) == 4
+
+
 def test_many_at_once_agree_on_the_best(project: Path) -> None:
     accuracies, barrier = [0.1, 0.4, 0.9, 0.2, 0.3, 0.8], Barrier(6)
-    Registry(Tracker(), "some")._client.create_registered_model("some")
+    source = (project / "nowhere").as_uri()
 
     def finish(accuracy: float) -> None:
         registry = Registry(Tracker(patience=60.0), "some")
+        run = RunInfo(f"{int(10 * accuracy):032x}", "run", "FINISHED", "some", {}, {}, {}, source, "0")
         barrier.wait()
-        add(registry, accuracy)
+        registry._add(run, source, None, {ACCURACY: str(accuracy)})
         registry.crown()
 
     with ThreadPoolExecutor(6) as pool:
