@@ -79,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
             "--tracking-uri", metavar="URI", help="MLflow server or database (default: mlflow.db here)"
         )
     told.add_argument("--out", metavar="DIR", default="reports", help="where to write (default: %(default)s)")
+    told.add_argument("--open", action="store_true", help="open the page in the browser")
     for command in (run, mends):
         command.add_argument(
             "--figures", metavar="all|none", help="pictures of trials, stages and winners (default: all)"
@@ -108,6 +109,7 @@ def parser() -> argparse.ArgumentParser:
         "runs", nargs="+", metavar="RUN", help="runs in MLflow, or the first digits; of a stage its winner"
     )
     beside.add_argument("--out", metavar="DIR", default="reports", help="where to write (default: %(default)s)")
+    beside.add_argument("--open", action="store_true", help="open the page in the browser")
     beside.add_argument("--tracking-uri", metavar="URI", help="MLflow server or database (default: mlflow.db here)")
     ui = commands.add_parser("ui", help="browse the runs in MLflow's web page")
     ui.add_argument("--port", type=int, default=5000)

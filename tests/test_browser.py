@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from urllib.parse import quote
 
 import pytest
 from conftest import EXPERIMENT
+from PIL import Image
 from servers import free_port, wait_for
 
 from core.tracking import RunInfo, Tracker
@@ -108,9 +110,13 @@ def test_a_heading_sorts_by_size_and_the_other_way_when_pressed_again(opened: Op
     assert len(set(rates)) == 4
     opened.sort("lr")
     assert [float(lr) for lr in opened.column("lr")] == sorted(rates, reverse=True)
-    opened.sort("best_val_accuracy")
-    known = [value for value in opened.column("best_val_accuracy") if value]
-    assert [float(value) for value in known] == sorted(map(float, known))
+    for name, best_is_highest in (("best_val_loss", False), ("best_val_accuracy", True)):
+        for first in (True, False):  # the best comes first, when pressed again last; what is empty is below either way
+            opened.sort(name)
+            known = opened.column(name)
+            numbers = [float(value) for value in known if value]
+            assert known == [*map(str, numbers), *[""] * 4]
+            assert numbers == sorted(numbers, reverse=first == best_is_highest)
     headings = opened.page.locator("#grid-table th[aria-sort]")
     assert [headings.count(), headings.inner_text()] == [1, "best_val_accuracy"]
 
@@ -129,6 +135,101 @@ def test_filters_are_words_and_values_of_columns(opened: Opened) -> None:
     assert opened.column("rank") == []
     box.fill("")
     assert len(opened.column("rank")) == 16
+
+
+@pytest.mark.parametrize(
+    ("asked", "keeps"),
+    [
+        ("lr>=0.02", lambda row: float(row["lr"]) >= 0.02),
+        ("lr > 0.02", lambda row: float(row["lr"]) > 0.02),
+        ("lr<0.02", lambda row: float(row["lr"]) < 0.02),
+        ("LR <= 2e-2 filters=3x4", lambda row: float(row["lr"]) <= 0.02 and row["filters"] == "3x4"),
+        ("lr\u22650.1 reg!=0.001", lambda row: float(row["lr"]) >= 0.1 and float(row["reg"]) != 0.001),
+        ("accuracy>=0.5", lambda row: row["best_val_accuracy"] != "" and float(row["best_val_accuracy"]) >= 0.5),
+        ("loss<1e9", lambda row: row["best_val_loss"] != ""),
+        ("loss=-", lambda row: row["best_val_loss"] == ""),
+        ("lr>", lambda row: True),
+    ],
+)
+def test_numbers_of_columns_are_compared(opened: Opened, asked: str, keeps: Any) -> None:
+    names = ("rank", "lr", "reg", "filters", "best_val_accuracy", "best_val_loss")
+    every = [dict(zip(names, row, strict=True)) for row in zip(*map(opened.column, names), strict=True)]
+    opened.page.get_by_label("Filter").first.fill(asked)
+    expected = [row["rank"] for row in every if keeps(row)]
+    assert opened.column("rank") == expected
+    assert opened.page.locator("#grid-table-count").inner_text() == f"{len(expected)} of 16"
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("lrr>=0.05", "there is no column lrr"),
+        ("filters>3", "filters has no numbers to compare: use ="),
+        ("lr>big", "big is no number"),
+        ("epoch>2", "epoch may be best_epoch or epochs"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_told(opened: Opened, asked: str, told: str) -> None:
+    opened.page.get_by_label("Filter").first.fill(asked)
+    assert opened.page.locator("#grid-table-count").inner_text() == f"16 of 16; {told}"
+    opened.page.get_by_label("Filter").first.fill(f"{asked} lr=0.1")
+    assert opened.page.locator("#grid-table-count").inner_text() == f"4 of 16; {told}"
+
+
+def test_a_picture_opens_large_and_closes_by_keyboard(opened: Opened) -> None:
+    page = opened.page
+    picture = page.get_by_role("button", name="Best validation accuracy by each setting")
+    picture.focus()
+    page.keyboard.press("Enter")
+    large, small = page.locator("dialog img"), picture.locator("img")
+    assert large.get_attribute("src") == small.get_attribute("src")
+    assert large.bounding_box()["width"] > 1.2 * small.bounding_box()["width"]
+    assert axe.Axe().run(page).response["violations"] == []
+    page.keyboard.press("Escape")
+    assert not page.locator("dialog").is_visible()
+    assert page.evaluate("document.activeElement.firstElementChild.alt").startswith("Best validation accuracy by each")
+    picture.click()
+    page.get_by_role("button", name="Close").click()
+    assert not page.locator("dialog").is_visible()
+
+
+def test_wide_pictures_take_the_pages_width(opened: Opened) -> None:
+    width = opened.page.locator("#grid .pictures").first.bounding_box()["width"]
+    shares = {
+        name: opened.page.locator("#grid").get_by_alt_text(name).bounding_box()["width"] / width
+        for name in ("Best validation accuracy by each setting", "Validation accuracy by epoch of all trials")
+    }
+    wide, other = shares.values()
+    assert wide == 1
+    assert other < 0.5
+
+
+def test_pictures_are_as_dark_as_the_page(browser: Any, path: Path) -> None:
+    opened = Opened(browser, path, viewport={"width": 1600, "height": 1000}, color_scheme="light")
+    names = ("Validation accuracy by epoch of all trials", "Activations by layer at the start")  # an SVG and a PNG
+
+    def corners() -> list[int]:
+        found = []
+        for name in names:
+            picture = opened.page.get_by_alt_text(name).first
+            with Image.open(io.BytesIO(picture.screenshot())) as drawn:
+                found.append(max(drawn.convert("RGB").getpixel((drawn.width // 2, drawn.height - 4))))
+        return found
+
+    assert corners() == [255, 255]
+    opened.page.get_by_role("button", name="Dark").click()
+    assert max(corners()) < 40
+    grid = opened.page.locator("#grid")
+    assert [grid.get_by_alt_text(name).count() for name in names] == [1, 1]  # not one for light and one for dark
+    opened.context.close()
+
+
+def test_a_narrow_screen_shows_accuracy_beside_the_trial(browser: Any, path: Path) -> None:
+    opened = Opened(browser, path, viewport={"width": 400, "height": 900})
+    for text in ("grid-", "1.0000"):
+        box = opened.page.locator("#grid-table tr.winner td", has_text=text).first.bounding_box()
+        assert 0 <= box["x"] < box["x"] + box["width"] <= 384
+    opened.context.close()
 
 
 def test_the_keyboard_reaches_everything(opened: Opened) -> None:

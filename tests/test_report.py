@@ -7,6 +7,7 @@ import csv
 import json
 import re
 import shlex
+import webbrowser
 from html.parser import HTMLParser
 from itertools import product
 from pathlib import Path
@@ -160,6 +161,35 @@ def test_only_settings_that_differ_have_a_column(project: Path, capsys) -> None:
     assert "lr" in header
     assert "filters" not in header
     assert rows[0]["filters"] == "3x4"
+
+
+def test_accuracy_stands_right_after_the_trial(project: Path, capsys) -> None:
+    stages = sweep(capsys)
+    text, markdown, _ = report(capsys)
+    for table in Page(text).tables[: len(stages)]:
+        assert table[0][:3] == ["rank", "trial", "best_val_accuracy"]
+    assert "| rank | trial | best_val_accuracy | lr | filters |" in markdown
+
+
+@pytest.mark.parametrize("command", ["report", "compare"])
+def test_the_page_is_opened_when_asked_for(
+    project: Path, capsys, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    browser = project / "browser"
+    browser.write_text(f'#!/bin/sh\nprintf %s "$1" > {project}/opened\n')
+    browser.chmod(0o755)
+    monkeypatch.setenv("BROWSER", f"{browser} %s")
+    monkeypatch.setattr(webbrowser, "_tryorder", None)  # $BROWSER is read once
+    trials = sweep(capsys, "--stage", "grid")["grid"]["trials"]
+    asked = ["small"] if command == "report" else [trial["run_id"] for trial in trials[:2]]
+    assert main([command, *asked, "--open"]) == 0
+    path = Path(capsys.readouterr().out.splitlines()[-1])
+    assert (project / "opened").read_text() == path.resolve().as_uri()
+    monkeypatch.setattr(webbrowser, "_tryorder", [])
+    assert main([command, *asked, "--open"]) == 0
+    captured = capsys.readouterr()
+    assert Path(captured.out.splitlines()[-1]) == path
+    assert captured.err == "no browser could be started: open the page yourself, or set BROWSER\n"
 
 
 def test_a_tested_winner_shows_its_test_accuracy(project: Path, capsys) -> None:

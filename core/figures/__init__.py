@@ -2,7 +2,7 @@
 
 from core.figures.images import augmented
 from core.figures.spread import init_study
-from core.figures.style import Picture, content, rendered
+from core.figures.style import DOTS, Picture, content, rendered
 from core.figures.training import curves, overlay, side_by_side
 
-__all__ = ["Picture", "augmented", "content", "curves", "init_study", "overlay", "rendered", "side_by_side"]
+__all__ = ["DOTS", "Picture", "augmented", "content", "curves", "init_study", "overlay", "rendered", "side_by_side"]

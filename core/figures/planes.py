@@ -105,7 +105,7 @@ def _number(axes: Any, x: int, y: int, trial: Trial | None, best: bool, scale: N
         *(x, y, text),
         ha="center",
         va="center",
-        color=ON_DARK if dark else ON_LIGHT,
+        color="black" if trial is None else ON_DARK if dark else ON_LIGHT,
         fontweight="bold" if best else "normal",
         fontsize=min(10, size),
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
+import webbrowser
 from pathlib import Path
 
 from core.errors import InputError, reason
@@ -27,8 +29,15 @@ def report(options: argparse.Namespace) -> int:
             (Path(name) / f"report.{kind}").write_text(text, encoding="utf-8")
         for run_id in (stage.run_id for stage in found.stages if stage.run_id):
             tracker.log_files(run_id, Path(name), "report")
-    print(paths[0])
+    _tell(paths[0], options.open)
     return 0
+
+
+def _tell(path: Path, browser: bool) -> None:
+    """Print a page's path, once it is open in the browser if that was asked for."""
+    if browser and not webbrowser.open(path.resolve().as_uri()):
+        print("no browser could be started: open the page yourself, or set BROWSER", file=sys.stderr)
+    print(path)
 
 
 def _write(folder: str, name: str, text: str) -> Path:
@@ -54,7 +63,8 @@ def compare(options: argparse.Namespace) -> int:
         options.out, f"compare-{'-'.join(run.run_id[:8] for run in runs)}.html", trials.to_html(tracker, runs, found)
     )
     display.print_table("", [dict(zip(found.header, row, strict=True)) for row in found.rows])
-    print(path)
+    sys.stdout.flush()
+    _tell(path, options.open)
     return 0
 
 

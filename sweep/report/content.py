@@ -18,6 +18,8 @@ from sweep.records import Records, choices
 from sweep.report import published
 from sweep.run import Sweep
 
+_FIRST = ("rank", "trial", "best_val_accuracy", "spread")  # columns, which a narrow screen shows
+
 
 @dataclass(frozen=True)
 class Accuracy:
@@ -205,7 +207,7 @@ def _stage(sweep: Sweep, stage: Stage, runs: Mapping[str, RunInfo], records: Rec
         searched,
         {key: value for key, value in inherited.items() if key not in idle},
         run_id=own.run_id if own else "",
-        columns=[*differing, "run_id"],
+        columns=[*sorted(differing, key=lambda key: key not in _FIRST), "run_id"],
         trials=lines,
         winner=best.cell.name if best else "",
         winner_run=best.outcome.run_id if best else "",

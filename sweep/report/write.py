@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import re
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,12 +49,25 @@ WINNERS = {  # without their number, in the order in which they are shown
 }
 
 
+LIGHT = ("augmented", "filters-conv", "image", "maps-conv", "maps-pool", "maps-relu", "mistakes")  # on a dark page, too
+WIDE = 10.0  # inches: a wider picture cannot be read beside another one
+# Where the page is dark, so is an SVG in it: what is white and black; the colours of data stay.
+DARK = """@media (prefers-color-scheme: dark) { svg { fill: #e8e8e8 }
+[style*="fill: #ffffff"] { fill: #16181b !important } [style*="stroke: #ffffff"] { stroke: #16181b !important }
+[style*="fill: #000000"] { fill: #e8e8e8 !important } [style*="stroke: #000000"] { stroke: #e8e8e8 !important }
+[style*="fill: #0072b2"] { fill: #3a8fe8 !important } [style*="stroke: #0072b2"] { stroke: #3a8fe8 !important }
+[style*="fill: #666666"] { fill: #a9b0b7 !important }
+[style*="fill: #f2f2f2"], [style*="fill: #e6e6e6"], [style*="fill: #ececec"] { fill: #3a3f45 !important } }
+"""
+
+
 @dataclass(frozen=True)
 class Picture:
-    """An image within the page: a data URI, and what it shows."""
+    """An image within the page: a data URI, what it shows, and the classes of its element."""
 
     source: str
     caption: str
+    classes: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,10 +89,21 @@ def pictures(tracker: Tracker, stage: StagePart) -> Pictures:
 
 def drawn(found: Mapping[str, figures.Picture], captions: Mapping[str, str]) -> list[Picture]:
     """The pictures as SVG; without those that cannot be drawn."""
-    return [
-        picture(content, "svg+xml", captions[name.removesuffix(".svg")])
-        for name, content in figures.rendered(found, "svg")
-    ]
+    return [_svg(content, captions[name.removesuffix(".svg")]) for name, content in figures.rendered(found, "svg")]
+
+
+def _svg(content: bytes, caption: str) -> Picture:
+    """It follows the page's colours."""
+    size = re.search(rb'<svg [^>]*width="([\d.]+)pt"', content)
+    wide = size is not None and float(size[1]) / 72 > WIDE
+    style = b'<style type="text/css">'
+    return picture(content.replace(style, style + DARK.encode(), 1), "svg+xml", caption, wide=wide)
+
+
+def _png(content: bytes, caption: str, light: bool) -> Picture:
+    """One that is not light has its lightness turned round on a dark page."""
+    (width,) = struct.unpack(">I", content[16:20])  # the second word of the first chunk
+    return picture(content, "png", caption, wide=width / figures.DOTS > WIDE, light=light)
 
 
 def _kept(tracker: Tracker, run: RunInfo, captions: Mapping[str, str]) -> list[Picture]:
@@ -87,13 +112,16 @@ def _kept(tracker: Tracker, run: RunInfo, captions: Mapping[str, str]) -> list[P
     for path in tracker.artifacts(run, "figures"):
         if (match := re.fullmatch(r"figures/(\D+?)(\d*)\.png", path)) and (caption := captions.get(match[1])):
             place = kinds.index(match[1].partition("-")[0])
-            found.append((place, int(match[2] or 0), path, caption.format(match[2])))
-    return [picture(tracker.artifact(run, path).read_bytes(), "png", caption) for _, _, path, caption in sorted(found)]
+            found.append((place, int(match[2] or 0), path, caption.format(match[2]), match[1] in LIGHT))
+    return [
+        _png(tracker.artifact(run, path).read_bytes(), caption, light) for _, _, path, caption, light in sorted(found)
+    ]
 
 
-def picture(content: bytes, kind: str, caption: str) -> Picture:
+def picture(content: bytes, kind: str, caption: str, wide: bool = False, light: bool = True) -> Picture:
     """An image of type image/kind."""
-    return Picture(f"data:image/{kind};base64,{base64.b64encode(content).decode()}", caption)
+    classes = " ".join(name for name, given in (("wide", wide), ("turned", not light)) if given)
+    return Picture(f"data:image/{kind};base64,{base64.b64encode(content).decode()}", caption, classes)
 
 
 def to_html(report: Report, drawn: Mapping[str, Pictures]) -> str:
