@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tools.progress import how_far
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # A Python whose `-m venv` copies itself and whose pip only writes down its arguments, or dies: the rest is real.
@@ -35,7 +37,7 @@ class Machine:
     def __init__(self, folder: Path) -> None:
         self.folder, self.bin = folder / "my project", folder / "bin"
         self.bin.mkdir()
-        for name in ("pyproject.toml", "constraints.txt", "tools/setup.sh"):
+        for name in ("pyproject.toml", "constraints.txt", "tools/setup.sh", "tools/progress.py"):
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, self.folder / name)
         for name in ("python3.13", "python3.12", "python3.11", "nvidia-smi"):
@@ -150,14 +152,58 @@ def test_a_venv_whose_python_has_gone_is_made_anew(machine: Machine) -> None:
     assert machine.installs() == [".", "."]
 
 
-def test_a_failure_of_pip_is_said_in_one_line(machine: Machine) -> None:
-    machine.command("python3", PYTHON.replace("sleep", "exit 1 #"))
+def test_a_failure_of_pip_is_said_with_its_reason(machine: Machine) -> None:
+    reason = "printf 'Collecting numpy\\nERROR: No matching distribution\\nfound for numpy\\n'; exit 1 #"
+    machine.command("python3", PYTHON.replace("sleep", reason))
     failed = machine.setup()
     assert failed.returncode == 2
-    assert "error: pip could not install" in failed.stderr
+    assert "Collecting" not in failed.stderr
+    assert failed.stderr.splitlines()[-3:-1] == ["ERROR: No matching distribution", "found for numpy"]
+    assert failed.stderr.splitlines()[-1].startswith("error: pip could not install")
     machine.command("python3", PYTHON)
     assert machine.setup().returncode == 0
     assert machine.installs() == ["."]
+
+
+# What pip printed, before and after it knew all packages, and while it installed them.
+LOG = [
+    "Using pip 23.2.1",
+    "Collecting numpy>=2.0 (from fused-sweep==0.1.0)",
+    "  Downloading numpy-2.4.6-cp311-cp311-manylinux_2_28_x86_64.whl.metadata (5 kB)",
+    "Processing /wheels/rich-15.0.0-py3-none-any.whl (from fused-sweep==0.1.0)",
+    "Collecting MarkupSafe>=2.0 (from jinja2)",
+    "  Using cached markupsafe-3.0.4-cp311-cp311-manylinux_2_28_x86_64.whl (22 kB)",
+    "  Downloading numpy-2.4.6-cp311-cp311-manylinux_2_28_x86_64.whl (16.9 MB)",
+    "Installing collected packages: numpy, rich, MarkupSafe, fused-sweep",
+]
+
+
+@pytest.mark.parametrize(
+    ("lines", "written", "said"),
+    [
+        (1, 0, ""),
+        (3, 0, "fetched 0 of the 1 packages found so far"),
+        (6, 0, "fetched 2 of the 3 packages found so far"),
+        (7, 0, "fetched 3 of the 3 packages found so far"),
+        (8, 2, "installed 2 of 4 packages"),
+        (8, 9, "installed 4 of 4 packages"),
+    ],
+)
+def test_how_far_pip_is_is_read_from_its_log(lines: int, written: int, said: str) -> None:
+    assert how_far("\n".join(LOG[:lines]), written) == said
+
+
+def test_installing_says_how_far_it_is(machine: Machine) -> None:
+    """The stand-in for pip goes on when the progress was said."""
+    lines = "\n".join(LOG[:7])
+    writes = f"echo '{lines}'; until grep -q fetched said; do sleep 0.1; done"
+    machine.command("python3", PYTHON.replace('sleep "$SECONDS_OF_PIP"', writes))
+    said = machine.folder / "said"
+    with said.open("w") as file:
+        command, path = [machine.folder / "tools" / "setup.sh", "runtime"], f"{machine.bin}:{os.environ['PATH']}"
+        subprocess.run(command, env={"PATH": path, "KILLED": ""}, stderr=file, timeout=60, check=True)
+    assert "fetched 3 of the 3 packages found so far\n" in said.read_text()
+    assert said.read_text().endswith("Installed.\n")
 
 
 @pytest.mark.parametrize("broken", [NO_PYTHON, OLD_PYTHON, NO_ENSUREPIP], ids=["none", "old", "no ensurepip"])

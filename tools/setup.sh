@@ -69,8 +69,19 @@ install() {
     echo "Installing into .venv ($(.venv/bin/python --version), versions of constraints.txt): 1 GB, some minutes." >&2
     # shellcheck disable=SC2086 # either may be empty, and then is no word
     extras=$(echo ${what#runtime} $gpu | tr ' ' ,)
-    .venv/bin/python -m pip --disable-pip-version-check install -qq -c constraints.txt -e ".${extras:+[$extras]}" ||
+    "$python" tools/progress.py $$ .venv/pip.log .venv/lib/python*/site-packages 9>&- &
+    progress=$! failed=
+    .venv/bin/python -m pip --disable-pip-version-check install --progress-bar off -c constraints.txt \
+        -e ".${extras:+[$extras]}" >.venv/pip.log 2>&1 || failed=yes
+    kill "$progress" 2>/dev/null || true
+    wait "$progress" 2>/dev/null || true
+    if [ -t 2 ]; then printf '\r%60s\r' "" >&2; fi
+    if [ "$failed" ]; then
+        sed -n '/^ *[Ee][Rr][Rr][Oo][Rr]/,$p' .venv/pip.log >&2
         fail "pip could not install the project, for the reason above; the same command tries again from nothing"
+    fi
+    rm -f .venv/pip.log
+    echo "Installed." >&2
     echo "$gpu" >.venv/gpu
     for each in runtime "$what"; do echo "$state" >".venv/installed-$each"; done
     rm .venv/unfinished
