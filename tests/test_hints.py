@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from servers import free_port
 
@@ -165,3 +166,19 @@ def test_what_is_said_wraps_at_words_and_a_command_never() -> None:
     assert all(line.startswith("         ") and 40 < len(line) <= 80 for line in lines[1:-2])
     assert " ".join(line[9:] for line in lines[:-1]) == said[0][1]
     assert named(said, [], width=None) == f"why:     {said[0][1]}"
+
+
+@pytest.mark.parametrize(
+    ("lr", "kept"), [("0.1", ["see it", "see all", "read it", "browse"]), ("1e30", ["read it", "browse"])]
+)
+def test_what_cannot_be_done_is_not_suggested(
+    lr: str, kept: list[str], project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without test images there is no test, and without a winner nothing of one, nor a stage that builds on it."""
+    with np.load(project / "small.npz") as arrays:
+        np.savez(project / "untested.npz", x=arrays["x"], y=arrays["y"])
+    path = project / "experiments/small.toml"
+    text = path.read_text().replace("[0.01, 0.1]", f"[{lr}]").replace("epochs = 3", "epochs = 3\nclip = 0")
+    path.write_text(text.partition("[stages.dropout]")[0])
+    main(["run", "small", "--data", "untested.npz", "--backend", "reference"])
+    assert list(suggested(capsys.readouterr().err)) == kept
