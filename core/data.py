@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from core import cifar10, npz
+from core import cifar10, npz, pixels
 from core.errors import InputError
 from core.hints import command, quoted
 from core.labels import MOST_CLASSES, classes_of
-from core.project import expand
+from core.pixels import Range
+from core.project import available_memory, expand
 from core.random import Purpose, permutation
 
 TRAINING_SHARE = 0.8
@@ -34,15 +37,16 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Labelled images as they came; the network's input is x * scale.
+    """Labelled images as they came, but for what pixels.offset says; the network's input is x * scale.
 
     name     "cifar10", "digits", or the .npz file's stem
     source   what to give as --data-dir or --data to get it again
     x, y     (N, C, H, W) uint8 or float32 and (N,) int64: everything but the test data
     x_test   (M, C, H, W), or None
     classes  the labels' names
-    sha256   of all four arrays, the scale and the classes
-    note     what the user should know about the choice of this data set, or about its labels
+    pixels   what the values of the images mean; its offset, mostly 0, has been subtracted from them
+    sha256   of all four arrays, the scale, an offset and the classes
+    note     what the user should know about the choice of this data set, its images or its labels
     """
 
     name: str
@@ -52,9 +56,14 @@ class Dataset:
     x_test: np.ndarray | None
     y_test: np.ndarray | None
     classes: tuple[str, ...]
-    scale: float
+    pixels: Range
     sha256: str
     note: str = ""
+
+    @property
+    def scale(self) -> float:
+        """What x is multiplied by."""
+        return self.pixels.scale
 
     @property
     def training_images(self) -> int:
@@ -72,7 +81,10 @@ class Dataset:
         return order[: self.training_images], order[self.training_images :]
 
     def split(self, seed: int) -> Split:
-        """Training and validation data, shuffled by seed."""
+        """Training and validation data, shuffled by seed. Raises InputError if there is no memory for the copy."""
+        if self.x.nbytes > (free := available_memory()):
+            needed = f"{self.x.nbytes / 2**20:.0f} MiB are needed to shuffle its images, {free / 2**20:.0f} are free"
+            raise InputError(f"{self.source}: {needed}")
         train, validation = self.places(seed)
         return Split(self.x[train], self.y[train], self.x[validation], self.y[validation])
 
@@ -91,7 +103,7 @@ def load(name: str | None = None, data_dir: str | Path | None = None) -> Dataset
         return _digits()
     folder = cifar10.locate(data_dir)
     if folder is not None:
-        return _dataset("cifar10", str(folder), cifar10.read(folder), 1 / 255)
+        return _dataset("cifar10", str(folder), cifar10.read(folder), Range(1 / 255, white=255.0))
     if name == "cifar10":
         raise InputError(f"CIFAR-10 is not here: {_download()} downloads it, or --data-dir says where it is")
     return replace(_digits(), note=f"CIFAR-10 not found: run {_download()}, or give --data-dir")
@@ -110,17 +122,24 @@ def describe(data: Dataset) -> str:
     return f"{line} ({data.note})" if data.note else line
 
 
-def _dataset(name: str, source: str, contents: Contents, scale: float) -> Dataset:
+def assumed(model: Path, data: Dataset) -> str:
+    """One line on how a model's file is used, which does not tell what it was trained on."""
+    by = f"minus {data.pixels.offset:g} " * bool(data.pixels.offset) + f"times {data.scale:.6g}"
+    return f"{model} does not tell how its images were scaled: those of {data.name} are given to it {by}"
+
+
+def _dataset(name: str, source: str, contents: Contents, meant: Range, note: str = "") -> Dataset:
     x, y, x_test, y_test, classes = contents
     for label in classes:
         if not label.isprintable():
             raise InputError(f"{source}: the class {label!r} has characters that cannot be printed")
-    digest = hashlib.sha256(repr((scale, classes)).encode())
+    kept = (meant.offset, meant.scale, classes) if meant.offset else (meant.scale, classes)
+    digest = hashlib.sha256(repr(kept).encode())
     for key, values in (("x", x), ("y", y), ("x_test", x_test), ("y_test", y_test)):
         if values is not None:
             digest.update(f"{key} {values.dtype.str} {values.shape}\n".encode())
             digest.update(np.ascontiguousarray(values).data)
-    return Dataset(name, source, x, y, x_test, y_test, classes, scale, digest.hexdigest())
+    return Dataset(name, source, x, y, x_test, y_test, classes, meant, digest.hexdigest(), note)
 
 
 def _digits() -> Dataset:
@@ -131,26 +150,21 @@ def _digits() -> Dataset:
     x, y = digits.images[:, None].astype(np.uint8), digits.target.astype(np.int64)
     test = np.arange(len(x)) % 5 == 0
     classes = tuple(str(name) for name in digits.target_names)
-    return _dataset("digits", "scikit-learn", (x[~test], y[~test], x[test], y[test], classes), 1 / 16)
+    return _dataset(
+        "digits", "scikit-learn", (x[~test], y[~test], x[test], y[test], classes), Range(1 / 16, white=16.0)
+    )
 
 
 def _own(path: Path) -> Dataset:
-    arrays = npz.read(path, ("x", "y", "x_test", "y_test", "classes"))
+    arrays = npz.read(path, ("x", "y", "x_test", "y_test", "classes", "data_format"), memory=_memory)
     for key in ("x", "y"):
         if key not in arrays:
             there = ", ".join(npz.names(path)) or "none"
             raise InputError(f"{path} has no array {key}: it needs x (images) and y (labels); there are: {there}")
-    x, y = _images(path, "x", arrays), _labels(path, "y", arrays)
-    x_test = y_test = None
     if ("x_test" in arrays) != ("y_test" in arrays):
         raise InputError(f"{path} has only one of x_test and y_test: give both or neither")
-    if "x_test" in arrays:
-        x_test, y_test = _images(path, "x_test", arrays), _labels(path, "y_test", arrays)
-        if x_test.shape[1:] != x.shape[1:] or x_test.dtype != x.dtype:
-            raise InputError(
-                f"{path}: x_test is {x_test.dtype} {x_test.shape[1:]} and x is {x.dtype} {x.shape[1:]}; "
-                "they must be alike"
-            )
+    x, x_test, meant, note = _all_images(path, arrays)
+    y, y_test = _labels(path, "y", arrays), _labels(path, "y_test", arrays) if "y_test" in arrays else None
     for key, images, labels in (("y", x, y), ("y_test", x_test, y_test)):
         if images is not None and labels is not None and len(images) != len(labels):
             raise InputError(f"{path}: {key} has {len(labels)} labels for {len(images)} images")
@@ -161,24 +175,60 @@ def _own(path: Path) -> Dataset:
     found = classes_of(path, [y] if y_test is None else [y, y_test], arrays.get("classes"))
     y, y_test = found.numbers(y), None if y_test is None else found.numbers(y_test)
     name = re.sub(r"[^\w.-]", "_", path.stem)
-    scale = 1 / 255 if x.dtype == np.uint8 else 1.0
-    return replace(_dataset(name, str(path.resolve()), (x, y, x_test, y_test, found.names), scale), note=found.note)
+    said = "; ".join(filter(None, (note, found.note)))
+    return _dataset(name, str(path.resolve()), (x, y, x_test, y_test, found.names), meant, said)
+
+
+def _memory(headers: Mapping[str, npz.Header]) -> int:
+    """Bytes that the arrays and what is made of them take at once: images that are neither uint8 nor float32, or lie in
+    another order, are copied one after another.
+    """
+    held = peak = npz.plain(headers)
+    for header in (headers[key] for key in ("x", "x_test") if key in headers):
+        kind = np.dtype(np.uint8 if header.dtype == np.uint8 else np.float32)
+        if header.dtype != kind or header.by_columns or pixels.may_be_last(header.shape):
+            copy = math.prod(header.shape) * kind.itemsize
+            peak, held = max(peak, held + copy), held + copy - header.size
+    return peak
+
+
+def _all_images(path: Path, arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray | None, Range, str]:
+    """x and x_test as the network takes them, what their values mean, and what the user should know of that. They are
+    taken out of arrays, so that no memory is held twice.
+    """
+    told, shape = _data_format(path, arrays), arrays["x"].shape
+    x, last = pixels.channels_first(_images(path, "x", arrays), f"{path}: x", told)
+    meant, x_test = pixels.understood(x), None
+    notes = ["the channels of x come last"] * last
+    if "x_test" in arrays:
+        alike = arrays["x_test"].shape[1:] == shape[1:]
+        told = pixels.FORMATS[last] if alike else told
+        x_test, last = pixels.channels_first(_images(path, "x_test", arrays), f"{path}: x_test", told)
+        if x_test.shape[1:] != x.shape[1:] or (x_test.dtype == np.uint8) != (x.dtype == np.uint8):
+            found = f"x_test is {x_test.dtype} {x_test.shape[1:]} and x is {x.dtype} {x.shape[1:]}"
+            raise InputError(f"{path}: {found}; they must be alike")
+        notes += ["the channels of x_test come last"] * (last and not alike) + pixels.unlike(x, x_test)
+    x = pixels.as_input(x, meant.offset)
+    x_test = None if x_test is None else pixels.as_input(x_test, meant.offset)
+    return x, x_test, meant, "; ".join([*notes, meant.note] if meant.note else notes)
+
+
+def _data_format(path: Path, arrays: dict[str, np.ndarray]) -> str | None:
+    """Where the file says that channels are."""
+    told = arrays.get("data_format")
+    if told is not None and (told.ndim or str(told) not in pixels.FORMATS):
+        raise InputError(f"{path}: data_format is {told!s:.40}: it must be {' or '.join(pixels.FORMATS)}")
+    return None if told is None else str(told)
 
 
 def _images(path: Path, key: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
-    x = arrays[key]
-    if x.ndim == 3:
-        x = x[:, None]
-    if x.ndim != 4 or 0 in x.shape:
-        raise InputError(f"{path}: {key} has shape {arrays[key].shape}; it must be (N, C, H, W) or (N, H, W)")
+    """An array of finite pixels, taken out of arrays."""
+    x = arrays.pop(key)
     if x.dtype != np.uint8 and x.dtype.kind != "f":
         raise InputError(f"{path}: {key} holds {x.dtype}; it must be uint8 (0 to 255) or float")
-    if x.dtype.kind == "f":
-        with np.errstate(over="ignore"):  # inf is reported below
-            x = x.astype(np.float32)
-        if not np.isfinite(x).all():
-            raise InputError(f"{path}: {key} holds nan, inf, or numbers too large for float32")
-    return np.ascontiguousarray(x)
+    if x.size and not max(-float(x.min()), float(x.max())) <= float(np.finfo(np.float32).max):  # nan is not
+        raise InputError(f"{path}: {key} holds nan, inf, or numbers too large for float32")
+    return x
 
 
 def _labels(path: Path, key: str, arrays: dict[str, np.ndarray]) -> np.ndarray:

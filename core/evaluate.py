@@ -127,8 +127,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _test_file(options: argparse.Namespace) -> Evaluation:
     from core import checkpoint, data, ops
 
-    model = checkpoint.load_model(options.model)
-    return evaluate_model(ops.load(options.backend), model, data.load(options.data, options.data_dir))
+    model, found = checkpoint.load_model(options.model), data.load(options.data, options.data_dir)
+    result = evaluate_model(ops.load(options.backend), model, found)
+    if not options.quiet:
+        print(f"{data.describe(found)}; {data.assumed(options.model, found)}", file=sys.stderr)
+    return result
 
 
 def _test_run(options: argparse.Namespace) -> None:

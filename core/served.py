@@ -25,7 +25,7 @@ class Classifier(PythonModel):
     def load_context(self, context: Any) -> None:
         """Read the files: called once by MLflow."""
         about = json.loads(Path(context.artifacts["about"]).read_text(encoding="utf-8"))
-        self._classes, self._scale = about["classes"], about["scale"]
+        self._classes, self._scale, self._offset = about["classes"], about["scale"], about["offset"]
         arrays = checkpoint.load_model(Path(context.artifacts["model"]))
         self._architecture = architecture_of(arrays, tuple(about["input_shape"]))
         self._model = {name: values[None] for name, values in arrays.items()}
@@ -36,7 +36,7 @@ class Classifier(PythonModel):
 
         Returns a row for each image, a column for each class.
         """
-        pixels = np.asarray(model_input, np.float32)
+        pixels = (np.asarray(model_input, np.float64) - self._offset).astype(np.float32)
         images = Images(pixels, np.zeros(len(pixels), int), self._scale)
         values = probabilities(ops.load("reference"), self._architecture, self._model, images)
         return pd.DataFrame(values, columns=self._classes)

@@ -361,6 +361,7 @@ class Records:
         """What MLflow serves the run's model from; a file of it is written into folder."""
         shape = tuple(self._data.x.shape[1:])
         about = {"classes": self._data.classes, "scale": self._data.scale, "input_shape": shape}
+        about["offset"] = self._data.pixels.offset
         (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
         files = {"model": self.tracker.artifact(run, "model.npz"), "about": folder / "about.json"}
         return ServedModel(CORE / "served.py", files, CORE, SERVED_WITH, shape)

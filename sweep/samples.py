@@ -30,11 +30,12 @@ def augmented_samples(ops: Ops, data: Dataset, data_seed: int, rows: Sequence[Ro
     split = data.split(data_seed)
     images = Images.on_device(ops, split.x_train[:_IMAGES], split.y_train[:_IMAGES], data.scale)
     batch, _ = images.batch(slice(None))
-    lines = [("as they are", ops.to_host(batch[0]))]
+    lines = [("as they are", data.pixels.as_picture(ops.to_host(batch[0])))]
     for name, settings in list(kinds.items())[:_KINDS]:
         strength = Hyperparameters.of([settings]).augmentation
         for step in range(_STEPS):
-            lines.append((name if step == 0 else "", ops.to_host(ops.augment(batch, strength, data_seed, step)[0])))
+            changed = ops.to_host(ops.augment(batch, strength, data_seed, step)[0])
+            lines.append((name if step == 0 else "", data.pixels.as_picture(changed)))
     return lines
 
 

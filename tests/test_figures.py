@@ -480,6 +480,7 @@ def test_the_way_of_another_image_or_of_ones_own_is_drawn(swept: dict[str, Any],
     for image in ("0", "1", "mine.png"):
         assert main(["--run-id", run, "--image", image, "--format", "png", "--out", "o"]) == 0
         drawn.append({name: (Path("o") / f"{name}.png").read_bytes() for name in ("image", "maps-conv1", "biases")})
+    assert capsys.readouterr().err == "mine.png: black is read as 0 and white as 255, as in the data\n"
     for name, different in (("image", 3), ("maps-conv1", 3), ("biases", 1)):
         assert len({pictures[name] for pictures in drawn}) == different
 
@@ -489,6 +490,8 @@ def test_a_model_file_is_drawn_on_the_test_images(project: Path, capsys) -> None
     assert main(["--model", "mine.npz", "--data", "small.npz", "--format", "svg"]) == 0
     captured = capsys.readouterr()
     assert captured.out.splitlines()[0] == "figures/mine/filters-conv1.svg"
+    assumed = "mine.npz does not tell how its images were scaled: those of small are given to it times 0.00392157"
+    assert captured.err.endswith(f"; {assumed}\n")
     assert "test image 0" in (Path("figures/mine/image.svg")).read_text()
     x, y = small_images(30, 0)
     np.savez("untested.npz", x=x, y=y)

@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,9 @@ from servers import free_port, wait_for
 
 from core import data, ops
 from core.batches import Images
-from core.checkpoint import load_model
-from core.model import architecture_of, probabilities
+from core.checkpoint import load_model, save_model
+from core.config import Architecture, Settings
+from core.model import architecture_of, form, initial_model, probabilities
 from core.registry import Registry
 from core.tracking import Tracker
 from sweep.__main__ import main
@@ -193,3 +195,21 @@ def test_a_winner_is_registered_once_and_a_new_one_takes_its_place(project: Path
     assert second["grid"]["winner"]["run_id"] != first["grid"]["winner"]["run_id"]
     champion = Tracker()._client.get_model_version_by_alias(first["name"], "champion")
     assert (int(champion.version), champion.run_id) == (2, second["grid"]["winner"]["run_id"])
+
+
+@pytest.mark.filterwarnings("ignore:.*Any type hint")
+def test_images_far_from_zero_are_served_as_the_data_set_has_them(tmp_path: Path) -> None:
+    from core.served import Classifier
+
+    network, rng = Architecture((1, 6, 7), (2,), 3), np.random.default_rng(0)
+    arrays = {name: values[0] for name, values in initial_model(network, [Settings()]).items()} | form(network)
+    save_model(tmp_path / "model.npz", arrays)
+    about = {"classes": ["a", "b", "c"], "scale": 0.5, "offset": 1000.25, "input_shape": [1, 6, 7]}
+    (tmp_path / "about.json").write_text(json.dumps(about))
+    served, images = Classifier(), rng.integers(0, 2, (5, 1, 6, 7)).astype(np.float32)
+    files = {"about": str(tmp_path / "about.json"), "model": str(tmp_path / "model.npz")}
+    served.load_context(SimpleNamespace(artifacts=files))
+    given = Images(images - np.float32(0.25), np.zeros(5, int), 0.5)
+    model = {name: values[None] for name, values in arrays.items()}
+    expected = probabilities(ops.load("reference"), network, model, given)
+    np.testing.assert_array_equal(served.predict(None, images + 1000), expected)

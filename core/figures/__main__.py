@@ -105,14 +105,14 @@ def _draw_run(options: argparse.Namespace) -> int:
 def _draw_file(options: argparse.Namespace) -> int:
     arrays = checkpoint.load_model(options.model)
     found = data.load(options.data, options.data_dir)
-    print(data.describe(found), file=sys.stderr)
+    print(f"{data.describe(found)}; {data.assumed(options.model, found)}", file=sys.stderr)
     if found.x_test is None or found.y_test is None:
         x, y, kind = found.x, found.y, "image"
     else:
         x, y, kind = found.x_test, found.y_test, "test image"
     backend = ops.load()
     seen = Images.on_device(backend, x, y, found.scale)
-    shown = model.chosen(options.image, seen, kind, backend)
+    shown = model.chosen(options.image, seen, kind, backend, found.pixels)
     drawn = model.pictures(backend, arrays, seen, found.classes, shown, of=f"{kind}s of {found.name}")
     return _write_all(drawn, options, options.model.stem)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,16 @@ from matplotlib.figure import Figure
 
 from core.batches import Images
 from core.config import Architecture
-from core.errors import InputError, reason
+from core.errors import InputError, printable
 from core.figures import images, weights
+from core.figures.picture import read_image
 from core.figures.style import Picture, spread_out
 from core.figures.training import curves
 from core.model import architecture_of, feature_maps, probabilities
 from core.ops import Ops
+from core.pixels import Range
 from core.project import expand
 
-LARGEST = 64 * 2**20  # pixels of a picture that is read
 LAYERS = 16  # whose filters and maps are drawn, of a network that has more
 
 
@@ -109,39 +110,27 @@ def _of_guesses(
     return {"probabilities": of_one, "confusion": confusion, "mistakes": mistakes}
 
 
-def chosen(image: str, seen: Images, what: str, ops: Ops) -> Shown:
-    """The image whose way is drawn: its number among those seen, from 0, or a picture's file.
+def _tell(note: str) -> None:
+    print(printable(note), file=sys.stderr)
 
-    what  one of those seen is called, like "test image"
+
+def chosen(image: str, seen: Images, what: str, ops: Ops, meant: Range) -> Shown:
+    """The image whose way is drawn: its number among those seen, from 0, or a picture's file, of which is said how it
+    is read.
+
+    what   one of those seen is called, like "test image"
+    meant  what the values of those seen mean
 
     Raises InputError if there is none.
     """
     if not image.lstrip("-").isdigit():
         path = expand(image)
         _, *shape = seen.pixels.shape
-        return Shown(read_image(path, (shape[0], shape[1], shape[2])), path.name)
+        picture = read_image(path, (shape[0], shape[1], shape[2]), _tell)
+        _tell(f"{path.name}: black is read as {meant.black:g} and white as {meant.white:g}, as in the data")
+        return Shown(meant.of_picture(picture), path.name)
     number = int(image)
     if not 0 <= number < len(seen):
         raise InputError(f"--image is {number}: there are {len(seen)} images, counted from 0")
     x, labels = seen.batch(slice(number, number + 1))
     return Shown(ops.to_host(x[0, 0]), f"{what} {number}", int(labels[0]))
-
-
-def read_image(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    """A picture's file as (C, H, W) float32 in [0, 1], scaled to the network's size.
-
-    Raises InputError if it cannot be read.
-    """
-    from PIL import Image
-
-    channels, height, width = shape
-    if channels not in (1, 3):
-        raise InputError(f"{path}: the network takes images of {channels} channels, a picture's file has 1 or 3")
-    try:
-        with Image.open(path) as file:
-            if file.width * file.height > LARGEST:
-                raise ValueError(f"it has {file.width}x{file.height} pixels")
-            pixels = file.convert("RGB" if channels == 3 else "L").resize((width, height), Image.Resampling.BILINEAR)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} is not a picture that can be read: {reason(error)}") from None
-    return np.asarray(pixels, np.float32).reshape(height, width, channels).transpose(2, 0, 1) / 255

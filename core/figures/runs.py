@@ -33,7 +33,7 @@ def of_trial(tracker: Tracker, run: RunInfo, ops: Ops, data: Dataset, image: str
     arrays = checkpoint.load_model(tracker.artifact(run, "model.npz"))
     split = data.split(int(run.tags.get("data.seed", 0)))
     seen = Images.on_device(ops, split.x_validation, split.y_validation, data.scale)
-    shown = model.chosen(image, seen, "validation image", ops)
+    shown = model.chosen(image, seen, "validation image", ops, data.pixels)
     history = tracker.history(run)
     best_epoch = int(run.metrics.get("best_epoch", 0))
     of = f"validation images of {data.name}"

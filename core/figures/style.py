@@ -17,7 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from core.errors import printable
+from core.errors import printable, reason
 
 Picture = Callable[[], Figure]  # draws it when it is asked for: one after another, none of which can end the others
 
@@ -71,8 +71,8 @@ def rendered(pictures: Mapping[str, Picture], *kinds: str) -> Iterator[tuple[str
                 figure = draw()
                 files = {f"{name}.{kind}": content(figure, kind) for kind in kinds}
         except Exception as error:
-            reason = printable(f"{type(error).__name__}: {error}".partition("\n")[0])
-            print(f"warning: the picture {name} is left out, as it cannot be drawn: {reason}", file=sys.stderr)
+            why = printable(f"{type(error).__name__}: {reason(error)}")
+            print(f"warning: the picture {name} is left out, as it cannot be drawn: {why}", file=sys.stderr)
         else:
             yield from files.items()
 
