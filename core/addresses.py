@@ -6,7 +6,7 @@ import os
 import re
 from urllib.parse import urlsplit
 
-from core.errors import InputError
+from core.errors import InputError, reason
 
 _SECRET = "pass|pwd|token|secret|key|credential|signature|odbc_connect"
 _QUERY = re.compile(rf"([?&;][^=&;\s]*(?:{_SECRET})[^=&;\s]*=)[^&;\s'\")]*", re.IGNORECASE)
@@ -39,7 +39,7 @@ def require_server(uri: str) -> None:
     try:
         named = urlsplit(uri).hostname
     except ValueError as error:
-        raise InputError(f'tracking URI is "{shown(uri)}": {error}') from None
+        raise InputError(f'tracking URI is "{shown(uri)}": {reason(error)}') from None
     if not named or re.search(r"[/?#\s]", user):
         raise InputError(
             f'tracking URI is "{shown(uri)}": it must be http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, where '
