@@ -77,6 +77,10 @@ def test_a_smaller_group_is_chosen_where_it_is_faster_in_most_measurements() -> 
     busy[: ROUNDS // 2, 2] = 0.5  # faster in half of them alone
     place, reason = chosen(sizes, busy)
     assert place == 0
+    busy[:, 3] = 1.1  # faster in all
+    busy[: ROUNDS // 2 + 1, 2] = 0.5
+    busy[ROUNDS // 2 + 1 :, 2] = 1.3
+    assert chosen(sizes, busy)[0] == 3
     assert reason == "8 trials train together: no smaller group is faster here (measured: 4, 2, 1)"
 
 
