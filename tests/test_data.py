@@ -55,7 +55,7 @@ def test_auto_falls_back_to_digits_and_says_so(nowhere: Path) -> None:
         assert found.name == "digits"
         assert re.search(r"\(CIFAR-10 not found: run `.*python -m core.cifar10`", data.describe(found))
     assert "CIFAR-10" not in data.describe(data.load("digits"))
-    with pytest.raises(InputError, match="-m core.cifar10` downloads it"):
+    with pytest.raises(InputError, match=r"-m core\.cifar10` downloads it"):
         data.load("cifar10")
     with pytest.raises(InputError, match="--data-dir is"):
         data.load(None, nowhere)
