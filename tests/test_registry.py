@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import shutil
 import subprocess
 import sys
@@ -211,7 +212,8 @@ def save_as_before(path: Path, model: ServedModel) -> None:
 @pytest.mark.filterwarnings("ignore")  # MLflow's, of its own types
 def test_versions_that_differ_compute_each_with_its_own_package_in_one_process(swept: Path) -> None:
     model = next((swept / "mlruns").glob("*/*/artifacts/model.npz"))
-    (swept / "about.json").write_text('{"classes": ["0", "1", "2"], "scale": 255.0, "input_shape": [1, 6, 7]}')
+    about = {"classes": ["0", "1", "2"], "scale": 255.0, "offset": 0.0, "input_shape": [1, 6, 7]}
+    (swept / "about.json").write_text(json.dumps(about))
     parts = {"model": model, "about": swept / "about.json"}
     for name, package in (("new", CORE), ("changed", changed(swept))):
         save(swept / name, ServedModel(CORE / "served.py", parts, package, SERVED_WITH, (1, 6, 7)))
