@@ -42,6 +42,6 @@ def require_server(uri: str) -> None:
         raise InputError(f'tracking URI is "{shown(uri)}": {reason(error)}') from None
     if not named or re.search(r"[/?#\s]", user):
         raise InputError(
-            f'tracking URI is "{shown(uri)}": it must be http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, where '
-            "/ is written %2F, ? %3F, # %23, @ %40 and a blank %20 in user and password"
+            f'tracking URI is "{shown(uri)}": it must be http://HOST:PORT, with user and password as USER:PASSWORD@ '
+            "before HOST, in which / is written %2F, ? %3F, # %23, @ %40 and a blank %20"
         )

@@ -66,7 +66,8 @@ def without_store(store: str | None) -> str:
 def _python() -> str:
     """What a shell calls this interpreter by: "python" where that is found as this one."""
     found, this = shutil.which("python"), Path(sys.executable)
-    same = found is not None and Path(found).absolute().parent == this.parent
+    beside = found is not None and Path(found).absolute().parent == this.parent  # a link may lead to it from elsewhere
+    same = found is not None and beside and Path(found).resolve() == this.resolve()
     return "python" if same else str(this)
 
 

@@ -130,17 +130,15 @@ class Registry:
 
         MLflow sets an alias whatever it was, so others may do the same at the same time from an older list. Therefore
         it is looked at again after it is set, until nothing is to be done: the last to set it has seen all versions.
-        Of two that set it first at the very same time, one gets an error of the database.
+        Of two that set it first at the very same time, one gets an error of the database: see _may_pass.
         """
         tries = 0
         while (best := self.due()[0]) is not None:
             try:
                 self._set(best)
-            except UnreachableError:
-                raise
-            except InputError:
+            except InputError as error:
                 tries += 1
-                if tries == _TRIES:
+                if tries == _TRIES or not _may_pass(error):
                     raise
 
     @patient
@@ -159,3 +157,10 @@ class Registry:
     def _set(self, version: ModelVersion) -> None:
         with clear_errors(f"model {self.name}"):
             self._client.set_registered_model_alias(self.name, _CHAMPION, str(version.number))
+
+
+def _may_pass(error: InputError) -> bool:
+    """Whether others may have caused it, who set the champion: a server then says BAD_REQUEST."""
+    if isinstance(error, RefusedError):
+        return getattr(error.__cause__, "error_code", "") == "BAD_REQUEST"
+    return not isinstance(error, UnreachableError)  # which was tried again

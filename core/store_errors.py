@@ -48,6 +48,7 @@ _SQLITE = {
     sqlite3.SQLITE_CORRUPT: DamageError,
     sqlite3.SQLITE_NOTADB: DamageError,
 }
+_DENIED = (1044, 1045, 1142, 1143)  # MySQL's numbers; SQLSTATE's class for it is 28
 
 
 class Patient(Protocol):
@@ -108,6 +109,10 @@ def _of_database(error: DBAPIError) -> type[InputError]:
     code = getattr(error.orig, "sqlite_errorcode", None)
     if code is not None:
         return _SQLITE.get(code & 0xFF, InputError)
+    sqlstate = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None) or ""
+    number = next(iter(getattr(error.orig, "args", ())), None)
+    if number in _DENIED or str(sqlstate).startswith("28"):
+        return RefusedError
     away = error.connection_invalidated or isinstance(error, OperationalError)  # by PEP 249: not the program's fault
     return UnreachableError if away else InputError
 

@@ -431,9 +431,11 @@ class Tracker:
         )
 
     @cache  # noqa: B019 - a command makes one tracker
+    @_patient
     def experiment_name(self, experiment_id: str) -> str:
         """What MLflow calls the experiment."""
-        return str(self._client.get_experiment(experiment_id).name)
+        with clear_errors(f"experiment {experiment_id}"):
+            return str(self._client.get_experiment(experiment_id).name)
 
     @_patient
     def artifact(self, run: RunInfo, name: str) -> Path:

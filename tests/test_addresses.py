@@ -64,6 +64,11 @@ def test_no_part_of_it_is_in_what_a_store_that_cannot_be_used_is_refused_with(pr
     assert "hu" not in capfd.readouterr().err
 
 
+def test_how_an_address_is_written_is_told_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_status(lambda: int(bool(Tracker("http://me:hu/sh@host")))) == 2
+    assert "it must be http://HOST:PORT, with user and password as USER:PASSWORD@ before " in capsys.readouterr().err
+
+
 def test_one_that_mlflows_variables_give_is_not_shown_either(monkeypatch: pytest.MonkeyPatch, project) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "hush\nhush")  # of a file that was copied whole
     with pytest.raises(InputError) as caught:

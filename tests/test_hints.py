@@ -122,6 +122,20 @@ def test_python_is_called_python_where_a_shell_finds_this_one(where: str, monkey
     assert subprocess.run(["sh", "-c", code], capture_output=True, text=True).stdout.strip() == sys.prefix
 
 
+def test_another_python_of_the_same_folder_is_not_taken_for_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    this, other = tmp_path / "python3", tmp_path / "python"
+    for path in (this, other):
+        path.touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(this))
+    assert f"{this} -m sweep ui" in commands.command("sweep", "ui")
+    other.unlink()
+    other.symlink_to(this)
+    assert str(this) not in commands.command("sweep", "ui")
+
+
 def given(**options: str) -> argparse.Namespace:
     return argparse.Namespace(command="run", experiment="small", **options)
 

@@ -15,10 +15,11 @@ import pytest
 import requests
 from mlflow.exceptions import MlflowException
 from servers import free_port
+from sqlalchemy.exc import OperationalError
 from test_served import running
 
 from core.errors import InputError
-from core.tracking import Tracker, UnreachableError
+from core.tracking import RefusedError, Tracker, UnreachableError, clear_errors
 from sweep.__main__ import main
 
 
@@ -112,6 +113,36 @@ def test_who_has_no_patience_is_told_at_once(project: Path, monkeypatch: pytest.
     assert len(calls) == 3
 
 
+class AnswerError(Exception):
+    """What a database's driver raises."""
+
+    sqlstate: str | None = None
+    pgcode: str | None = None
+
+
+def answer(number: int | str, **codes: str) -> OperationalError:
+    found = AnswerError(number, "no")
+    for name, code in codes.items():
+        setattr(found, name, code)
+    return OperationalError("INSERT", {}, found)
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        *((answer(number), False) for number in (1044, 1045, 1142, 1143)),
+        (answer("no", sqlstate="28P01"), False),
+        (answer("no", pgcode="28000"), False),
+        (answer("no", pgcode="57P03"), True),  # the server is starting
+        (answer(2003), True),  # nothing answers
+    ],
+    ids=str,
+)
+def test_a_database_that_lets_nobody_in_is_not_waited_for(error: OperationalError, passes: bool) -> None:
+    with pytest.raises(UnreachableError if passes else RefusedError), clear_errors("the store"):
+        raise error
+
+
 def test_a_run_is_made_once_though_the_answer_was_lost(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tracker = Tracker(patience=5.0)
     experiment = tracker.experiment("some")
@@ -129,6 +160,29 @@ def test_a_run_is_made_once_though_the_answer_was_lost(project: Path, monkeypatc
     run_id = tracker.start(experiment, "run")
     assert [run.run_id for run in tracker.runs(experiment)] == [run_id]
     assert len(calls) == 1
+
+
+def test_the_name_of_an_experiment_is_waited_for_as_all_else_is(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracker = Tracker(patience=5.0)
+    experiment, ask, calls = tracker.experiment("some"), tracker._client.get_experiment, []
+
+    def late(*arguments: object) -> object:
+        calls.append(arguments)
+        if len(calls) == 1:
+            said = "API request to http://me:hush@127.0.0.1 failed"
+            raise MlflowException(said) from requests.Timeout("timed out")
+        return ask(*arguments)
+
+    monkeypatch.setattr(tracker._client, "get_experiment", late)
+    assert tracker.experiment_name(experiment) == "some"
+    assert "timed out: trying again for 5 s" in capsys.readouterr().err
+    other = Tracker()
+    calls.clear()
+    monkeypatch.setattr(other._client, "get_experiment", late)
+    with pytest.raises(UnreachableError, match=f"^experiment {experiment} cannot be used: timed out$"):
+        other.experiment_name(experiment)
 
 
 def test_a_clock_that_is_set_back_delays_no_epoch(

@@ -14,13 +14,14 @@ from threading import Barrier
 import numpy as np
 import pytest
 from conftest import Once, copy_swept, make_swept
+from mlflow.exceptions import RestException
 from test_layers import imported
 from test_served import environment
 
 from core.bundle import ServedModel, copy_package, save
 from core.errors import InputError
 from core.registry import ACCURACY, DATA, Registry
-from core.tracking import RunInfo, Tracker
+from core.tracking import RefusedError, RunInfo, Tracker
 from sweep.__main__ import main
 from sweep.records import CORE, SERVED_WITH
 
@@ -108,6 +109,23 @@ def test_who_is_refused_as_another_sets_the_champion_looks_again(
     with pytest.raises(InputError, match="again"):
         registry.crown()
     assert len(refused) == 4
+
+
+@pytest.mark.parametrize(("code", "asked"), [("PERMISSION_DENIED", 1), ("BAD_REQUEST", 5)])
+def test_a_server_that_refuses_to_set_the_champion_is_asked_again_if_others_may_be_why(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, code: str, asked: int
+) -> None:
+    add(registry, 0.5)
+    calls: list[object] = []
+
+    def refusing(*arguments: object) -> None:
+        calls.append(arguments)
+        raise RestException({"error_code": code, "message": "no"})
+
+    monkeypatch.setattr(registry._client, "set_registered_model_alias", refusing)
+    with pytest.raises(RefusedError, match=r"no$"):
+        registry.crown()
+    assert len(calls) == asked
 
 
 def test_many_at_once_agree_on_the_best(project: Path) -> None:
