@@ -82,8 +82,11 @@ def certainty(stage: Stage, rows: Sequence[Row], images: int) -> str:
 
 
 def effects(rows: Sequence[Row]) -> list[Effect]:
-    """What explains the differences in accuracy, most first; empty where there are too few settings to say."""
-    known = [row for row in rows if row.accuracy is not None]
+    """What explains the differences in accuracy, most first; empty where there are too few settings to say.
+
+    Of the settings that may win: the accuracy of one that was pruned or failed is that of a shorter training.
+    """
+    known = [row for row in rows if row.accuracy is not None and row.status in ("finished", "cut")]
     accuracies = [row.accuracy or 0.0 for row in known]
     if len(known) < _FEW or min(accuracies) == max(accuracies):
         return []

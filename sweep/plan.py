@@ -55,8 +55,8 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Like "grid-07 lr=0.01 reg=0.005 32x64"."""
-        return f"{self.label} {self.setting}"
+        """Like "grid-07 lr=0.01 reg=0.005 32x64"; the label alone where nothing that is searched does anything."""
+        return f"{self.label} {self.setting}".rstrip()
 
     @property
     def setting(self) -> str:

@@ -395,7 +395,8 @@ def _title(stage: Stage, best: ranking.Row | None = None) -> str:
     """A stage's name in MLflow, where a list of runs may be all that is seen: once it has ended, with its winner."""
     if best is None or best.accuracy is None:
         return f"{stage.name} stage"
-    return f"{stage.name} stage: {best.label} {best.cell.setting}, {best.accuracy:.4f}"
+    winner = f"{best.label} {best.cell.setting}".rstrip()
+    return f"{stage.name} stage: {winner}, {best.accuracy:.4f}"
 
 
 def _description(

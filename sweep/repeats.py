@@ -31,7 +31,7 @@ def said(stage: Stage, asked: int, cells: Sequence[Cell], data: Dataset) -> list
     lines = []
     if asked > len(cells):
         noun = _NOUNS.get(stage.sampler, "proposals")
-        trainings = f"{len(cells)} different training{'s' if len(cells) > 1 else ''}"
+        trainings = "the same training" if len(cells) == 1 else f"{len(cells)} different trainings"
         lines.append(f"{stage.name}: {asked} {noun} are {trainings}" + (f": {idle}" if idle else ""))
     elif idle and stage.adaptive:
         lines.append(f"{stage.name}: {idle}; with `when`, {stage.sampler} searches it only where it does something")

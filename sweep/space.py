@@ -203,7 +203,7 @@ def _dimension(where: str, key: str, value: Any, sampler: str) -> Values:
         raise InputError(f"{where} is a range, but a grid needs a list of values, or a range with a step")
     steps = _range(where, key, value)
     if steps.count > MOST_TRIALS:
-        raise InputError(f"{where} has {steps.count} values: a stage may have {MOST_TRIALS} trials")
+        raise InputError(f"{where} has more than {MOST_TRIALS} values: a stage may have no more trials")
     return tuple(steps.at(place) for place in range(steps.count))
 
 

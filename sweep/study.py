@@ -172,6 +172,7 @@ class Study:
         """
         self._stage = stage
         self._proposer, self._replayed = Proposer(stage, seed), 0  # waves of those that there are
+        self._trainings = set[str | InputError]()  # of the settings in those waves
         self._study = optuna.create_study(
             storage=journal.storage,
             study_name=study_name(stage, identity),
@@ -216,13 +217,14 @@ class Study:
             return Told(*_state(ended), curves.get(cells[0], []))
 
         waves = _waves(self._study.user_attrs)
-        for wave in waves[self._replayed :]:  # of a process before this one
+        before = waves[self._replayed :]  # of a process before this one
+        for wave in before:
             self._proposer.tell(told, wave.others)
             for asked in wave.asked or [wave.settings]:
                 self._proposer.ask_again(asked)
         others = self._others(waves, told)
         self._proposer.tell(told, others)
-        earlier = [setting for wave in waves for setting in (*wave.others, *wave.settings)]
+        earlier = [setting for wave in before for setting in (*wave.others, *wave.settings)]
         wave = self._wave(count, keys, [*earlier, *others], refuse)
         self.record(replace(wave, others=others))
         self._replayed = len(waves) + 1
@@ -231,7 +233,7 @@ class Study:
     def _wave(
         self, count: int, keys: Keys, earlier: Sequence[dict[str, Value]], refuse: Callable[[InputError], None]
     ) -> Wave:
-        """So many new proposals, that repeat neither one another nor these if the sampler has any such."""
+        """So many new proposals, that repeat neither one another nor these nor the waves before, if there are such."""
 
         def training(setting: Mapping[str, Value]) -> str | InputError:
             try:
@@ -239,7 +241,8 @@ class Study:
             except InputError as error:
                 return error
 
-        known: set[str | InputError] = set(map(training, earlier))
+        known = self._trainings
+        known.update(map(training, earlier))
         wave, repeats = Wave([], [], []), list[dict[str, Value]]()
         while len(wave.settings) < count and len(wave.asked) < _MOST_ASKED:
             wave.asked.append(self._proposer.ask(count - len(wave.settings)))

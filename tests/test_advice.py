@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from core import pixels
 from core.config import Settings
 from core.data import Dataset
 from sweep import advice
@@ -90,6 +91,23 @@ def test_what_mattered_is_the_share_of_the_variance() -> None:
     assert said.endswith("; filters 6%.")
 
 
+def test_what_did_not_finish_says_nothing_of_what_mattered() -> None:
+    points = [({"lr": lr, "reg": reg}, 0.5 + lr + reg / 10) for lr in (0.1, 0.2) for reg in (0.1, 0.2)]
+    said = advice.mattered(rows(*points))
+    assert said.startswith("lr mattered most")
+    assert "(mean 0.7150 at 0.2, 0.6150 at 0.1)" in said
+    cells = [row.cell for row in rows(*points, *[({"lr": 0.2, "reg": 0.1}, 0.3), ({"lr": 0.2, "reg": 0.2}, 0.2)])]
+    for status in ("pruned", "failed"):
+        outcomes = {
+            cell.key: Outcome(status if cell.index > 4 else "finished", cell.key, accuracy, 0.5, 1, 3)
+            for cell in cells
+            for accuracy in [([a for _, a in points] + [0.3, 0.2])[cell.index - 1]]
+        }
+        assert advice.mattered(ranked(cells, outcomes)) == said
+    assert advice.mattered(rows(*points, status="cut")) == said  # by the budget, at the same epoch
+    assert advice.mattered(rows(*points, status="pruned")) == ""
+
+
 def test_a_range_is_judged_by_its_thirds() -> None:
     found = rows(*(({"dropout": x}, 0.9 - x) for x in np.linspace(0, 0.89, 30).tolist()))
     assert advice.mattered(found).startswith("dropout explains 89% of the differences")
@@ -102,7 +120,7 @@ def test_a_range_is_judged_by_its_thirds() -> None:
 def images() -> Dataset:
     """80 training images of 1x8x6 pixels."""
     x, y = np.zeros((100, 1, 8, 6), np.uint8), np.arange(100) % 3
-    return Dataset("made up", "", x, y, None, None, classes=("a", "b", "c"), scale=1 / 255, sha256="")
+    return Dataset("made up", "", x, y, None, None, classes=("a", "b", "c"), pixels=pixels.Range(1 / 255), sha256="")
 
 
 def edges(images: Dataset, dimensions: dict[str, Any], winner: dict[str, Any], **fixed: Any) -> list[str]:

@@ -141,7 +141,7 @@ def test_heat_maps_have_every_trial_in_its_place() -> None:
 
 def test_heat_maps_say_when_one_place_stands_for_several_trials() -> None:
     figure = heat_maps(search(), "")
-    assert figure.axes[-1].get_ylabel() == "best validation accuracy, the best in each place"
+    assert figure.axes[-1].get_ylabel() == "best validation accuracy\nthe best in each place"
     (axes, _) = figure.axes
     best = {(t.searched["optimiser"], t.searched["residual"]): t.accuracy for t in reversed(search())}
     assert sorted(np.ravel(axes.images[0].get_array())) == pytest.approx(sorted(best.values()))

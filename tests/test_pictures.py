@@ -348,7 +348,7 @@ def test_a_heat_map_of_a_part_says_so_and_whether_the_best_is_in_it() -> None:
     axes, bar = figure.axes
     assert [text.get_text() for text in axes.texts] == ["0.8000", "0.7000", "0.6000", "0.5000"]
     assert {text.get_fontweight() for text in axes.texts} == {"normal"}
-    assert bar.get_ylabel() == "best validation accuracy, the best in each place"
+    assert bar.get_ylabel() == "best validation accuracy\nthe best in each place"
 
 
 def four(*accuracies: tuple[float | None, bool]) -> list[Trial]:
@@ -369,7 +369,35 @@ def test_the_bold_cell_is_the_winners_not_that_of_a_better_one_that_failed() -> 
     figure = planes.heat_maps(trials, "")
     assert bold(figure) == ["0.9000"]
     assert [text.get_text() for text in figure.axes[0].texts] == ["0.8800", "0.9000", "(0.9500)", "0.8500"]
-    assert figure.axes[-1].get_ylabel() == "best validation accuracy (in brackets: did not finish)"
+    assert figure.axes[-1].get_ylabel() == "best validation accuracy\nin brackets: did not finish"
+
+
+def test_the_label_of_a_colour_bar_is_within_the_figure() -> None:
+    trials = four((0.90, True), (0.88, True), (0.85, True), (0.95, False))
+    figure = planes.heat_maps([*trials, *four(*[(0.80, True)] * 4)], "")
+    figure.canvas.draw()
+    label = figure.axes[-1].yaxis.label
+    assert label.get_text() == "best validation accuracy\nthe best in each place\nin brackets: did not finish"
+    box = label.get_window_extent()
+    assert 0 <= box.y0 < box.y1 <= figure.bbox.height
+    assert box.x1 <= figure.bbox.width
+
+
+def test_the_mean_of_a_level_is_of_those_that_finished() -> None:
+    """Else a trial that was pruned early makes the better level look the worse."""
+    trials = four((0.90, True), (0.88, True), (0.89, True), (0.30, False))
+    panels = {axes.get_xlabel(): axes for axes in search.main_effects(trials, "").axes if axes.get_xlabel()}
+    means = {key: line for key, axes in panels.items() for line in axes.lines if line.get_marker() == "D"}
+    assert list(means["lr"].get_ydata()) == pytest.approx([0.89, 0.89])
+    assert list(means["reg"].get_ydata()) == pytest.approx([0.88, 0.895])  # 0.001, 0.01
+    trials = four((0.90, True), (0.88, True), (0.80, False), (0.30, False))
+    figure = search.main_effects(trials, "")
+    lr, reg = (next(line for line in axes.lines if line.get_marker() == "D") for axes in figure.axes)
+    assert [list(map(float, values)) for values in lr.get_data()] == [[0.0], pytest.approx([0.89])]  # none at 0.2
+    assert list(reg.get_ydata()) == [0.88, 0.9]
+    assert figure.legends[0].get_texts()[-1].get_text() == "mean of the finished"
+    figure = search.main_effects(four(*[(0.5, False)] * 4), "")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a trial", "did not finish"]
 
 
 def test_a_place_of_several_trials_shows_the_first_in_rank() -> None:
@@ -378,7 +406,7 @@ def test_a_place_of_several_trials_shows_the_first_in_rank() -> None:
     figure = planes.heat_maps([*trials, *again], "")
     assert bold(figure) == ["0.9000"]
     assert [text.get_text() for text in figure.axes[0].texts] == ["0.8800", "0.9000", "0.8000", "0.8500"]
-    assert figure.axes[-1].get_ylabel() == "best validation accuracy, the best in each place"
+    assert figure.axes[-1].get_ylabel() == "best validation accuracy\nthe best in each place"
 
 
 def test_equal_accuracies_have_one_winner() -> None:

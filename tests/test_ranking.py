@@ -9,7 +9,10 @@ import pytest
 
 from core.config import Settings
 from sweep import ranking
+from sweep.experiment import Stage
 from sweep.plan import Cell
+from sweep.records import _title
+from sweep.space import Space
 from sweep.study import Outcome
 
 
@@ -34,6 +37,15 @@ def test_accuracy_then_loss_then_the_plans_order_and_failures_last() -> None:
     best = ranking.winner(rows)
     assert best is not None
     assert best.outcome.run_id == "r3"
+
+
+def test_where_nothing_searched_does_anything_a_name_is_the_label() -> None:
+    idle = Cell("s", 1, {"momentum": 0.9}, Settings(optimiser="adam"), "")
+    does = Cell("s", 1, {"momentum": 0.9}, Settings(optimiser="sgd"), "")
+    assert (idle.name, does.name) == ("s-01", "s-01 momentum=0.9")
+    stage, outcome = Stage("s", "grid", Space({}), {}), Outcome("finished", "r", 0.5, 0.9, 1, 1)
+    titles = [_title(stage, ranking.Row((cell,), (outcome,))) for cell in (idle, does)]
+    assert titles == ["s stage: s-01, 0.5000", "s stage: s-01 momentum=0.9, 0.5000"]
 
 
 def test_without_a_finished_trial_there_is_no_winner() -> None:

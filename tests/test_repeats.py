@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -69,6 +70,19 @@ def test_a_space_that_is_used_up_ends_all_the_same(tmp_path: Path) -> None:
     assert sorted(setting["crop"] for setting in settings) == [0, 1, 2]
 
 
+def test_a_wave_looks_at_no_earlier_setting_again(tmp_path: Path) -> None:
+    stage = Stage("s", "tpe", Space({"lr": Range(0.01, 0.1)}), {})
+    study, asked = Study(Journal(tmp_path / "journal"), stage, "same", seed=3), list[str]()
+
+    def keys(setting: Mapping[str, Value]) -> list[str]:
+        asked.append(json.dumps(setting))
+        return training(setting)
+
+    made = [setting for _ in range(5) for setting in study.propose(4, keys, {}, refuse)]
+    counts = Counter(asked)
+    assert [counts[json.dumps(s)] for s in made] == [2] * 16 + [1] * 4  # when proposed, and when told of to the sampler
+
+
 def test_a_wave_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     """Which asked no second time: what repeated counted."""
     stage = Stage("s", "tpe", SMALL, {}, trials=8, at_once=4)
@@ -97,7 +111,7 @@ def test_what_does_nothing_is_said_with_what_it_does_nothing(small: Dataset) -> 
     sgd, adam = {"optimiser": "sgd", "momentum": 0.9}, {"optimiser": "adam", "momentum": 0.9}
     line = "momentum does nothing with adam"
     assert said("grid", 4, sgd, adam, data=small) == [f"s: 4 combinations are 2 different trainings: {line}"]
-    assert said("random", 8, adam, data=small) == [f"s: 8 draws are 1 different training: {line}"]
+    assert said("random", 8, adam, data=small) == [f"s: 8 draws are the same training: {line}"]
     assert said("random", 8, {"lr": 0.1}, {"lr": 0.2}, data=small) == ["s: 8 draws are 2 different trainings"]
     assert said("grid", 2, sgd, adam, data=small) == []  # each is trained
     (advice,) = said("tpe", 0, sgd, adam, data=small)

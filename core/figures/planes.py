@@ -91,9 +91,10 @@ def heat_maps(trials: Sequence[Trial], title: str) -> Figure:
         if number % columns == 0:
             axes.set_yticks(range(len(down)), map(as_text, down))
             axes.set_ylabel(chosen.first)
-    label = f"{ACCURACY}{', the best in each place' if several else ''}"
-    label += f" (in brackets: {UNFINISHED})" if ended and few else ""
-    figure.colorbar(picture, ax=grid.ravel().tolist(), label=label)
+    lines = [ACCURACY]  # each short enough for the lowest figure
+    lines += ["the best in each place"] if several else []
+    lines += [f"in brackets: {UNFINISHED}"] if ended and few else []
+    figure.colorbar(picture, ax=grid.ravel().tolist(), label="\n".join(lines))
     return figure
 
 

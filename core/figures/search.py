@@ -81,7 +81,7 @@ def by_value(trials: Sequence[Trial], title: str) -> Figure:
 
 
 def main_effects(trials: Sequence[Trial], title: str) -> Figure:
-    """A panel for each setting: every trial's accuracy at its value, and the mean of each level.
+    """A panel for each setting: every trial's accuracy at its value, and the mean of those of each level that finished.
 
     A setting that only some trials have is drawn for these, and the panel says how many they are.
     """
@@ -97,12 +97,14 @@ def main_effects(trials: Sequence[Trial], title: str) -> Figure:
     for line in grid:
         line[0].set_ylabel(ACCURACY)
     handles = [Line2D([], [], color=OTHER, marker=".", linestyle="", label="a trial")]
-    if not all(trial.finished for trial in trials):
+    done = [trial.finished for trial in trials]
+    if not all(done):
         handles.append(Line2D([], [], color=OTHER, marker="o", mfc="none", ms=5, linestyle="", label=UNFINISHED))
     if best := winner(trials):
         handles.append(Line2D([], [], color=WINNER, marker="*", markersize=11, linestyle="", label=named(best)))
-    if any(Scale(key, trials).stepped for key in keys):
-        mean = Line2D([], [], color="black", marker="D", markersize=5, linewidth=1, label="mean of the level")
+    if any(done) and any(Scale(key, trials).stepped for key in keys):
+        label = "mean of the level" if all(done) else "mean of the finished"
+        mean = Line2D([], [], color="black", marker="D", markersize=5, linewidth=1, label=label)
         handles.append(mean)
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return figure
@@ -117,8 +119,9 @@ def _effect(axes: Any, trials: Sequence[Trial], key: str) -> None:
     if not done.all():
         axes.plot(x[~done], accuracies[~done], "o", color=OTHER, mfc="none", ms=5, alpha=0.5)
     if scale.stepped:
-        means = [accuracies[x == place].mean() for place in range(len(scale.values))]
-        axes.plot(range(len(means)), means, "D-", color="black", markersize=5, linewidth=1)
+        places = np.unique(x[done])
+        means = [accuracies[done & (x == place)].mean() for place in places]
+        axes.plot(places, means, "D-", color="black", markersize=5, linewidth=1)
     if best in part:
         axes.plot(x[part.index(best)], best.height, "*", color=WINNER, markersize=13)
     if len(part) < len(trials):
