@@ -75,7 +75,10 @@ class DatasetInfo:
 
 @dataclass(frozen=True)
 class RunInfo:
-    """A run as plain data."""
+    """A run as plain data.
+
+    logged  when it got each of its metrics last: milliseconds since 1970
+    """
 
     run_id: str
     name: str
@@ -84,6 +87,7 @@ class RunInfo:
     tags: dict[str, str]
     params: dict[str, str]
     metrics: dict[str, float]
+    logged: dict[str, int]
     artifact_uri: str
     experiment_id: str
 
@@ -267,18 +271,13 @@ class Tracker:
         """Log numbers that a run has one each of. MLflow can store neither nan nor infinity faithfully: those are left
         out. The latest counts, also where the clock was set back since the one before.
         """
-        moments = self._moments(run_id, metrics)
-        self.log_steps(run_id, [(0, moments[name], {name: value}) for name, value in metrics.items()])
+        logged = self._logged(run_id)
+        self.log_steps(run_id, [(0, _moment(logged.get(name)), {name: value}) for name, value in metrics.items()])
 
     @_patient
-    def _moments(self, run_id: str, names: Iterable[str]) -> dict[str, float]:
-        """For each metric now, or a moment after all that the run has of it: of one step, MLflow goes by the time."""
-        moments = dict.fromkeys(names, time.time())
+    def _logged(self, run_id: str) -> dict[str, int]:
         with clear_errors(f"run {run_id}"):
-            for name in self._client.get_run(run_id).data.metrics.keys() & moments.keys():
-                last = max(metric.timestamp for metric in self._client.get_metric_history(run_id, name))
-                moments[name] = max(moments[name], (last + 1.5) / 1000)
-        return moments
+            return _logged(self._client.get_run(run_id))
 
     @_patient
     def log_steps(self, run_id: str, steps: Steps) -> None:
@@ -325,10 +324,21 @@ class Tracker:
             self._client.delete_run(run_id)
 
     @_patient
-    def set_tags(self, run_id: str, tags: Mapping[str, str], metrics: Mapping[str, float] | None = None) -> None:
-        """Set or replace tags; in the same request log finite numbers that the run has none of yet: see log_metrics."""
-        now = int(time.time() * 1000)
-        numbers = [Metric(key, value, now, 0) for key, value in (metrics or {}).items()]
+    def set_tags(
+        self,
+        run_id: str,
+        tags: Mapping[str, str],
+        metrics: Mapping[str, float] | None = None,
+        logged: Mapping[str, int] | None = None,
+    ) -> None:
+        """Set or replace tags; in the same request log finite numbers, as log_metrics does.
+
+        logged  as RunInfo has it
+        """
+        known = logged or {}
+        numbers = [
+            Metric(name, value, int(1000 * _moment(known.get(name))), 0) for name, value in (metrics or {}).items()
+        ]
         with clear_errors(f"run {run_id}"):
             self._client.log_batch(run_id, numbers, tags=[RunTag(key, value) for key, value in tags.items()])
 
@@ -426,7 +436,7 @@ class Tracker:
         experiment = self.experiment_name(info.experiment_id)
         return RunInfo(
             *(info.run_id, printable(info.run_name), info.status, experiment),
-            *(dict(data.tags), dict(data.params), dict(data.metrics)),
+            *(dict(data.tags), dict(data.params), dict(data.metrics), _logged(run)),
             *(info.artifact_uri, info.experiment_id),
         )
 
@@ -503,6 +513,15 @@ class Tracker:
         folder = Path(tempfile.mkdtemp(prefix="sweep-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         return folder
+
+
+def _logged(run: Run) -> dict[str, int]:
+    return {metric.key: metric.timestamp for metric in run.data.to_proto().metrics}
+
+
+def _moment(last: int | None) -> float:
+    """Now, or a moment after the last (in milliseconds): of one step, MLflow goes by the time. Seconds since 1970."""
+    return time.time() if last is None else max(time.time(), (last + 1.5) / 1000)
 
 
 def _listed(folder: Path) -> dict[str, str]:

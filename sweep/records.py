@@ -318,11 +318,8 @@ class Records:
                 tags["source"] = "point" if cell.point in stage.every_point else stage.sampler
             changed = {key: value for key, value in tags.items() if trial.tags.get(key) != value}
             moved = {} if rank is None or trial.metrics.get("rank") == rank else {"rank": rank}
-            if moved and "rank" in trial.metrics:
-                self.tracker.log_metrics(trial.run_id, moved)
-                moved = {}
             if changed or moved:
-                self.tracker.set_tags(trial.run_id, changed, moved)
+                self.tracker.set_tags(trial.run_id, changed, moved, trial.logged)
             if cell and trial.name != cell.name:
                 self.tracker.update(trial.run_id, name=cell.name)
 

@@ -118,7 +118,8 @@ def test_another_folders_sweep_in_the_same_store_is_left_alone(
     grid = sweep(capsys, "--tracking-uri", tracker.uri)
     assert grid["trained"] == 4
     assert tracker.find(trial.run_id).status == "RUNNING"
-    assert len(runs(tracker, kind="stage")) == 2
+    (own,), (others,) = runs(tracker, kind="stage"), tracker.runs(trial.experiment_id, kind="stage")
+    assert own.experiment_id != others.experiment_id
 
 
 def test_a_copy_of_the_project_leaves_the_original_alone(

@@ -134,7 +134,7 @@ def test_many_at_once_agree_on_the_best(project: Path) -> None:
 
     def finish(accuracy: float) -> None:
         registry = Registry(Tracker(patience=60.0), "some")
-        run = RunInfo(f"{int(10 * accuracy):032x}", "run", "FINISHED", "some", {}, {}, {}, source, "0")
+        run = RunInfo(f"{int(10 * accuracy):032x}", "run", "FINISHED", "some", {}, {}, {}, {}, source, "0")
         barrier.wait()
         registry._add(run, source, None, {ACCURACY: str(accuracy)})
         registry.crown()
