@@ -218,10 +218,10 @@ def _saved(sweep: Sweep, result: StageResult) -> str:
     from sweep import display
     from sweep.grouping import ROUNDS, fusion
 
-    groups = sweep.groups([cell for row in result.rows for cell in row.cells])
-    if result.trained < sum(map(len, groups)) or max(map(len, groups)) == 1:
-        return ""  # of what an earlier call trained it is not known how
-    measured = fusion(sweep.ops, sweep.data, groups)
+    keys = {cell.key for row in result.rows for cell in row.cells}
+    if {cell.key for group in result.groups for cell in group} != keys:
+        return ""  # an earlier call trained some, in groups that are not known; or some started again
+    measured = fusion(sweep.ops, sweep.data, result.groups)
     if not measured or measured[0] <= 1 <= measured[2]:
         return ""
     low, times, high = measured

@@ -29,7 +29,7 @@ class Work:
     images    in an epoch of one trial
     seconds   of an epoch of one trial, by the group's name, as measured before; empty: all take the same
     before    epochs that were trained before of those that go on, by the cell's key
-    known     the best of each trial that trained before: its cell, accuracy and loss
+    known     the best of each trial that trained before and may win: its cell, accuracy and loss
     pictures  whether some are drawn when all have ended
     """
 
@@ -107,24 +107,37 @@ class Best:
     """The best trial so far, as a stage ranks them: by its highest accuracy, then by the loss at that epoch."""
 
     def __init__(self, known: Sequence[tuple[Cell, float, float]] = ()) -> None:
-        self.cell: Cell | None = None
-        self.accuracy, self._loss, self._highest = -1.0, 0.0, dict[str, float]()
+        self._highest: dict[str, tuple[Cell, float, float]] = {}  # and the loss then, by the cell's key
         for each in known:
             self._meet(*each)
+
+    @property
+    def cell(self) -> Cell | None:
+        """None while there is none."""
+        return self._first[0] if self._highest else None
+
+    @property
+    def accuracy(self) -> float:
+        """Its highest; -1 while there is none."""
+        return self._first[1] if self._highest else -1.0
+
+    @property
+    def _first(self) -> tuple[Cell, float, float]:
+        return max(self._highest.values(), key=lambda each: (each[1], -each[2]))
 
     def update(self, cells: Sequence[Cell], report: EpochReport) -> bool:
         """Take in an epoch; whether there is a new best."""
         before = self.cell, self.accuracy
         for place, metrics in report.metrics.items():
-            if place not in report.ended or report.ended[place].status != "failed":
+            if place in report.ended and report.ended[place].status in ("failed", "pruned"):
+                self._highest.pop(cells[place].key, None)  # it ranks last, however high it was before
+            else:
                 self._meet(cells[place], metrics["val_accuracy"], metrics["val_loss"])
         return (self.cell, self.accuracy) != before
 
     def _meet(self, cell: Cell, accuracy: float, loss: float) -> None:
-        if accuracy > self._highest.get(cell.key, -1.0):
-            self._highest[cell.key] = accuracy
-            if (accuracy, -loss) > (self.accuracy, -self._loss):
-                self.cell, self.accuracy, self._loss = cell, accuracy, loss
+        if cell.key not in self._highest or accuracy > self._highest[cell.key][1]:
+            self._highest[cell.key] = cell, accuracy, loss
 
 
 class Lines(Display):

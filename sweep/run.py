@@ -34,8 +34,8 @@ from sweep.training import Training
 
 @dataclass(frozen=True)
 class StageResult:
-    """A stage after a run: its own MLflow run, its ranked trials, how many of them this call trained, and the
-    experiment in MLflow.
+    """A stage after a run: its own MLflow run, its ranked trials, how many of them this call trained, the experiment
+    in MLflow, and the groups that this call trained from their first epoch on.
     """
 
     stage: str
@@ -43,6 +43,7 @@ class StageResult:
     rows: list[ranking.Row]
     trained: int
     experiment_id: str
+    groups: list[list[Cell]]
 
 
 class UnfinishedError(InputError):
@@ -85,7 +86,8 @@ class Sweep:
         # Before any training: it is free again after each. Devices have their own, processes on a CPU share.
         self._memory = usable_memory(ops, data) // (1 if ops.devices > 1 else self.processes)
         self._noted = set[str]()
-        self._sizes: dict[tuple[str, float], int] = {}  # settings that train together, as measured; 0: all there are
+        # Settings that train together, and of how many that was measured, by the kind of group: see _fast.
+        self._sizes: dict[tuple[str, float], tuple[int, int]] = {}
 
     @cached_property
     def largest(self) -> LargestClass:
@@ -231,10 +233,13 @@ class Sweep:
         if stage.pruner or stage.budget != Budget() or self.processes > 1:
             return [list(group)]
         kind = plan.group_name(group[0].settings), len(group) / settings
-        if kind not in self._sizes and (size := best_size(self.ops, self.data, group, self._memory)):
-            self._sizes[kind] = size.settings if size.settings < settings else 0
-            self._note_once(size.reason)
-        return plan.parts(group, -(-settings // (self._sizes.get(kind) or settings)))
+        size, measured = self._sizes.get(kind, (0, 0))
+        if settings > measured and (found := best_size(self.ops, self.data, group, self._memory)):
+            size, _ = self._sizes[kind] = found.settings, settings
+            self._note_once(found.reason)
+        elif settings > measured == size:
+            size = settings  # all of fewer trained together: no smaller size is known to be faster
+        return plan.parts(group, -(-settings // size))
 
     def inherited(self, stage: Stage) -> dict[str, Value]:
         """What the winner of the stage before hands on.
@@ -294,7 +299,7 @@ class Sweep:
                 first = [cell for cell in todo if not cell.attempt]
                 retried = [group for group in saved if any(group.cells[n].attempt for n in group.progress.active)]
                 others = [group for group in saved if group not in retried]
-                trained = self._train(stage, cells, first, others, remaining, records, run_id)
+                trained, groups = self._train(stage, cells, first, others, remaining, records, run_id)
                 while True:
                     if trained:
                         self.runs = records.trials()
@@ -303,8 +308,8 @@ class Sweep:
                     if not again:
                         break
                     self.display.note(f"{stage.name}: {len(again)} trials that diverged start again from another seed")
-                    trained += self._train(stage, cells, again, retried, 0, records, run_id)
-                    retried = []
+                    more, further = self._train(stage, cells, again, retried, 0, records, run_id)
+                    trained, groups, retried = trained + more, groups + further, []
                 self._tell_of_repeats(stage)
                 rows = ranking.ranked(cells, self.outcomes(stage))
                 if reopen or not complete:
@@ -325,7 +330,7 @@ class Sweep:
                 raise
             finally:
                 self.display.end()
-        return StageResult(stage.name, run_id, rows, trained, records.experiment_id)
+        return StageResult(stage.name, run_id, rows, trained, records.experiment_id, groups)
 
     def end_again(self, stage: Stage, records: Records) -> None:
         """Write what a stage tells of its trials anew, if all of them are done."""
@@ -375,13 +380,13 @@ class Sweep:
         remaining: int,
         records: Records,
         parent: str,
-    ) -> int:
-        """Train what is open, then what an adaptive sampler proposes; returns how many cells."""
+    ) -> tuple[int, list[list[Cell]]]:
+        """Train what is open, then what an adaptive sampler proposes; returns how many cells, and the new groups."""
         inherited, done = self.inherited(stage), self.outcomes(stage)
         total = len(cells) + remaining * stage.seeds
         self.display.begin(stage.name, total, len(cells) - len(todo), self._work(stage, cells, todo, saved, remaining))
         if not todo and not remaining:
-            return 0
+            return 0, []
         training = Training(self, stage, inherited, self.study(stage, cells), records, parent, cells, done)
         self.folder.training.mkdir(exist_ok=True)
         with self.signals.patient(self._told_to_stop):
@@ -390,7 +395,7 @@ class Sweep:
         self.journal.close_abandoned()  # what was asked for and not trained, or waits for a seed that is tried again
         if training.spent:
             self.display.note(f"{stage.name}: {training.spent}")
-        return training.trained
+        return training.trained, training.groups
 
     def _tell_of_repeats(self, stage: Stage) -> None:
         """Say of settings that are the same training what was not said yet."""
@@ -407,7 +412,7 @@ class Sweep:
         before = {g.cells[place].key: g.progress.epoch for g in saved for place in g.progress.active}
         done = self.outcomes(stage)
         ended = [(cell, done[cell.key]) for cell in cells if cell.key in done]
-        known = [(cell, o.best_val_accuracy, o.best_val_loss) for cell, o in ended if o.status != "failed"]
+        known = [(cell, o.best_val_accuracy, o.best_val_loss) for cell, o in ended if o.status in ("finished", "cut")]
         active = [(g.cells[place], g.progress.results[place]) for g in saved for place in g.progress.active]
         known += [(cell, r.best_accuracy, r.history[r.best_epoch - 1]["val_loss"]) for cell, r in active]
         best = [(cell, accuracy, loss) for cell, accuracy, loss in known if accuracy is not None and loss is not None]

@@ -103,6 +103,7 @@ class Training:
         self._index = {cell.key: cell.index for cell in cells}
         self._failed = {self._index[cell.key] for cell in cells if self._status(cell) == "failed"}
         self._groups, self._before = 0, len(self._outcomes)
+        self.groups: list[list[Cell]] = []  # those that began here, and did not go on from an earlier call
 
     def _status(self, cell: Cell) -> str:
         return self._outcomes[cell.key].status if cell.key in self._outcomes else ""
@@ -183,6 +184,7 @@ class Training:
 
     def _begun(self, cells: Sequence[Cell], owners: Mapping[int, Trial], count: int | None) -> _Group:
         self._groups += 1
+        self.groups.append(list(cells))
         self._display.group(self._groups, count, cells)
         with self._signals.held():
             running = [_Running(cell, self._records.start_trial(cell, self._parent)) for cell in cells]
@@ -202,6 +204,7 @@ class Training:
         """Two groups in place of one for which memory did not suffice."""
         name = plan.group_name(group.cells[0].settings)
         self._display.note(f"{name}: memory ran out with {len(group.cells)} trials: in halves")
+        self.groups.remove(group.cells)
         with self._signals.held():
             for running in group.running:
                 self._records.break_off(running.run_id, "KILLED", "memory ran out: trained in a smaller group")

@@ -22,7 +22,7 @@ from sweep.experiment import Budget
 from sweep.grouping import ROUNDS, Size, best_size, chosen, fusion, in_turn
 from sweep.plan import Cell
 from sweep.pruning import Pruner
-from sweep.run import Sweep
+from sweep.run import StageResult, Sweep
 from sweep.space import Space
 
 PLENTY = 10**12
@@ -135,9 +135,38 @@ def test_what_fusing_saved_is_said_where_it_is_sure(
     monkeypatch.setattr(grouping, "fusion", lambda *arguments: measured)
     group, sweep = group_of(small, 4), Sweep(experiment.load("small"), small, ops.load(), Display())
     row = type("Row", (), {"cells": group, "outcomes": [type("Outcome", (), {"seconds": 0.25})] * 4})
-    result = type("Result", (), {"rows": [row], "trained": 4})
-    said = commands._saved(sweep, result)  # type: ignore[arg-type]
+    result = StageResult("grid", "", [row], 4, "", [group[:2], group[2:]])  # type: ignore[list-item]
+    said = commands._saved(sweep, result)
     assert re.search(line, said) if line else said == ""
+    assert commands._saved(sweep, replace(result, groups=[group[:2]])) == ""  # an earlier call trained the others
+
+
+WAVES = """
+data = "small.npz"
+
+[stages.fine]
+sampler = "tpe"
+trials = 6
+at_once = 2
+settings = { filters = "2", epochs = 1, batch_size = 16 }
+space = { lr = { low = 0.001, high = 0.1, log = true } }
+"""
+
+
+def test_what_fusing_saved_is_measured_once_on_the_groups_that_trained(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Waves of two, where all six trials would fit into one group; the sweep that is done has nothing to measure."""
+    sizes, asked = list[int](), list[list[int]]()
+    monkeypatch.setattr("sweep.run.best_size", lambda backend, found, group, memory: sizes.append(len(group)))
+    monkeypatch.setattr(grouping, "fusion", lambda backend, found, groups: asked.append([len(g) for g in groups]))
+    (project / "experiments" / "waves.toml").write_text(WAVES)
+    assert main(["run", "waves"]) == 0
+    assert asked == [[2, 2, 2]]
+    assert sizes == [2, 2, 2]
+    assert main(["run", "waves"]) == 0
+    assert "nothing to train" in capsys.readouterr().err
+    assert (len(asked), len(sizes)) == (1, 3)
 
 
 class Notes(Display):
@@ -176,6 +205,27 @@ def test_groups_are_cut_to_the_best_size_once_measured(small: Dataset, monkeypat
     assert sizes(group, budget=Budget(epochs=9)) == [5]  # and here they share what is left
     assert sizes(group, processes=2) == [2, 3]
     assert asked == []
+
+
+def test_the_size_is_measured_again_for_a_larger_group(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Groups of three train as a whole; of larger ones two at a time are the fastest, where it can be measured."""
+    asked, best = list[int](), Size(3, "")
+
+    def measured(backend: ops.Ops, found: Dataset, group: Sequence[Cell], memory: int) -> Size | None:
+        asked.append(len(group))
+        return best if len(group) < 7 else None
+
+    monkeypatch.setattr("sweep.run.best_size", measured)
+    sweep, group = Sweep(experiment.load("small"), small, ops.load(), Display()), group_of(small, 7)
+
+    def sizes(count: int) -> list[int]:
+        return [len(part) for part in sweep.groups(group[:count])]
+
+    assert [sizes(3), sizes(2), sizes(7)] == [[3], [2], [7]]  # seven are not measured
+    best = Size(2, "")
+    assert [sizes(6), sizes(3)] == [[2, 2, 2], [1, 2]]
+    assert sizes(7) == [1, 2, 2, 2]  # what was the fastest of six stays so
+    assert asked == [3, 7, 6, 7]
 
 
 def test_trials_in_small_groups_come_out_as_in_large_ones(

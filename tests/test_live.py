@@ -12,7 +12,7 @@ from rich.console import Console
 
 from core.config import Settings
 from core.train import EpochReport, TrialResult
-from sweep.display import Lines, Work
+from sweep.display import Best, Lines, Work
 from sweep.live import BLOCKS, CURVES, Live, curves, sparkline
 from sweep.plan import Cell
 
@@ -101,6 +101,23 @@ def test_the_best_trial_stands_in_a_row_of_its_own_with_its_own_accuracy(termina
     ]
     assert epoch(3, 0.1, 0.2, loss=0.1)[0] == "best so far: 0.2000 grid-02 lr=0.2"
     assert epoch(4, 0.2, 0.2, loss=0.5)[0] == "best so far: 0.2000 grid-01 lr=0.1"  # the winner's loss is lower
+
+
+@pytest.mark.parametrize("status", ["failed", "pruned"])
+def test_a_trial_that_ranks_last_is_the_best_no_more(status: str) -> None:
+    known, best = cells("2", 2), Best()
+
+    def epoch(number: int, accuracies: dict[int, float], ended: dict[int, TrialResult]) -> tuple[str, float]:
+        metrics = {n: {"val_accuracy": a, "val_loss": 1.0} for n, a in accuracies.items()}
+        assert best.update(known, EpochReport(number, metrics, ended))
+        assert best.cell
+        return best.cell.name, best.accuracy
+
+    assert epoch(1, {0: 0.9, 1: 0.8}, {}) == (known[0].name, 0.9)
+    assert epoch(2, {0: 0.95, 1: 0.7}, {0: TrialResult(status=status)}) == (known[1].name, 0.8)
+    assert epoch(3, {1: 0.85}, {1: TrialResult()}) == (known[1].name, 0.85)
+    assert best.update(known, EpochReport(4, {1: {"val_accuracy": 0.9}}, {1: TrialResult(status=status)}))
+    assert best.cell is None
 
 
 def test_bars_end_full_however_many_trials_there_were(terminal: Terminal) -> None:

@@ -18,6 +18,7 @@ from core.config import Settings
 from core.tracking import RunInfo, Tracker
 from core.train import TrialResult
 from sweep.__main__ import main
+from sweep.display import Display, Work
 from sweep.plan import Cell
 from sweep.ranking import Row
 from sweep.samples import augmented_samples
@@ -293,7 +294,11 @@ def test_a_stage_whose_budget_is_spent_can_be_built_on(project: Path, capsys) ->
 @pytest.mark.parametrize(
     "pruner", ['"median"', '{ kind = "halving", reduction = 2 }', '{ kind = "hyperband", reduction = 2 }']
 )
-def test_pruned_trials_leave_the_group_and_close_with_what_they_had(project: Path, capsys, pruner: str) -> None:
+def test_pruned_trials_leave_the_group_and_close_with_what_they_had(
+    project: Path, capsys, monkeypatch: pytest.MonkeyPatch, pruner: str
+) -> None:
+    begun: list[Work] = []
+    monkeypatch.setattr(Display, "begin", lambda screen, stage, trials, done, work: begun.append(work))
     write(project, GRID.replace('sampler = "grid"', f'sampler = "grid"\npruner = {pruner}'))
     (stage,) = sweep(capsys)
     pruned = [row for row in stage["trials"] if row["status"] == "pruned"]
@@ -310,6 +315,7 @@ def test_pruned_trials_leave_the_group_and_close_with_what_they_had(project: Pat
         assert Tracker().artifact(run, "model.npz").exists()
     assert len(runs(outcome="pruned")) == len(pruned)
     assert sweep(capsys)[0]["trained"] == 0
+    assert len(begun[-1].known) == 8 - len(pruned)  # only these can be the best
     write(project, GRID)
     (stage,) = sweep(capsys)
     assert stage["trained"] == len(pruned)

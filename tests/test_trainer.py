@@ -28,6 +28,7 @@ from core.ops import reference
 from core.tracking import Tracker
 from core.train import EpochReport, Verdict
 from sweep.__main__ import main
+from sweep.run import StageResult, Sweep
 from sweep.trainer import Group, Material, Processes, Task, _portable
 
 REFERENCE = reference.OPS
@@ -283,8 +284,11 @@ def test_a_group_that_finds_too_little_memory_is_trained_in_halves(
             raise MemoryError("no room")
         return REFERENCE.make_step(ops, architecture, trials, **options)
 
+    results, run_stage = list[StageResult](), Sweep.run_stage
+    monkeypatch.setattr(Sweep, "run_stage", lambda *given: results.append(run_stage(*given)) or results[-1])
     monkeypatch.setattr(reference, "OPS", replace(REFERENCE, make_step=make_step))
     assert main(["run", "small", *GRID]) == 0
+    assert [len(group) for group in results[0].groups] == [1, 1, 1, 1]
     captured = capsys.readouterr()
     found = json.loads(captured.out)["stages"][0]["trials"]
     for one, other in zip(expected, found, strict=True):
