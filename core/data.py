@@ -208,9 +208,25 @@ def _all_images(path: Path, arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, 
             found = f"x_test is {x_test.dtype} {x_test.shape[1:]} and x is {x.dtype} {x.shape[1:]}"
             raise InputError(f"{path}: {found}; they must be alike")
         notes += ["the channels of x_test come last"] * (last and not alike) + pixels.unlike(x, x_test)
+    if meant.offset:
+        _room_for_floats(path, meant.offset, [x] if x_test is None else [x, x_test])
     x = pixels.as_input(x, meant.offset)
     x_test = None if x_test is None else pixels.as_input(x_test, meant.offset)
     return x, x_test, meant, "; ".join([*notes, meant.note] if meant.note else notes)
+
+
+def _room_for_floats(path: Path, offset: float, images: list[np.ndarray]) -> None:
+    """Raises InputError if there is no memory for images without offset, which are copied to float32 one after another.
+
+    Only the values tell whether there is an offset: _memory cannot count it.
+    """
+    held = needed = 0
+    for x in images:
+        copy = 4 * x.size
+        needed, held = max(needed, held + copy), held + copy - x.nbytes
+    if needed > (free := available_memory()):
+        lacking = f"{needed / 2**20:.0f} MiB are needed to subtract {offset:g} from its images"
+        raise InputError(f"{path}: {lacking}, {free / 2**20:.0f} are free")
 
 
 def _data_format(path: Path, arrays: dict[str, np.ndarray]) -> str | None:

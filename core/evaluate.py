@@ -194,6 +194,8 @@ def data_of(run: RunInfo, name: str | None = None, folder: str | None = None) ->
         raise InputError(
             f"run {run.run_id} was trained on {known} with sha256 {expected[:12]}; "
             f"{found.name} from {found.source} has {found.sha256[:12]}"
+            + ": it has changed, or is read otherwise now"
+            * (found.name == known)
         )
     return found
 

@@ -14,6 +14,7 @@ FORMATS = ("channels_first", "channels_last")
 _FEW = 4  # channels that pictures have: grey, with alpha, colour, with alpha
 _CONTRAST = (0.0025, 1e18)  # standard deviations that train: below, batch norm's epsilon outweighs the variance of a
 # convolution's output (2 std^2 with He's weights), above, it overflows
+_SMALLEST = float(np.finfo(np.float32).tiny)  # standard deviation that float32 can hold
 _FAR = 16  # standard deviations from zero, beyond which the images' differences are lost behind what they share
 
 
@@ -50,9 +51,10 @@ def understood(x: np.ndarray) -> Range:
     promised = 255.0 if x.dtype == np.uint8 else 1.0
     low, high = float(x.min()), float(x.max())
     black, white = _black_and_white(low, high, promised)
-    if low == high:
-        return Range(1 / promised, 0.0, black, white, f"every pixel of x is {low:g}: nothing can be learnt from them")
     mean, std = _moments(x)
+    if low == high or std < _SMALLEST:
+        alike = f"every pixel of x is {low:g}" if low == high else f"all pixels of x, {low:g} to {high:g}, are alike"
+        return Range(1 / promised, 0.0, black, white, f"{alike}: nothing can be learnt from them")
     unit = 2.0 ** math.floor(math.log2(std))
     offset = round(mean / unit) * unit if abs(mean) > _FAR * std else 0.0  # rounded: no sum's last digit decides
     scale = 1 / promised
@@ -70,11 +72,12 @@ def understood(x: np.ndarray) -> Range:
 def _black_and_white(low: float, high: float, promised: float) -> tuple[float, float]:
     """Which values those are that a picture's file calls black and white."""
     most = 1.001 * promised  # rounding
-    if low >= 0 and high <= most:
-        return 0.0, promised if high >= promised / 8 or not high else high
+    below = -max(0.0, high) / 8  # what interpolation and rounding leave below black
+    if low >= below and high <= most:
+        return 0.0, promised if high >= promised / 8 or high < _SMALLEST else high
     if low >= -most and high <= most:
         return -promised, promised
-    if low >= 0 and 128 <= high <= 255:
+    if low >= below and 128 <= high <= 255:
         return 0.0, 255.0
     return (low, high) if low < high else (0.0, promised)
 

@@ -140,6 +140,11 @@ def test_bad_input_gets_one_clear_line(winner: RunInfo, project: Path, capsys: p
     stage = winner.tags["mlflow.parentRunId"]
     assert f"-m core.evaluate --run-id {winner.run_id}` tests its winner" in refused(capsys, "--run-id", stage)
     assert "was trained on small" in refused(capsys, "--run-id", winner.run_id, "--data", "digits")
+    arrays = dict(np.load("small.npz"))
+    np.savez("small.npz", **arrays | {"x": arrays["x"][::-1]})
+    assert refused(capsys, "--run-id", winner.run_id).endswith(": it has changed, or is read otherwise now")
+    assert "read otherwise" not in refused(capsys, "--run-id", winner.run_id, "--data", "digits")
+    np.savez("small.npz", **arrays)
     assert "there is no file none.npz" in refused(capsys, "--model", "none.npz")
     (project / "text.npz").write_text("no zip")
     assert "not a readable .npz" in refused(capsys, "--model", "text.npz")

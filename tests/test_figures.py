@@ -27,6 +27,7 @@ from core.figures.trials import Trial, levels
 from core.init_study import network_study
 from core.model import feature_maps, form, initial_model, probabilities
 from core.ops import reference
+from core.pixels import as_input, understood
 from core.tracking import RunInfo, Tracker
 from sweep.__main__ import main as sweep_main
 
@@ -246,7 +247,7 @@ def drawn() -> dict[str, Figure]:
     history = [
         {f"{part}_{q}": 1 / (n + 1) for part in ("train", "val") for q in ("loss", "accuracy")} for n in range(3)
     ]
-    given = (ops.load(), model(REPORT), known, CLASSES, shown)
+    given = (ops.load(), model(REPORT), known, CLASSES, shown, understood(known.pixels))
     found = pictures(*given, of="images of cifar10", history=history, best_epoch=2)
     return {name: draw() for name, draw in found.items()}
 
@@ -377,6 +378,24 @@ def test_confusion_and_mistakes_count_the_same(drawn: dict[str, Figure]) -> None
     assert titles == [f"{CLASSES[known.labels[k]]}\n\u2192 {CLASSES[guesses[k]]} {values[k].max():.2f}" for k in wrong]
     picture = drawn["mistakes"].axes[0].images[0].get_array()
     np.testing.assert_allclose(picture, known.pixels[wrong[0]].transpose(1, 2, 0) / 255, rtol=1e-5)
+
+
+def test_images_with_an_offset_are_drawn_from_their_black_to_their_white() -> None:
+    architecture = Architecture((1, 8, 8), (2,), 3)
+    grey = np.random.default_rng(0).integers(100, 150, (9, 1, 8, 8))
+    grey[0, 0, 0, :2] = 0, 255
+    x = 1000 + grey / 255
+    meant = understood(x)
+    assert meant.offset
+    known = Images(as_input(x, meant.offset), np.arange(9) % 3, meant.scale)
+    shown = Shown(known.batch(slice(3, 4))[0][0, 0], "image 3", 0)
+    found = pictures(ops.load(), model(architecture), known, "abc", shown, meant, of="images")
+    drawn = {axes.get_xlabel(): axes.images[0] for axes in found["mistakes"]().axes if axes.images}
+    assert drawn
+    drawn["image 3"] = found["image"]().axes[0].images[0]
+    for name, image in drawn.items():
+        np.testing.assert_allclose(image.get_array(), grey[int(name.split()[1]), 0] / 255, atol=1e-4)
+        assert image.get_clim() == (0, 1)
 
 
 def test_a_model_without_mistakes_is_told_so() -> None:

@@ -81,6 +81,18 @@ def test_what_is_transparent_is_seen_before_the_background_that_it_stands_out_fr
     read_image(tmp_path / "b.png", (1, 2, 3), pytest.fail)
 
 
+def test_where_nothing_is_transparent_no_background_is_told(tmp_path: Path) -> None:
+    alpha = np.full_like(SHADES[..., None], 255)
+    Image.fromarray(np.concatenate([COLOURS, alpha], -1)).save(tmp_path / "rgba.png")
+    found = read_image(tmp_path / "rgba.png", (3, 2, 3), pytest.fail)
+    np.testing.assert_allclose(found, COLOURS.transpose(2, 0, 1) / 255, atol=1e-7)
+    Image.fromarray(np.concatenate([SHADES[..., None], alpha], -1)).save(tmp_path / "la.png")
+    np.testing.assert_allclose(read_image(tmp_path / "la.png", (1, 2, 3), pytest.fail)[0], SHADES / 255, atol=1e-7)
+    deep = SHADES[..., None].astype(np.uint16) * 250
+    found = read_image(png(tmp_path / "16.png", deep, 0, clear=7), (1, 2, 3), pytest.fail)
+    np.testing.assert_allclose(found[0], SHADES * 250.0 / 65535, atol=1e-7)
+
+
 def test_transparency_of_other_kinds(tmp_path: Path) -> None:
     Image.fromarray(np.stack([SHADES, ALPHA], -1)).save(tmp_path / "la.png")
     expected = (SHADES * (ALPHA / 255) + 255 - ALPHA) / 255

@@ -23,6 +23,7 @@ from core.figures.model import pictures as model_pictures
 from core.figures.style import DOTS, LARGEST, blank, content
 from core.figures.trials import Trial
 from core.model import form, initial_model
+from core.pixels import Range
 from core.tracking import Tracker
 from sweep.__main__ import main
 
@@ -191,7 +192,8 @@ def test_a_deep_network_has_pictures_of_some_of_its_layers() -> None:
     rng = np.random.default_rng(0)
     seen = Images(rng.integers(0, 256, (4, 1, 6, 6), np.uint8), rng.integers(0, 3, 4), 1 / 255)
     shown = Shown(seen.pixels[0] / np.float32(255), "image 0", 1)
-    found = model_pictures(ops.load("reference"), model_of(architecture), seen, "abc", shown, of="images")
+    given = (ops.load("reference"), model_of(architecture), seen, "abc", shown, Range(1 / 255, white=255.0))
+    found = model_pictures(*given, of="images")
     filters = [name for name in found if name.startswith("filters-conv")]
     assert len(filters) == 16
     assert {"filters-conv1", "filters-conv40", "maps-conv1", "maps-relu40"} <= found.keys()

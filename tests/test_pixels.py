@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -112,6 +113,27 @@ def test_an_offset_is_taken_from_test_images_too(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.x[:, 0].astype(np.float64) + found.pixels.offset, far)
     np.testing.assert_array_equal(found.x_test, found.x[:7])
     assert found.sha256 != loaded(tmp_path, found.x[:, 0]).sha256
+
+
+@pytest.mark.parametrize("least", [-1e-9, -0.02, -0.12])
+def test_a_little_below_black_is_rounding_or_interpolation(least: float) -> None:
+    x = np.linspace(0, 1, 5 * 64).reshape(5, 1, 8, 8)
+    for white in (1, 255):
+        low = x * white
+        low[0, 0, 0, 0] = least * white
+        meant = pixels.understood(low)
+        assert (meant.black, meant.white, meant.offset, meant.scale) == (0, white, 0, 1)
+    assert (pixels.understood(2 * x - 1).black, pixels.understood(2 * x - 1).white) == (-1, 1)
+
+
+@pytest.mark.parametrize("high", [1e-170, 1e-50, 1e-39])
+def test_what_float32_cannot_hold_is_alike(high: float) -> None:
+    x = np.zeros((9, 1, 4, 4))
+    x[::2] = high
+    meant = pixels.understood(x)
+    assert f"all pixels of x, 0 to {high:g}, are alike: nothing can be learnt" in meant.note
+    assert (meant.scale, meant.offset, meant.black, meant.white) == (1, 0, 0, 1)
+    assert np.isfinite(meant.as_picture(pixels.as_input(x, meant.offset))).all()
 
 
 def test_every_pixel_of_one_value_is_said(tmp_path: Path) -> None:
@@ -225,6 +247,30 @@ def test_what_does_not_fit_is_refused_before_it_is_read(tmp_path: Path, monkeypa
     path = saved(tmp_path, x=np.zeros((512, 64, 64), np.float16), y=np.arange(512) % 3)
     monkeypatch.setattr(npz, "available_memory", lambda: 6 * 2**20)  # the file has 4 MiB
     with pytest.raises(InputError, match=r"a\.npz is not a readable \.npz: 12 MiB are needed to read it, 6 are free"):
+        data.load(path)
+
+
+def test_memory_for_images_without_offset_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.random.default_rng(0).integers(200, 202, (1024, 64, 64), np.uint8)  # 4 MiB, as floats 16
+    test = {"x_test": x[:512], "y_test": np.arange(512) % 3}
+    path = saved(tmp_path, x=x, y=np.arange(1024) % 3, **test)
+    held = []
+
+    def available() -> int:
+        held.append(tracemalloc.get_traced_memory()[0])
+        tracemalloc.reset_peak()
+        return 2**40
+
+    monkeypatch.setattr(data, "available_memory", available)
+    tracemalloc.start()
+    try:
+        assert data.load(path).pixels.offset
+        taken = tracemalloc.get_traced_memory()[1] - held[0]
+    finally:
+        tracemalloc.stop()
+    assert abs(taken - 20 * 2**20) < 3 * 2**20  # that of x, and 8 for x_test, while the 4 of x have been given back
+    monkeypatch.setattr(data, "available_memory", lambda: 20 * 2**20 - 1)
+    with pytest.raises(InputError, match=r"a\.npz: 20 MiB are needed to subtract 200\.5 from its images, 20 are free"):
         data.load(path)
 
 

@@ -113,7 +113,7 @@ def _draw_file(options: argparse.Namespace) -> int:
     backend = ops.load()
     seen = Images.on_device(backend, x, y, found.scale)
     shown = model.chosen(options.image, seen, kind, backend, found.pixels)
-    drawn = model.pictures(backend, arrays, seen, found.classes, shown, of=f"{kind}s of {found.name}")
+    drawn = model.pictures(backend, arrays, seen, found.classes, shown, found.pixels, of=f"{kind}s of {found.name}")
     return _write_all(drawn, options, options.model.stem)
 
 

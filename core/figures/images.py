@@ -18,12 +18,10 @@ MISTAKES = 24  # on a contact sheet
 
 
 def show(axes: Axes, image: np.ndarray) -> None:
-    """An image (C, H, W): in colour if C is 3, else its first channel; what is beyond [0, 1] is scaled into it."""
+    """An image (C, H, W): from 0 (black) to 1 (white): in colour if C is 3, else its first channel."""
     step = -(-max(image.shape[1:]) // (PIXELS // 4))
-    image = image[:, ::step, ::step]
-    low, high = min(0.0, float(image.min())), max(1.0, float(image.max()))
-    pixels = (image - low) / (high - low)
-    axes.imshow(pixels.transpose(1, 2, 0) if len(image) == 3 else pixels[0], cmap="gray", vmin=0, vmax=1)
+    pixels = image[:, ::step, ::step]
+    axes.imshow(pixels.transpose(1, 2, 0) if len(pixels) == 3 else pixels[0], cmap="gray", vmin=0, vmax=1)
     axes.set(xticks=[], yticks=[])
 
 
@@ -43,7 +41,7 @@ def augmented(rows: Sequence[tuple[str, np.ndarray]], title: str) -> Figure:
 
 
 def input_image(image: np.ndarray, title: str) -> Figure:
-    """One image (C, H, W), as the network gets it."""
+    """One image (C, H, W) from 0 to 1."""
     figure = blank(4, 4.2, title)
     show(figure.subplots(), image)
     return figure
@@ -153,7 +151,7 @@ def mistakes(
 ) -> Figure:
     """A contact sheet of images that a network took for something else.
 
-    images         (n, C, H, W) scaled
+    images         (n, C, H, W) from 0 to 1
     numbers        (n,) what each is called
     probabilities  (n, L)
     labels         (n,)

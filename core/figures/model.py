@@ -41,6 +41,7 @@ def pictures(
     seen: Images,
     classes: Sequence[str],
     shown: Shown,
+    meant: Range,
     *,
     of: str,
     history: Sequence[dict[str, float]] = (),
@@ -50,6 +51,7 @@ def pictures(
 
     model       one trial's arrays
     seen        labelled images on which its mistakes are counted
+    meant       what the values of these images mean
     of          what these images are called, like "validation images of digits"
     history     each epoch's metrics, from epoch 1, if there are such
     """
@@ -67,14 +69,14 @@ def pictures(
     found["linear"] = partial(weights.linear, model[f"w{last}"], channels, classes)
 
     label = "" if shown.label is None else f": {classes[shown.label]}"
-    found["image"] = partial(images.input_image, shown.image, f"{shown.name}{label}")
+    found["image"] = partial(images.input_image, _as_picture(shown.image, meant), f"{shown.name}{label}")
     x = ops.xp.asarray(shown.image[None, None].astype(np.float32))
     maps = cache(lambda: feature_maps(ops, architecture, on_device, x))  # once, by the first picture that needs them
     for layer in drawn:
         for name in (f"conv{layer.number}", f"{'pool' if layer.pool > 1 else 'relu'}{layer.number}"):
             title = f"{shown.name} after {name}: {layer.filters} maps"
             found[f"maps-{name}"] = partial(lambda name, title: images.feature_maps(maps()[name], title), name, title)
-    return found | _of_guesses(ops, architecture, on_device, seen, classes, shown, of)
+    return found | _of_guesses(ops, architecture, on_device, seen, classes, shown, meant, of)
 
 
 def _of_guesses(
@@ -84,6 +86,7 @@ def _of_guesses(
     seen: Images,
     classes: Sequence[str],
     shown: Shown,
+    meant: Range,
     of: str,
 ) -> dict[str, Picture]:
     """What the network says of one image, and of all."""
@@ -103,11 +106,15 @@ def _of_guesses(
 
     def mistakes() -> Figure:
         wrong = images.surest_mistakes(guesses(), labels)
-        pixels = ops.to_host(seen.batch(ops.xp.asarray(wrong))[0][0])
+        pixels = _as_picture(ops.to_host(seen.batch(ops.xp.asarray(wrong))[0][0]), meant)
         title = f"Most confident mistakes on {of}"
         return images.mistakes(pixels, wrong, guesses()[wrong], labels[wrong], classes, title)
 
     return {"probabilities": of_one, "confusion": confusion, "mistakes": mistakes}
+
+
+def _as_picture(x: np.ndarray, meant: Range) -> np.ndarray:
+    return np.clip(meant.as_picture(x), 0, 1)
 
 
 def _tell(note: str) -> None:

@@ -41,7 +41,8 @@ def read_image(path: Path, shape: tuple[int, int, int], tell: Callable[[str], No
             turned = ImageOps.exif_transpose(file)
             if turned.has_transparency_data:
                 turned, background = _opaque(turned)
-                tell(f"{path.name}: what is transparent is seen before {background}")
+                if background:
+                    tell(f"{path.name}: what is transparent is seen before {background}")
             planes = _planes(turned, channels)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"{path} is not a picture that can be read: {reason(error)}") from None
@@ -62,10 +63,14 @@ def _planes(picture: Image, channels: int) -> list[Image]:
 
 
 def _opaque(picture: Image) -> tuple[Image, str]:
-    """A picture with transparency before the background that it stands out from more."""
+    """A picture with transparency before the background that it stands out from more, and which: none if it has only
+    the means to be transparent.
+    """
     from PIL import Image
 
     colours = _eight_bits(picture)
+    if np.asarray(colours.getchannel("A")).min() == 255:
+        return (picture if picture.mode.startswith("I") else colours.convert("RGB")), ""
     seen = [
         Image.alpha_composite(Image.new("RGBA", picture.size, (grey, grey, grey, 255)), colours).convert("RGB")
         for grey in (_BLACK, _WHITE)

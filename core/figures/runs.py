@@ -37,7 +37,8 @@ def of_trial(tracker: Tracker, run: RunInfo, ops: Ops, data: Dataset, image: str
     history = tracker.history(run)
     best_epoch = int(run.metrics.get("best_epoch", 0))
     of = f"validation images of {data.name}"
-    return model.pictures(ops, arrays, seen, data.classes, shown, of=of, history=history, best_epoch=best_epoch)
+    given = (ops, arrays, seen, data.classes, shown, data.pixels)
+    return model.pictures(*given, of=of, history=history, best_epoch=best_epoch)
 
 
 def of_beginning(tracker: Tracker, run: RunInfo, ops: Ops, data: Dataset) -> dict[str, Picture]:
