@@ -7,14 +7,20 @@ experiment of its own: the first has the plain name, others have one with a numb
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import shlex
+import sys
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
 from core.errors import InputError
-from core.hints import command, quoted
+from core.hints import absolute, is_secret, quoted
 from core.moved import local
+
+
+class DeletedError(InputError):
+    """All experiments of a name that this project could go on with were deleted."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +43,9 @@ def named(name: str, found: Sequence[Experiment]) -> list[Experiment]:
     return [one for one in found if re.fullmatch(re.escape(name) + r"(-\d+)?", one.name)]
 
 
-def free(name: str, taken: Sequence[Experiment]) -> str:
+def free(name: str, taken: Collection[str]) -> str:
     """The first of name, name-2, name-3, ... that is not taken."""
-    names = {one.name for one in taken}
-    return next(new for n in count(1) if (new := f"{name}-{n}" if n > 1 else name) not in names)
+    return next(new for n in count(1) if (new := f"{name}-{n}" if n > 1 else name) not in taken)
 
 
 def place(one: Experiment, here: Path) -> str:
@@ -68,16 +73,25 @@ def chosen(ours: Sequence[Experiment], common: Sequence[Experiment], anew: bool,
     """The one to go on with, the newest of ours, or else of those for all, which come oldest first; None if there is
     none.
 
-    Raises InputError if all were deleted, unless anew.
+    ours    those that have runs of this project, or keep their files in its folder, which come last
+    common  those for all projects
+    store   the tracking URI
+
+    Raises DeletedError, unless anew, if all of ours were deleted, or if there are none and all for all were.
     """
     for group in (ours, common):
         if active := [one for one in group if not one.deleted]:
             return active[-1]
-    if (deleted := [*common, *ours]) and not anew:
-        one = deleted[-1]
-        raise InputError(
-            f"experiment {one.name} was deleted in MLflow, with its runs; its files are kept. Bring it back: "
-            f"`MLFLOW_TRACKING_URI={store} mlflow experiments restore -x {one.id}`, or begin anew: "
-            f"{quoted(command('sweep', 'run', 'EXPERIMENT', '--new-experiment'))}"
-        )
+        if group and not anew:
+            one = group[-1]
+            raise DeletedError(
+                f"experiment {one.name} was deleted in MLflow, with its runs; its files are kept. "
+                f"Bring it back: {quoted(_restore(one, store), store)}"
+            )
     return None
+
+
+def _restore(one: Experiment, store: str) -> str:
+    """The command that brings a deleted one back."""
+    told = shlex.join([sys.executable, "-m", "mlflow", "experiments", "restore", "-x", one.id])
+    return told if is_secret(store) else f"MLFLOW_TRACKING_URI={shlex.quote(absolute(store))} {told}"

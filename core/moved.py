@@ -52,20 +52,24 @@ def follow(database: str, root: Path) -> None:
     database  its address, as SQLAlchemy takes it
 
     An experiment is this project's if files of its runs are here. A database other than root's own may be shared by
-    projects: of it, only what is no longer where it was. One that cannot be written stays as it is.
+    projects, also by copies of each other: of it, only what is no longer where it was, and only if no other experiment
+    keeps its files here. One that cannot be written stays as it is.
     """
     import sqlalchemy
 
     engine = sqlalchemy.create_engine(database)
     with suppress(sqlalchemy.exc.SQLAlchemyError), engine.begin() as connection:
         known = connection.execute(sqlalchemy.text("SELECT experiment_id, artifact_location FROM experiments"))
-        for experiment, address in known.all():
+        every = known.all()
+        own = is_own(database, root)
+        settled = set() if own else {local(address or "") for _, address in every}
+        for experiment, address in every:
             was, now = local(address or ""), root / "mlruns" / unquote((address or "").rpartition("/mlruns/")[2])
-            if was is None or was == now or "/mlruns/" not in address or not now.is_dir():
+            if was is None or was == now or now in settled or "/mlruns/" not in address or not now.is_dir():
                 continue
             runs = sqlalchemy.text("SELECT run_uuid FROM runs WHERE experiment_id = :experiment")
             ids = connection.execute(runs, {"experiment": experiment}).scalars().all()
-            if _lie_here(was, now, ids, is_own(database, root)):
+            if _lie_here(was, now, ids, own):
                 _rewrite(connection, address, now.as_uri())
     engine.dispose()
 
@@ -74,7 +78,7 @@ def _lie_here(was: Path, now: Path, runs: Sequence[str], own: bool) -> bool:
     here = [run for run in runs if (now / run).is_dir()]
     if own:
         return bool(here) or not (runs or was.exists())
-    return any(not (was / run).exists() for run in here)
+    return bool(here) and not any((was / run).exists() for run in here)
 
 
 def _rewrite(connection: sqlalchemy.Connection, was: str, now: str) -> None:

@@ -148,19 +148,18 @@ class Tracker:
         """
         with clear_errors(f"experiment {name}"):
             place = None if self.is_server else (root() / "mlruns" / name).as_uri()
+            refused = set[str]()  # others have them: who was quicker, or who does not let us see theirs
             while True:
                 known = self._named(name)
                 if found := self._chosen(known, name, owner, anew):
                     return found.id
-                new = experiments.free(name, known)
+                new = experiments.free(name, refused | {one.name for one in known})
                 try:
                     return str(self._client.create_experiment(new, artifact_location=place, tags=dict(tags or {})))
-                except MlflowException as error:  # another project may have been quicker
-                    if (
-                        error.error_code != "RESOURCE_ALREADY_EXISTS"
-                        or experiments.free(name, self._named(name)) == new
-                    ):
+                except MlflowException as error:
+                    if error.error_code != "RESOURCE_ALREADY_EXISTS":
                         raise
+                    refused.add(new)
 
     @_patient
     def has_experiment(self, name: str, owner: str = "") -> bool:
@@ -173,7 +172,9 @@ class Tracker:
         for found in known:
             by_place[experiments.place(found, here)].append(found)
         ours = by_place["here"] or [found for found in by_place["elsewhere"] if self._goes_on(found, here, owner)]
-        return experiments.chosen(ours, by_place["common"], anew, shown(self.uri))
+        common = by_place["common"]
+        used = [found for found in common if self._oldest(found, owner)]
+        return experiments.chosen([*used, *ours], common, anew, self.uri)
 
     def _named(self, name: str) -> list[Experiment]:
         """The experiments of this name, also deleted ones, oldest first."""
@@ -187,9 +188,12 @@ class Tracker:
 
     def _goes_on(self, found: Experiment, here: Path, owner: str) -> bool:
         """Whether the owner's runs in an experiment that keeps artifacts elsewhere are this project's."""
+        return any(experiments.goes_on(found, here, run.info.run_id) for run in self._oldest(found, owner))
+
+    def _oldest(self, found: Experiment, owner: str) -> list[Run]:
+        """The owner's first run in an experiment, also a deleted one; none if there is none."""
         ask: dict[str, Any] = {"run_view_type": ViewType.ALL, "max_results": 1, "order_by": ["attributes.start_time"]}
-        oldest = self._client.search_runs([found.id], f"tags.owner = {_quoted(owner)}", **ask)
-        return any(experiments.goes_on(found, here, run.info.run_id) for run in oldest)
+        return list(self._client.search_runs([found.id], f"tags.owner = {_quoted(owner)}", **ask))
 
     @_patient
     def experiment_tags(self, experiment_id: str) -> dict[str, str]:
@@ -557,12 +561,21 @@ def _require_database(uri: str) -> None:
     if uri.startswith("sqlite:///"):
         database = Path(uri.removeprefix("sqlite:///"))
         _make_whole(database)
-    elif "@" in (sqlalchemy.make_url(uri).host or ""):  # of a password, and errors would show it
+    elif "@" in _host(uri):  # of a password, and errors would show it
         raise InputError(f'tracking URI is "{shown(uri)}": in a user and a password, @ is written %40')
     engine = sqlalchemy.create_engine(uri)
     engine.connect().close()
     engine.dispose()
     moved.follow(uri, root())
+
+
+def _host(uri: str) -> str:
+    """The machine that a database's address names. Raises InputError if it cannot be read."""
+    try:
+        return sqlalchemy.make_url(uri).host or ""
+    except (ValueError, sqlalchemy.exc.ArgumentError):  # which show what may be a part of a password
+        right = "it must be like postgresql://USER:PASSWORD@HOST:PORT/NAME, where / is written %2F, : %3A and @ %40"
+        raise InputError(f'tracking URI is "{shown(uri)}": {right} in user and password') from None
 
 
 def _make_whole(database: Path) -> None:

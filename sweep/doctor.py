@@ -120,7 +120,9 @@ def examine(sweep: Sweep, tracker: Tracker, fix: bool, busy: bool = False) -> It
 
     busy  a sweep is at work, which has not written all of its records yet
     """
-    if not tracker.has_experiment(sweep.name, _owner(sweep)) and not fix:
+    with sweep.hints.on_deletion():
+        known = tracker.has_experiment(sweep.name, _owner(sweep))
+    if not known and not fix:
         yield Finding(f"MLflow has no experiment {sweep.name}", "its runs are made anew from their files")
         return
     unsigned = list(_identity(sweep, tracker, fix))

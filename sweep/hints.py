@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core import hints
+from core.errors import InputError
+from core.experiments import DeletedError
 from core.project import expand
 
 if TYPE_CHECKING:
@@ -75,6 +78,15 @@ class Hints:
     def quoted(self, command: str) -> str:
         """One of these commands within a sentence."""
         return hints.quoted(command, self.store)
+
+    @contextmanager
+    def on_deletion(self) -> Iterator[None]:
+        """Where an experiment turns out to be deleted in MLflow, also say how to begin anew."""
+        try:
+            yield
+        except DeletedError as error:
+            again = self._sweep("run", _FOUND_BY + _TRAINED_BY + _DRAWN_BY, {}, "--new-experiment")
+            raise InputError(f"{error}, or begin anew: {self.quoted(again)}") from None
 
     def _sweep(self, name: str, kept: Sequence[str], further: Mapping[str, str | None], *flags: str) -> str:
         options = {**further, **{key: value for key, value in self.given.items() if key in kept}}

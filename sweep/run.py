@@ -192,7 +192,8 @@ class Sweep:
         """The MLflow side, claimed for this folder."""
         owner = self.folder.claim(self.experiment.name, self.data, self._new_data)
         anew, model = self._new_experiment, self._model
-        records = Records(tracker, self.experiment, self.data, self.ops, owner, self._draws, anew, model)
+        with self.hints.on_deletion():
+            records = Records(tracker, self.experiment, self.data, self.ops, owner, self._draws, anew, model)
         if records.name != self.name:
             self._note_once(
                 f"MLflow's {self.name} is another project's, or was deleted: this project's is {records.name}"

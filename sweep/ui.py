@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from core import hints, moved
-from core.errors import InputError
+from core.errors import InputError, printable
 from core.project import root
 from core.tracking import Tracker, store
 from sweep import experiment, views
@@ -74,7 +74,7 @@ def _tell(page: str, tracker: Tracker, end: str) -> None:
     """Print links: to the views of the experiments last changed, and to all."""
     every = [(found, views.titles(found.tags)) for found in tracker.experiments()]
     for found, titles in [pair for pair in every if pair[1]][:_MOST]:
-        print(found.name, file=sys.stderr)
+        print(printable(found.name), file=sys.stderr)
         for key, title in titles.items():
-            print(f"  {title}: {views.link(page, found.experiment_id, key)}", file=sys.stderr)
+            print(f"  {printable(title)}: {views.link(page, found.experiment_id, key)}", file=sys.stderr)
     print(f"all runs: {page}/{_EVERY}{end}", file=sys.stderr, flush=True)

@@ -52,6 +52,7 @@ def test_blanks_are_part_of_an_address_that_is_one() -> None:
         "mysql+nodriver://127.0.0.1:9/x?password=hush",
         "sqlite://me:hush@127.0.0.1/x",
         "nonsense://me:hu/sh@127.0.0.1/x",
+        "postgresql://me:abc@hu:sh/12@127.0.0.1/x",
     ],
 )
 def test_no_part_of_it_is_in_what_a_store_that_cannot_be_used_is_refused_with(project, capfd, uri: str) -> None:

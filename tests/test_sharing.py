@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -17,7 +19,7 @@ from test_doctor import everything
 
 from core.errors import InputError
 from core.evaluate import main as evaluate
-from core.experiments import Experiment
+from core.experiments import Experiment, chosen
 from core.figures.__main__ import main as figures
 from core.moved import local
 from core.project import root
@@ -151,6 +153,62 @@ def test_a_copy_is_a_project_of_its_own(pair: tuple[Path, Path], store: str, cap
         assert (again["run_id"], again["trained"]) == (before["run_id"], 0)
 
 
+@pytest.fixture
+def plain_copy(pair: tuple[Path, Path]) -> tuple[str, list[str], Path]:
+    """An experiment, its two runs, and a copy of the first project, which has them."""
+    copy, runs = pair[0].with_name("copy"), []
+    with within(pair[0]):
+        experiment = Tracker().experiment("some", owner="first")
+        for _ in range(2):
+            runs.append(Tracker().start(experiment, "run", tags={"owner": "first"}))
+            Tracker().log_text(runs[-1], "hello", "note.txt")
+    shutil.copytree(pair[0], copy)
+    return experiment, runs, copy
+
+
+@pytest.fixture
+def copied(plain_copy: tuple[str, list[str], Path]) -> tuple[str, list[str], Path]:
+    """The same, where the copy has an experiment of its own."""
+    experiment, _, copy = plain_copy
+    with within(copy):
+        own = Tracker().experiment("some", owner="first")
+        assert own != experiment
+        Tracker().log_text(Tracker().start(own, "run", tags={"owner": "first"}), "hello", "note.txt")
+    return plain_copy
+
+
+def its_own(project: Path, experiment: str, runs: list[str]) -> None:
+    with within(project):
+        tracker = Tracker()
+        assert tracker.experiment("some", owner="first") == experiment
+        for run_id in runs:
+            assert tracker.find(run_id).artifact_uri == (project / "mlruns/some" / run_id / "artifacts").as_uri()
+
+
+def test_a_copy_takes_nothing_over_where_a_run_lost_its_files(copied: tuple[str, list[str], Path], pair) -> None:
+    experiment, runs, copy = copied
+    shutil.rmtree(pair[0] / "mlruns/some" / runs[1])
+    with within(copy):
+        assert Tracker().experiment("some", owner="first") != experiment
+    its_own(pair[0], experiment, runs)
+
+
+def test_a_copy_without_an_experiment_takes_nothing_over(plain_copy: tuple[str, list[str], Path], pair) -> None:
+    experiment, runs, copy = plain_copy
+    shutil.rmtree(pair[0] / "mlruns/some" / runs[1])
+    with within(copy):
+        Tracker()
+    its_own(pair[0], experiment, runs)
+
+
+def test_a_copy_takes_nothing_over_where_the_project_moved(copied: tuple[str, list[str], Path], pair) -> None:
+    experiment, runs, copy = copied
+    moved = pair[0].rename(pair[0].with_name("moved"))
+    with within(copy):
+        assert Tracker().experiment("some", owner="first") != experiment
+    its_own(moved, experiment, runs)
+
+
 def test_a_project_whose_runs_lie_with_another_goes_on_there(pair: tuple[Path, Path]) -> None:
     """As earlier versions had it."""
     with within(pair[0]):
@@ -201,6 +259,43 @@ def test_an_experiment_of_ones_own_comes_before_one_for_all(pair: tuple[Path, Pa
             Tracker().experiment("some", owner="second")
 
 
+def test_what_others_begin_anew_in_a_place_for_all_is_not_taken_unasked(pair: tuple[Path, Path]) -> None:
+    def for_all(name: str) -> str:
+        return str(tracker._client.create_experiment(name, artifact_location=f"mlflow-artifacts:/{name}"))
+
+    with within(pair[1]):
+        tracker = Tracker()
+        old = for_all("some")
+        tracker.start(old, "run", tags={"owner": "second"})
+        tracker._client.delete_experiment(old)
+        new = for_all("some-2")
+        assert tracker.experiment("some", owner="third") == new
+        for ask in (tracker.experiment, tracker.has_experiment):
+            with pytest.raises(InputError, match="experiment some was deleted"):
+                ask("some", owner="second")
+        assert tracker.experiment("some", owner="second", anew=True) == new
+        tracker._client.restore_experiment(old)
+        assert tracker.experiment("some", owner="second") == old  # where its runs are
+        tracker._client.delete_experiment(old)
+        tracker.start(new, "run", tags={"owner": "second"})
+        assert tracker.experiment("some", owner="second") == new
+
+
+class Blind(Tracker):
+    """To whom a server does not show an experiment that there is."""
+
+    def _named(self, name: str) -> list[Experiment]:
+        return [found for found in super()._named(name) if found.name != name]
+
+
+def test_a_name_of_an_experiment_that_one_may_not_see_is_left(project: Path) -> None:
+    theirs = Tracker().experiment("some")
+    ours = Blind().experiment("some")
+    assert Tracker().experiment_name(ours) == "some-2"
+    assert ours != theirs
+    assert Blind().experiment("some") == ours
+
+
 class Late(Tracker):
     """Whom another project precedes, between its look and its own."""
 
@@ -237,13 +332,36 @@ def test_a_deleted_experiment_is_told_of_and_stays_deleted(deleted: tuple[Path, 
         error = capsys.readouterr().err.splitlines()[-1]
         assert error.startswith("error: experiment small-small-")
         assert "was deleted in MLflow" in error
-        assert f"MLFLOW_TRACKING_URI=sqlite:///{project}/mlflow.db mlflow experiments restore -x {experiment}" in error
-        assert "--new-experiment" in error
+        assert f"-m mlflow experiments restore -x {experiment}`" in error
+        assert f" -m sweep run small --new-experiment --data {project}/small.npz" in error
+    assert main(["run", "small", "--epochs", "3"]) == 2
+    assert re.search(r"sweep run small --new-experiment .*--epochs 3 --figures none`", capsys.readouterr().err)
     assert everything(project) == before
     client = Tracker()._client
     assert client.get_experiment(experiment).lifecycle_stage == "deleted"
     client.restore_experiment(experiment)  # as the line says
     assert grid(capsys)["trained"] == 0
+
+
+def test_the_command_that_is_printed_brings_a_deleted_experiment_back(project: Path) -> None:
+    tracker = Tracker(f"sqlite:///{project}/my $store.db")
+    experiment = tracker.experiment("some")
+    tracker._client.delete_experiment(experiment)
+    with pytest.raises(InputError) as told:
+        tracker.experiment("some")
+    (command,) = re.findall("`(.*?)`", str(told.value))
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(project)}
+    subprocess.run(["sh", "-c", command], env=environment, cwd="/", check=True, capture_output=True)
+    assert tracker.experiment("some") == experiment
+
+
+def test_the_command_that_brings_back_shows_no_password() -> None:
+    deleted = Experiment("7", "some", "mlflow-artifacts:/7", deleted=True)
+    with pytest.raises(InputError) as told:
+        chosen([], [deleted], False, "http://user:hidden@host:5000")
+    assert "restore -x 7` (set MLFLOW_TRACKING_URI first: a password is not printed)" in str(told.value)
+    assert "hidden" not in str(told.value)
+    assert "MLFLOW_TRACKING_URI=" not in str(told.value)
 
 
 def test_beside_a_deleted_experiment_another_can_be_begun(deleted: tuple[Path, str], capsys) -> None:

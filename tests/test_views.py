@@ -14,7 +14,7 @@ from conftest import Once, copy_swept, make_swept
 
 from core.config import Settings
 from core.tracking import RunInfo, Tracker
-from sweep import views
+from sweep import ui, views
 from sweep.__main__ import main
 
 KEPT = "mlflow.sharedViewState."
@@ -113,3 +113,14 @@ def test_a_link_names_its_view_as_an_address_may() -> None:
 
 def test_a_tag_of_another_form_is_no_view() -> None:
     assert views.titles({KEPT + "one": "not JSON", KEPT + "two": "[1]", "three": "{}", KEPT + "four": "{}"}) == {}
+
+
+def test_names_that_others_gave_do_not_steer_the_terminal(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tracker = Tracker()
+    experiment_id = tracker.experiment("red\x1b[31m")
+    tracker.tag_experiment(experiment_id, {KEPT + "k": json.dumps({"name": "gone\x1b[2J", "createdAt": 1})})
+    ui._tell("http://host", tracker, "")
+    told = capsys.readouterr().err
+    assert "red\\x1b[31m" in told
+    assert "gone\\x1b[2J" in told
+    assert "\x1b" not in told

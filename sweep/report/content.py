@@ -119,7 +119,8 @@ def gather(sweep: Sweep, tracker: Tracker) -> Report:
     runs: dict[str, RunInfo] = {}
     stages: list[StagePart] = []
     if owner := sweep.folder.owner:
-        records = Records(tracker, sweep.experiment, sweep.data, sweep.ops, owner)
+        with sweep.hints.on_deletion():
+            records = Records(tracker, sweep.experiment, sweep.data, sweep.ops, owner)
         runs, sweep.runs = records.runs(), records.trials()
         stages = [_stage(sweep, stage, runs, records) for stage in sweep.experiment.stages.values()]
     if not any(stage.trials for stage in stages):
