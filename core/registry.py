@@ -69,6 +69,10 @@ class Registry:
                 token = page.token or ""
         return sorted(found, key=lambda version: version.number)
 
+    def has(self, run_id: str) -> bool:
+        """Whether a version is from this run."""
+        return any(version.run_id == run_id for version in self.versions())
+
     def register(self, run: RunInfo, model: ServedModel, tags: Mapping[str, str]) -> None:
         """Store a model that can be served, and make it the newest version."""
         with clear_errors(f"model {self.name}"), tempfile.TemporaryDirectory() as folder:
@@ -97,7 +101,7 @@ class Registry:
 
     @patient
     def _add(self, run: RunInfo, source: str, model_id: str | None, tags: Mapping[str, str]) -> None:
-        if any(version.run_id == run.run_id for version in self.versions()):
+        if self.has(run.run_id):
             return  # it was made the first time, though the answer was lost
         with clear_errors(f"model {self.name}"):
             try:

@@ -18,6 +18,7 @@ from core import files
 from core.checkpoint import load_group, remove_group
 from core.errors import InputError, reason
 from core.tracking import RefusedError, Tracker, store
+from sweep import ranking
 from sweep.comparison import TOLD, Comparison, Finding
 from sweep.journal import cut_torn_line, whole_lines
 from sweep.records import Records
@@ -140,7 +141,7 @@ def examine(sweep: Sweep, tracker: Tracker, fix: bool, busy: bool = False) -> It
             yield Finding(str(error), "it waits for that")
     if not busy:
         yield from _pictures(sweep, fix)
-        yield from _champion(records, fix)
+        yield from _registered(sweep, records, fix)
     if fix:
         sweep.close_open(records, "KILLED", "mended: the next run of the stage ends it")
 
@@ -215,11 +216,20 @@ def _pictures(sweep: Sweep, fix: bool) -> Iterator[Finding]:
                     file.write(files.as_list(left).encode())
 
 
-def _champion(records: Records, fix: bool) -> Iterator[Finding]:
-    """The registered model's champion, who may have been set from an older list, or by a process that was killed."""
+def _registered(sweep: Sweep, records: Records, fix: bool) -> Iterator[Finding]:
+    """The registered model: winners that are no versions of it, as it was refused or left out; and its champion, who
+    may have been set from an older list, or by a process that was killed.
+    """
     if (registry := records.registry) is None:
         return
     try:
+        for stage, rows in sweep.ended(records):
+            winner = ranking.winner(rows)
+            if winner and winner.accuracy is not None and not registry.has(winner.outcome.run_id):
+                what = f"{winner.cell.name}, the winner of {stage.name}, is no version of model {registry.name}"
+                yield Finding(what, "registered; with --register none it is not missed")
+                if fix:
+                    records.register(stage, rows)
         best, why = registry.due()
         if best is not None:
             yield Finding(why, f"version {best.number} is made champion")

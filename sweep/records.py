@@ -9,7 +9,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -290,7 +291,7 @@ class Records:
             metrics |= {"best_val_accuracy": best.accuracy, "val_largest_class": self._largest.share}
             tags |= {"winner.run_id": best.outcome.run_id, "winner.name": best.cell.name}
             self._draw(run_id, best.outcome.run_id)
-            self._register(stage, best, best.accuracy)
+            self.register(stage, rows)
         if lead := ranking.lead(rows):
             metrics |= {"lead": lead.difference, "lead_low": lead.low, "lead_high": lead.high}
         own = self.runs(kind="stage", stage=stage.name)[run_id].tags
@@ -298,9 +299,9 @@ class Records:
         self.tracker.log_metrics(run_id, metrics)
         self.tracker.set_tags(run_id, tags)
         searched = ranking.searched([row.cell for row in rows])
-        self.tracker.tag_experiment(
-            self.experiment_id, views.of_stages() | views.of_trials(stage.name, run_id, searched)
-        )
+        kept = views.of_stages() | views.of_trials(stage.name, run_id, searched)
+        with _unless_refused(f"MLflow's page has no views of {stage.name}"):
+            self.tracker.tag_experiment(self.experiment_id, kept)
         self.tracker.update(run_id, name=_title(stage, best))
         self.tracker.finish(run_id, "FINISHED" if best else "FAILED")
 
@@ -337,22 +338,29 @@ class Records:
             return None
         return Registry(self.tracker, self._model or self.name)
 
-    def _register(self, stage: Stage, best: ranking.Row, accuracy: float) -> None:
-        """Make the stage's winner a version of the experiment's model; the best of all stages is its champion.
+    def register(self, stage: Stage, rows: Sequence[ranking.Row]) -> None:
+        """Make the stage's winner a version of the experiment's model, unless it is one; the best of all stages is its
+        champion.
 
         Where the store has no registry, or does not let us use it, a line says so, and nothing else is lost.
         """
-        if (registry := self.registry) is None:
+        best, registry, known = ranking.winner(rows), self.registry, None
+        if registry is None or best is None or best.accuracy is None:
             return
-        run = self.tracker.find(best.outcome.run_id)
-        try:
-            if all(version.run_id != run.run_id for version in registry.versions()):
-                tags = {"stage": stage.name, "trial": best.cell.name, ACCURACY: str(accuracy), DATA: self._data.sha256}
-                with tempfile.TemporaryDirectory() as folder:
-                    registry.register(run, self._served(run, Path(folder)), tags)
-            registry.crown()
-        except RefusedError as error:
-            print(f"{printable(error)}: the winner of {stage.name} is not registered", file=sys.stderr)
+        refused = f"the winner of {stage.name} is not registered"
+        with _unless_refused(refused):
+            known = registry.has(best.outcome.run_id)
+        if known is False:
+            run = self.tracker.find(best.outcome.run_id)
+            tags = {"stage": stage.name, "trial": best.cell.name, ACCURACY: str(best.accuracy), DATA: self._data.sha256}
+            with tempfile.TemporaryDirectory() as folder:
+                model = self._served(run, Path(folder))
+                with _unless_refused(refused):
+                    registry.register(run, model, tags)
+                    known = True
+        if known:
+            with _unless_refused(f"no champion of model {registry.name} is set"):
+                registry.crown()
 
     def _served(self, run: RunInfo, folder: Path) -> ServedModel:
         """What MLflow serves the run's model from; a file of it is written into folder."""
@@ -380,6 +388,15 @@ class Records:
             for file, drawn in figures.rendered(pictures, "png"):
                 (Path(name) / file).write_bytes(drawn)
             self.tracker.log_files(run_id, Path(name), "figures")
+
+
+@contextmanager
+def _unless_refused(what: str) -> Iterator[None]:
+    """Go on where the store will not do something that nothing else needs; a line says so, and what follows."""
+    try:
+        yield
+    except RefusedError as error:
+        print(f"{printable(error)}: {what}", file=sys.stderr)
 
 
 def best_metrics(outcome: Outcome) -> dict[str, float]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -317,6 +318,9 @@ class Sweep:
                     self.display.trained()
                     with self.signals.held():
                         self._end(stage, cells, rows, records, run_id)
+                else:
+                    with self.signals.held():  # its winner may be no version yet
+                        records.register(stage, rows)
                 clear(self.folder.training, stage.name)
             except BaseException as error:
                 self.signals.settled()
@@ -332,6 +336,15 @@ class Sweep:
             finally:
                 self.display.end()
         return StageResult(stage.name, run_id, rows, trained, records.experiment_id, groups)
+
+    def ended(self, records: Records) -> Iterator[tuple[Stage, list[ranking.Row]]]:
+        """The stages whose trials are all done, and which MLflow tells to have ended, with their rankings."""
+        self.runs = records.trials()
+        for stage in self.experiment.stages.values():
+            with suppress(UnfinishedError):
+                cells, run = self.cells(stage), records.stage_run(stage, self.inherited(stage))
+                if run and run.status == "FINISHED" and not any(self.open(stage, cells)):
+                    yield stage, ranking.ranked(cells, self.outcomes(stage))
 
     def end_again(self, stage: Stage, records: Records) -> None:
         """Write what a stage tells of its trials anew, if all of them are done."""

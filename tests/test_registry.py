@@ -190,6 +190,33 @@ def test_registering_is_named_or_left_out(
         assert "register is " in capsys.readouterr().err
 
 
+def test_a_winner_that_was_not_registered_is_by_the_next_run_or_by_doctor(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "small", "--quiet", "--register", "none"]) == 0
+    assert main(["doctor", "small", "--register", "none"]) == 0
+    capsys.readouterr()
+    assert main(["doctor", "small", "--register", "mine"]) == 1
+    said = capsys.readouterr().out
+    for stage in ("grid", "dropout"):
+        assert f", the winner of {stage}, is no version of model mine" in said
+    assert not Tracker()._client.search_registered_models()
+    winners = {run.run_id for run in _winners()}
+    assert main(["run", "small", "--quiet", "--register", "other"]) == 0
+    assert main(["doctor", "small", "--register", "mine", "--fix"]) == 0
+    for name in ("mine", "other"):
+        registry = Registry(Tracker(), name)
+        assert {version.run_id for version in registry.versions()} == winners
+        assert len(registry.versions()) == 2
+        assert registry.due() == (None, "")
+        assert main(["doctor", "small", "--register", name]) == 0
+
+
+def _winners() -> list[RunInfo]:
+    tracker = Tracker()
+    return [run for found in tracker.experiments() for run in tracker.runs(found.experiment_id, winner="true")]
+
+
 # --- The package of a version
 
 

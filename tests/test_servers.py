@@ -170,9 +170,34 @@ def test_a_server_without_a_registry_loses_nothing_else(
         assert result["said"].count("the winner of grid is not registered") == 1
         assert "trying again" not in result["said"]
         assert run(capsys, name, "--tracking-uri", address)["stages"][0]["trained"] == 0
-        assert main(["doctor", name, "--tracking-uri", address]) == 0
+        missed = "/registered-models" not in lacking  # there is a model, of which the winner is no version
+        assert main(["doctor", name, "--tracking-uri", address]) == int(missed)
+        assert ("the winner of grid, is no version of model" in capsys.readouterr().out) == missed
+        assert main(["doctor", name, "--tracking-uri", address, "--register", "none"]) == 0
         capsys.readouterr()
     assert sum(any(place in path for place in lacking) for path in proxy.asked) <= 3
+
+
+def test_a_server_without_tags_of_experiments_loses_nothing_else(
+    server: str, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "experiments/small.toml").rename(project / "experiments/untagged.toml")
+    with Proxy(server, without("/set-experiment-tag")).serving() as address:
+        result = run(capsys, "untagged", "--tracking-uri", address, "--register", "none")
+        assert Tracker(address).find(result["stages"][0]["run_id"]).status == "FINISHED"
+    assert result["said"].count("MLflow's page has no views of grid") == 1
+
+
+def test_a_server_that_lets_nobody_set_the_champion_keeps_the_version(
+    server: str, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "experiments/small.toml").rename(project / "experiments/uncrowned.toml")
+    with Proxy(server, without("/registered-models/alias")).serving() as address:
+        result = run(capsys, "uncrowned", "--tracking-uri", address)
+        (version,) = Registry(Tracker(address), result["experiment"]).versions()
+    assert version.run_id == result["stages"][0]["winner"]["run_id"]
+    assert result["said"].count(f"no champion of model {result['experiment']} is set") == 1
+    assert "is not registered" not in result["said"]
 
 
 def run(capsys: pytest.CaptureFixture[str], name: str, *options: str) -> dict[str, Any]:
