@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core import hints
-from core.errors import InputError
+from core.errors import InputError, reason
 from core.experiments import DeletedError
 from core.project import expand
 
@@ -86,7 +86,7 @@ class Hints:
             yield
         except DeletedError as error:
             again = self._sweep("run", _FOUND_BY + _TRAINED_BY + _DRAWN_BY, {}, "--new-experiment")
-            raise InputError(f"{error}, or begin anew: {self.quoted(again)}") from None
+            raise InputError(f"{reason(error)}, or begin anew: {self.quoted(again)}") from None
 
     def _sweep(self, name: str, kept: Sequence[str], further: Mapping[str, str | None], *flags: str) -> str:
         options = {**further, **{key: value for key, value in self.given.items() if key in kept}}
