@@ -61,10 +61,10 @@ test: _dev ## run the tests: no GPU, network or data set needed
 	@PYTEST_XDIST_AUTO_NUM_WORKERS=$(workers) $(python) -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 test-faults: _dev ## kill, starve and damage sweeps in every way and count what survives (more than an hour; a sample is in test)
-	@cd tests && ../$(python) -m faults $(ARGS)
+	@$(python) -m tests.faults $(ARGS)
 
 test-fuzz: _dev ## 100,000 damaged and hostile files for each parser (about 20 minutes; a sample is in test)
-	@FUZZ_EXAMPLES=100000 $(python) -m pytest -n auto --maxprocesses 4 -o faulthandler_timeout=0 tests/test_fuzz.py $(ARGS)
+	@FUZZ_EXAMPLES=100000 $(python) -m pytest -n auto --maxprocesses 4 -o faulthandler_timeout=0 tests/project/test_fuzz.py $(ARGS)
 
 check: _dev ## ruff and mypy
 	$(python) -m ruff check

@@ -22,10 +22,10 @@ from unittest import mock
 
 import numpy as np
 
-from core import checkpoint
-from core.project import environment
+from core.machine.environment import environment
+from core.training import checkpoint
 from sweep.__main__ import main as sweep_main
-from sweep.trainer import Here
+from sweep.executors.in_process import InProcessExecutor
 
 GRID = Path(__file__).parent.parent / "experiments/report.toml"
 ONE = """
@@ -55,9 +55,9 @@ class Timed:
 
 def measure(name: str, *arguments: str) -> dict[str, object]:
     """Run one stage of an experiment in this process."""
-    train, save = Timed(Here.train), Timed(checkpoint.save_group)
+    train, save = Timed(InProcessExecutor.train), Timed(checkpoint.save_group)
     with (
-        mock.patch.object(Here, "train", lambda *given: train(*given)),
+        mock.patch.object(InProcessExecutor, "train", lambda *given: train(*given)),
         mock.patch.object(checkpoint, "save_group", save),
     ):
         if status := sweep_main(["run", name, *arguments, "--quiet", "--figures", "none"]):

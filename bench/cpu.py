@@ -26,12 +26,17 @@ from typing import Any
 import numpy as np
 
 from bench import peers
-from core import ops, project, threads
-from core.batches import Images
-from core.config import Architecture, Hyperparameters, Settings, parse_filters
-from core.errors import exit_status, reason
-from core.model import initial_model
-from core.optim import initial_state
+from core import ops, project
+from core.arguments import exit_status
+from core.backends import registry as backends
+from core.config.architecture import Architecture, parse_filters
+from core.config.hyperparameters import Hyperparameters
+from core.config.settings import Settings
+from core.data.images import Images
+from core.errors import reason
+from core.machine import environment, threads
+from core.network.parameters import initial_model
+from core.training.optimisers import initial_state
 
 STEPS, ROUNDS, QUICK_ROUNDS, REPORT_STEPS = 8, 20, 6, 20
 PHOTOS, DIGITS = (3, 32, 32), (1, 8, 8)
@@ -81,7 +86,7 @@ class Row:
 
 
 def our_step(backend: ops.Ops, shape: tuple[int, int, int], trials: list[Settings]) -> Callable[[], None]:
-    """A step of a group, as core.train takes it."""
+    """A step of a group, as core.training.loop takes it."""
     architecture = architecture_of(shape, trials[0])
     pixels, labels = random_images(shape)
     images = Images.on_device(backend, pixels, labels, 1 / 255)
@@ -210,7 +215,7 @@ def epoch_row(backend: ops.Ops) -> Row:
     import mlflow  # noqa: F401  that no side pays for loading it
     import optuna  # noqa: F401
 
-    import sweep.run  # noqa: F401
+    import sweep.stages.sweep  # noqa: F401
 
     row = Row("epoch", "an epoch of 40,000 images, 32x32 filters, with validation, tracking and search", 3, 4.5)
     with tempfile.TemporaryDirectory() as folder:
@@ -231,13 +236,14 @@ def epoch_row(backend: ops.Ops) -> Row:
 
 def our_sweep(backend: ops.Ops, folder: Path) -> None:
     """What `python -m sweep run` does, once the programs are loaded."""
-    from core import data
-    from core.tracking import Tracker
-    from sweep import display, experiment
-    from sweep.run import Sweep
+    from core.data import registry as datasets
+    from core.tracking.tracker import Tracker
+    from sweep.experiment import file as experiments
+    from sweep.stages.sweep import Sweep
+    from sweep.terminal import choose
 
-    chosen = experiment.load(str(folder / "experiment.toml"))
-    sweep = Sweep(chosen, data.load(str(folder / "photos.npz")), backend, display.choose(True))
+    chosen = experiments.load(str(folder / "experiment.toml"))
+    sweep = Sweep(chosen, datasets.load(str(folder / "photos.npz")), backend, choose.choose(True))
     result = sweep.run_stage(chosen.stages["grid"], Tracker(None))
     assert result.trained == 1
 
@@ -312,7 +318,7 @@ def _time(seconds: float) -> str:
 def as_json(measured: list[Row], backend: ops.Ops) -> dict[str, Any]:
     """All that was measured, with quartiles, hardware and versions."""
     return {
-        **project.environment(backend.name, backend.device, backend.precision),
+        **environment.environment(backend.name, backend.device, backend.precision),
         "torch": _torch_version(),
         "threads": threads.count(),
         "rows": [
@@ -373,7 +379,7 @@ def main() -> int:
     options = parser.parse_args()
     threads.use(options.threads)
     compared = _torch_version()  # loaded first, so that its threads wait as is usual for it, not as ours do
-    backend = ops.load(options.backend)
+    backend = backends.load(options.backend)
     modes: tuple[str, ...] = peers.MODES[:2] if options.quick else peers.MODES
     if compared is None:
         print(

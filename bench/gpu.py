@@ -23,11 +23,15 @@ from typing import Any
 import numpy as np
 
 from bench.cpu import OURS, PHOTOS, REPORT_SETTINGS, architecture_of, grid, our_step, random_images
-from core import data, ops, project
-from core.batches import Images
-from core.config import Architecture, Settings
-from core.errors import exit_status
-from core.train import train_group
+from core import ops
+from core.arguments import exit_status
+from core.backends import registry as backends
+from core.config.architecture import Architecture
+from core.config.settings import Settings
+from core.data import registry as datasets
+from core.data.images import Images
+from core.machine import environment
+from core.training.loop import train_group
 
 ROUNDS, STEPS = 20, 50
 EPOCHS = 20  # of the grid that is judged
@@ -149,7 +153,7 @@ def _left(backend: ops.Ops, empty: bool = True) -> float:
     if backend.name != "gpu":
         return 0.0
     if empty:
-        import_module("core.ops.gpu").give_back()
+        import_module("core.backends.gpu.backend").give_back()
     return float(backend.xp.cuda.runtime.memGetInfo()[0])
 
 
@@ -210,14 +214,14 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--out", type=Path, default=Path("bench/results"), help="folder of gpu.json")
     options = parser.parse_args()
-    backend = ops.load(options.backend, options.precision)
+    backend = backends.load(options.backend, options.precision)
 
     def idle() -> None:
         if backend.name == "gpu":
             backend.xp.cuda.runtime.deviceSynchronize()  # all streams, PyTorch's too
 
     if options.data_dir:
-        photos = data.load("cifar10", options.data_dir)
+        photos = datasets.load("cifar10", options.data_dir)
         pictures = photos.x, photos.y
     else:
         pictures = random_images(PHOTOS, 50_000)
@@ -233,7 +237,7 @@ def main() -> int:
     else:
         compared, version = compare(backend, idle), str(torch.__version__)
     result = {
-        **project.environment(backend.name, backend.device, backend.precision),
+        **environment.environment(backend.name, backend.device, backend.precision),
         "torch": version,
         "rounds": ROUNDS,
         "steps_a_round": STEPS,

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from bench import peers
-from core.config import Architecture, Settings
+from core.config.architecture import Architecture
+from core.config.settings import Settings
 
 Step = Callable[[], None]
 CLIP = 5.0

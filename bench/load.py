@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from core.project import environment
+from core.machine.environment import environment
 
 EXPERIMENT = """
 data = "small.npz"

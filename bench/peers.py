@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from core.config import EPSILON, Architecture, Settings
-from core.model import initial_model
+from core.config.architecture import EPSILON, Architecture
+from core.config.settings import Settings
+from core.network.parameters import initial_model
 
 Step = Callable[[], None]
 MODES = ("eager", "channels-last", "compiled")

@@ -15,16 +15,19 @@ import statistics
 import sys
 from pathlib import Path
 
-from core import data, ops
-from core.batches import Images
-from core.config import Architecture, Settings, parse_filters
-from core.project import environment
-from core.train import EpochReport, Verdict, train_group
+from core.backends import registry as backends
+from core.config.architecture import Architecture, parse_filters
+from core.config.settings import Settings
+from core.data import registry as datasets
+from core.data.images import Images
+from core.machine.environment import environment
+from core.training.loop import train_group
+from core.training.progress import EpochReport, Verdict
 
 
 def measure(trials: int, filters: str, epochs: int, backend: str) -> dict[str, object]:
     """Median steps per second of the whole group in each half of the training."""
-    found, backend_ops = data.load("digits"), ops.load(backend)
+    found, backend_ops = datasets.load("digits"), backends.load(backend)
     split = found.split(0)
     train = Images.on_device(backend_ops, split.x_train, split.y_train, found.scale)
     validation = Images.on_device(backend_ops, split.x_validation, split.y_validation, found.scale)

@@ -18,12 +18,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from core.project import environment
-from sweep.experiment import Stage
-from sweep.parsing import Value
-from sweep.sampling import draw
-from sweep.space import Range, Space
-from sweep.study import Journal, Outcome, Study
+from core.machine.environment import environment
+from sweep.experiment.checks import Value
+from sweep.experiment.space import Range, Space
+from sweep.experiment.stage import Stage
+from sweep.records.journal import Journal
+from sweep.records.study import Study
+from sweep.search.outcome import Outcome
+from sweep.search.samplers import draw
 
 SPACE = Space(
     {

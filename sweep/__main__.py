@@ -10,18 +10,18 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from core.errors import exit_status
+from core.arguments import exit_status
 
 EXIT_CODES = """exit status: 0 done, 1 failed, 2 wrong use or input, 3 finished with failed trials,
 130 or 143 interrupted (the same command goes on)"""
 COMMANDS = {  # file and function: a command loads no more than it needs
-    "run": ("sweep.commands", "run"),
-    "plan": ("sweep.commands", "plan"),
-    "report": ("sweep.report.commands", "report"),
-    "compare": ("sweep.report.commands", "compare"),
-    "verify": ("sweep.report.commands", "verify"),
-    "doctor": ("sweep.commands", "doctor"),
-    "ui": ("sweep.commands", "ui"),
+    "run": ("sweep.commands.run", "run"),
+    "plan": ("sweep.commands.plan", "plan"),
+    "report": ("sweep.commands.report", "report"),
+    "compare": ("sweep.commands.compare", "compare"),
+    "verify": ("sweep.commands.verify", "verify"),
+    "doctor": ("sweep.commands.doctor", "doctor"),
+    "ui": ("sweep.commands.ui", "ui"),
 }
 # A flag beats its environment variable, which beats the experiment file, which beats the default.
 ENVIRONMENT = {
@@ -128,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     file, name = COMMANDS[options.command]
 
     def doctor() -> str:
-        from sweep import hints
+        from sweep.terminal import hints
 
         told = hints.of(options)
         return told.quoted(told.doctor())

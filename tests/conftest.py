@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import stores
 from filelock import FileLock
+
+from tests.helpers import stores
 
 EXPERIMENT = """
 seed = 1
@@ -79,7 +80,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
 @pytest.fixture(scope="session")
 def empty_store(once: Once) -> Path:
     """An mlflow.db without runs: making one takes seconds, copying it does not."""
-    from core.tracking import Tracker
+    from core.tracking.tracker import Tracker
 
     stores.get_ready()
     return once("store", lambda folder: Tracker(f"sqlite:///{folder / 'mlflow.db'}")) / "mlflow.db"

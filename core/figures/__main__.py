@@ -9,15 +9,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from core import checkpoint, data, ops, threads
-from core import init_study as numbers
-from core.batches import Images, shuffled_batches
-from core.config import check_setting
-from core.errors import InputError, exit_status, reason
-from core.evaluate import data_of
-from core.figures import Picture, content, init_study, model, rendered, runs
-from core.figures.style import SUFFIXES
+from core.arguments import exit_status
+from core.backends import registry as backends
+from core.config.settings import check_setting
+from core.data import dataset
+from core.data import registry as datasets
+from core.data.images import Images
+from core.errors import InputError, reason
+from core.export import model_npz
+from core.figures import model, runs
+from core.figures.activations import init_study
+from core.figures.style import SUFFIXES, Picture, content, rendered
+from core.machine import threads
+from core.network import init_study as numbers
 from core.project import expand
+from core.tracking.datasets import data_of
+from core.training.batches import shuffled_batches
 
 LARGEST = 10_000  # depth, width and number of images
 FORMATS = ("png", "svg")
@@ -90,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _draw_run(options: argparse.Namespace) -> int:
-    from core.tracking import Tracker
+    from core.tracking.tracker import Tracker
 
     tracker = Tracker(options.tracking_uri)
     run = tracker.find(options.run_id)
@@ -98,19 +105,19 @@ def _draw_run(options: argparse.Namespace) -> int:
         found = runs.of_stage(tracker, run)
     else:
         trained_on = data_of(run, options.data, options.data_dir)
-        found = runs.of_trial(tracker, run, ops.load(), trained_on, options.image)
+        found = runs.of_trial(tracker, run, backends.load(), trained_on, options.image)
     return _write_all(found, options, f"{run.name.partition(' ')[0]}-{run.run_id[:8]}")
 
 
 def _draw_file(options: argparse.Namespace) -> int:
-    arrays = checkpoint.load_model(options.model)
-    found = data.load(options.data, options.data_dir)
-    print(f"{data.describe(found)}; {data.assumed(options.model, found)}", file=sys.stderr)
+    arrays = model_npz.load_model(options.model)
+    found = datasets.load(options.data, options.data_dir)
+    print(f"{datasets.describe(found)}; {dataset.assumed(options.model, found)}", file=sys.stderr)
     if found.x_test is None or found.y_test is None:
         x, y, kind = found.x, found.y, "image"
     else:
         x, y, kind = found.x_test, found.y_test, "test image"
-    backend = ops.load()
+    backend = backends.load()
     seen = Images.on_device(backend, x, y, found.scale)
     shown = model.chosen(options.image, seen, kind, backend, found.pixels)
     drawn = model.pictures(backend, arrays, seen, found.classes, shown, found.pixels, of=f"{kind}s of {found.name}")
@@ -137,9 +144,9 @@ def _init_study(options: argparse.Namespace) -> int:
     path = expand(options.out)
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"--out is {path}: it must end in {' or '.join(SUFFIXES)}")
-    found = data.load(options.data, options.data_dir)
-    print(data.describe(found), file=sys.stderr)
-    backend = ops.load()
+    found = datasets.load(options.data, options.data_dir)
+    print(datasets.describe(found), file=sys.stderr)
+    backend = backends.load()
     images = Images.on_device(backend, found.x, found.y, found.scale)
     x, _ = images.batch(next(shuffled_batches(len(images), options.images, options.seed, 0)))
     study = numbers.init_study(backend, x, depth=options.depth, width=options.width, seed=options.seed)

@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from core.batches import Images
-from core.config import Architecture
+from core.config.architecture import Architecture
+from core.data.images import Images
+from core.data.pixels import Range
 from core.errors import InputError, printable
 from core.figures import images, weights
 from core.figures.picture import read_image
 from core.figures.style import Picture, spread_out
 from core.figures.training import curves
-from core.model import architecture_of, feature_maps, probabilities
+from core.network.inspection import feature_maps, probabilities
+from core.network.parameters import architecture_of
 from core.ops import Ops
-from core.pixels import Range
 from core.project import expand
 
 LAYERS = 16  # whose filters and maps are drawn, of a network that has more

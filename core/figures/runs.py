@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
-from core import checkpoint
-from core.batches import Images
+from core.data.images import Images
 from core.errors import InputError
+from core.export import model_npz
 from core.figures import model, search
-from core.figures.spread import init_study
+from core.figures.activations import init_study
 from core.figures.style import Picture
-from core.init_study import network_study
-from core.model import architecture_of
+from core.network.init_study import network_study
+from core.network.parameters import architecture_of
 
 if TYPE_CHECKING:
-    from core.data import Dataset
+    from core.data.dataset import Dataset
     from core.ops import Ops
-    from core.tracking import RunInfo, Tracker
+    from core.tracking.entities import RunInfo
+    from core.tracking.tracker import Tracker
 
 IMAGES, VALUES = 128, 2**20  # most images whose activations are counted, and values of a layer: a fraction of a second
 
@@ -30,7 +31,7 @@ def of_trial(tracker: Tracker, run: RunInfo, ops: Ops, data: Dataset, image: str
 
     image  see core.figures.model.chosen
     """
-    arrays = checkpoint.load_model(tracker.artifact(run, "model.npz"))
+    arrays = model_npz.load_model(tracker.artifact(run, "model.npz"))
     split = data.split(int(run.tags.get("data.seed", 0)))
     seen = Images.on_device(ops, split.x_validation, split.y_validation, data.scale)
     shown = model.chosen(image, seen, "validation image", ops, data.pixels)
@@ -43,7 +44,7 @@ def of_trial(tracker: Tracker, run: RunInfo, ops: Ops, data: Dataset, image: str
 
 def of_beginning(tracker: Tracker, run: RunInfo, ops: Ops, data: Dataset) -> dict[str, Picture]:
     """How the activations of a trial's network spread under each initialisation, by a batch of its training images."""
-    architecture = architecture_of(checkpoint.load_model(tracker.artifact(run, "model.npz")), data.x.shape[1:])
+    architecture = architecture_of(model_npz.load_model(tracker.artifact(run, "model.npz")), data.x.shape[1:])
     split, largest = data.split(int(run.tags.get("data.seed", 0))), max(map(math.prod, architecture.conv_shapes))
     count = max(1, min(IMAGES, VALUES // largest))
     seen = Images.on_device(ops, split.x_train[:count], split.y_train[:count], data.scale)

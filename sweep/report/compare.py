@@ -10,7 +10,8 @@ from typing import Any
 
 from core import figures
 from core.errors import InputError
-from core.tracking import RunInfo, Tracker
+from core.tracking.entities import RunInfo
+from core.tracking.tracker import Tracker
 from sweep.report.write import drawn, render
 
 MOST = 8  # runs in one comparison
@@ -39,7 +40,7 @@ _TAGS = (
 
 
 @dataclass(frozen=True)
-class Comparison:
+class TrialTable:
     """A table with a column for each run, and what all have in common, as text."""
 
     runs: Sequence[str]
@@ -65,7 +66,7 @@ def find(tracker: Tracker, prefixes: Sequence[str]) -> list[RunInfo]:
     return found
 
 
-def compare(tracker: Tracker, runs: Sequence[RunInfo]) -> Comparison:
+def compare(tracker: Tracker, runs: Sequence[RunInfo]) -> TrialTable:
     """Results first, then the settings that differ, then what else does."""
     settings = [
         json.loads(tracker.artifact(run, "config.json").read_text(encoding="utf-8"))["settings"] for run in runs
@@ -78,7 +79,7 @@ def compare(tracker: Tracker, runs: Sequence[RunInfo]) -> Comparison:
     rows += [line for line in lines if len(set(line[1:])) > 1]
     same = ", ".join(f"{line[0]} {line[1]}" for line in lines if len(set(line[1:])) == 1 and line[1] != "-")
     names = [_name(run) for run in runs]
-    return Comparison(names, ["run", *names], rows, same)
+    return TrialTable(names, ["run", *names], rows, same)
 
 
 def _settings(tracker: Tracker, run: RunInfo) -> dict[str, Any]:
@@ -86,7 +87,7 @@ def _settings(tracker: Tracker, run: RunInfo) -> dict[str, Any]:
     return settings
 
 
-def to_html(tracker: Tracker, runs: Sequence[RunInfo], comparison: Comparison) -> str:
+def to_html(tracker: Tracker, runs: Sequence[RunInfo], comparison: TrialTable) -> str:
     """The comparison as a page, with the curves of all runs."""
     histories = {_name(run): tracker.history(run) for run in runs}
     title = "Validation loss and accuracy by epoch"

@@ -5,87 +5,20 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from core.errors import InputError
-from core.metrics import LargestClass, class_warnings
-from core.tracking import RunInfo, Tracker
-from sweep import advice, ranking
-from sweep.display import duration
-from sweep.experiment import Stage
-from sweep.records import Records, choices
-from sweep.report import published
-from sweep.run import Sweep
+from core.evaluate.metrics import LargestClass, class_warnings
+from core.tracking.entities import RunInfo
+from core.tracking.tracker import Tracker
+from sweep.experiment.stage import Stage
+from sweep.records.runs import Records, choices
+from sweep.report import course_report
+from sweep.report.stage_part import Accuracy, StagePart
+from sweep.results import advice, ranking, tables
+from sweep.stages.sweep import Sweep
 
 _FIRST = ("rank", "trial", "best_val_accuracy", "spread")  # columns, which a narrow screen shows
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """A share of right answers, with its 95 % interval by the number of images, and those images' largest class."""
-
-    value: float
-    largest: LargestClass
-
-    @property
-    def images(self) -> int:
-        return self.largest.images
-
-    @property
-    def warning(self) -> str:
-        return self.largest.warning(self.value)
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        return advice.interval(self.value, self.images)
-
-    def __str__(self) -> str:
-        low, high = self.interval
-        return f"{self.value:.4f} (95 %: {low:.4f} to {high:.4f}, by {self.images} images; {self.largest})"
-
-
-@dataclass(frozen=True)
-class StagePart:
-    """One stage: how it searched and what came out.
-
-    searched   each setting with its choices, as text
-    inherited  what the winner of the stage before gave
-    columns    of the ranked table: only those settings that differ
-    trials     the ranked rows by column
-    troubles   name, status and reason of those that were pruned, cut or failed
-    said       sentences on certainty, what mattered and the edges
-    points     the names of the fixed points that were trained
-    missing    why there is no ranking, and what to run; "" if there is one
-    """
-
-    name: str
-    sampler: str
-    searched: Mapping[str, str]
-    inherited: Mapping[str, Any]
-    run_id: str = ""
-    columns: Sequence[str] = ()
-    trials: Sequence[Mapping[str, Any]] = ()
-    winner: str = ""
-    winner_run: str = ""
-    accuracy: Accuracy | None = None
-    test: Accuracy | None = None
-    troubles: Sequence[tuple[str, str, str]] = ()
-    said: Sequence[str] = ()
-    counts: Mapping[str, int] = field(default_factory=dict)
-    epochs: int = 0
-    seconds: float = 0.0
-    points: Sequence[str] = ()
-    missing: str = ""
-
-    @property
-    def time(self) -> str:
-        return duration(self.seconds)
-
-    @property
-    def fixed(self) -> str:
-        """Like "lr 0.1, reg 0.01": what the winner has from the stage before."""
-        return ", ".join(f"{key} {value}" for key, value in self.inherited.items())
 
 
 @dataclass(frozen=True)
@@ -108,7 +41,7 @@ class Report:
     best: StagePart | None
     warnings: Sequence[str]
     to_test: str
-    comparisons: Sequence[published.Comparison]
+    comparisons: Sequence[course_report.PublishedTable]
     commands: Sequence[str]
     environment: Mapping[str, str]
     file: str
@@ -125,7 +58,7 @@ def gather(sweep: Sweep, tracker: Tracker) -> Report:
         stages = [_stage(sweep, stage, runs, records) for stage in sweep.experiment.stages.values()]
     if not any(stage.trials for stage in stages):
         settings = "with these settings " if runs else ""
-        what = f"nothing of {sweep.experiment.name} was trained {settings}on {sweep.data.name}"
+        what = f"nothing of {sweep.experiment.path.name} was trained {settings}on {sweep.data.name}"
         raise InputError(f"{what}: first run {sweep.hints.quoted(sweep.hints.run())}")
     ranked = [part for part in stages if part.accuracy]
     best = max(reversed(ranked), key=lambda part: part.accuracy.value if part.accuracy else 0.0, default=None)
@@ -141,7 +74,7 @@ def gather(sweep: Sweep, tracker: Tracker) -> Report:
         best=best,
         warnings=_warnings(sweep, best),
         to_test=_to_test(sweep, best),
-        comparisons=published.comparisons(stages) if data.name == "cifar10" else (),
+        comparisons=course_report.comparisons(stages) if data.name == "cifar10" else (),
         commands=_commands(sweep, stages, best),
         environment={name: told[name] for name in names if name in told},
         file=sweep.experiment.text,
@@ -194,7 +127,7 @@ def _stage(sweep: Sweep, stage: Stage, runs: Mapping[str, RunInfo], records: Rec
     trained = [row.cell.point for row in rows]
     own = records.stage_run(stage, inherited)
     idle = set.intersection(*({*row.cell.settings.idle()} for row in rows))  # in all trials
-    lines = ranking.table(rows)
+    lines = tables.table(rows)
     differing = [
         key for key in lines[0] if key != "run_id" and (key not in searched or len({r[key] for r in lines}) > 1)
     ]

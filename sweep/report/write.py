@@ -17,9 +17,11 @@ from markupsafe import Markup, escape
 
 from core import figures
 from core.figures import runs
-from core.tracking import RunInfo, Tracker
-from sweep.ranking import shown
-from sweep.report.content import Report, StagePart
+from core.tracking.entities import RunInfo
+from core.tracking.tracker import Tracker
+from sweep.report.content import Report
+from sweep.report.stage_part import StagePart
+from sweep.results.tables import shown
 
 CAPTIONS = {
     "curves": "Validation accuracy by epoch of all trials; the winner's is bold.",

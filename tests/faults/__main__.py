@@ -1,4 +1,4 @@
-"""python -m faults (from tests/): harm sweeps in every way, count what survives, and keep what does not."""
+"""python -m tests.faults: harm sweeps in every way, count what survives, and keep what does not."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from faults import calls, checks, flips, full, kills, project, starts
-from faults.checks import Undisturbed
+from tests.faults import calls, checks, flips, full, kills, project, starts
+from tests.faults.checks import Undisturbed
 
 EVERY = 0
 COUNTS = {"kills": 90, "flips": 500, "full": 50, "disk": 20, "calls": EVERY, "starts": 50}  # of kills, one to four each
@@ -42,7 +42,7 @@ class Case:
 
 def main() -> int:
     """Run the parts asked for; the last line is the tally."""
-    parser = argparse.ArgumentParser(prog="python -m faults", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--part", choices=COUNTS, action="append", help="default: all")
     parser.add_argument("--short", action="store_true", help="a sample, in under two minutes")
     parser.add_argument("--count", type=int, help="faults of each part; calls: of a longer sweep, spread evenly")
@@ -128,7 +128,7 @@ def _try(folder: Path, undisturbed: dict[str, Undisturbed], seed: int, case: Cas
         tried, lost = parts[case.part](place, undisturbed[case.kind], rng)
     except Exception as error:
         reason = str(error) if isinstance(error, checks.BrokenError) else traceback.format_exc()
-        again = f"python -m faults --seed {seed} --part {case.part} --only {case.number}"
+        again = f"python -m tests.faults --seed {seed} --part {case.part} --only {case.number}"
         print(f"BROKEN {case} ({case.kind}; {again}; {place}): {reason}", flush=True)
         return 1, 0, True
     shutil.rmtree(place)

@@ -11,8 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from faults import checks, project
-from faults.checks import Undisturbed
+from tests.faults import checks, project
+from tests.faults.checks import Undisturbed
 
 LIBRARY = "FAULTS_LIBRARY"
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES)
@@ -99,7 +99,7 @@ def load_library(folder: Path) -> bool:
     source.write_text(SOURCE)
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-w", "-o", library, source, "-ldl"], check=True)
     os.environ |= {LIBRARY: str(library), "LD_PRELOAD": str(library)}
-    return os.execv(sys.executable, [sys.executable, "-m", "faults", *sys.argv[1:]])
+    return os.execv(sys.executable, [sys.executable, "-m", "tests.faults", *sys.argv[1:]])
 
 
 _counted = ctypes.c_long(0)  # the library writes to it

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from faults import project
-from faults.project import RUN, Command
+from tests.faults import project
+from tests.faults.project import RUN, Command
 
 EPOCH = re.compile(r"epoch \d+/\d+: (\d+) trial")
 

@@ -7,8 +7,8 @@ import signal
 import time
 from pathlib import Path
 
-from faults import checks, project
-from faults.checks import Undisturbed
+from tests.faults import checks, project
+from tests.faults.checks import Undisturbed
 
 
 def fault(folder: Path, undisturbed: Undisturbed, rng: random.Random) -> tuple[int, int]:

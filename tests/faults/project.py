@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import stores
 from sqlalchemy.orm import configure_mappers
 
-from core.tracking import Tracker
-from sweep import trainer
+from core.tracking.tracker import Tracker
 from sweep.__main__ import main as sweep_main
+from sweep.executors import checkpointer
+from tests.helpers import stores
 
 STAGES = {
     "grid": """
@@ -116,10 +116,10 @@ def load() -> None:
     for name in (
         "numba",
         "sweep.commands",
-        "sweep.run",
+        "sweep.stages.sweep",
         "sweep.doctor",
-        "sweep.report.commands",
-        "sweep.display",
+        "sweep.commands.report",
+        "sweep.terminal.display",
         "mlflow.pyfunc",
         "mlflow.store.tracking.sqlalchemy_store",
         "mlflow.store.model_registry.sqlalchemy_store",
@@ -163,7 +163,7 @@ class Command:
             os.environ |= {"SWEEP_ROOT": str(self.folder), "SWEEP_FIGURES": "none"}
             self.prepare()
             if (self.folder / KEPT).exists():
-                trainer._PAUSE = 0
+                checkpointer._PAUSE = 0
             status = self.function(self.arguments)
         except SystemExit as stop:
             status = int(stop.code or 0)

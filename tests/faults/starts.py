@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from faults import checks, project
-from faults.checks import Undisturbed
+from tests.faults import checks, project
+from tests.faults.checks import Undisturbed
 
 
 def fault(folder: Path, undisturbed: Undisturbed, rng: random.Random) -> tuple[int, int]:

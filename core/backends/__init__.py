@@ -1,0 +1,1 @@
+"""What computes: each backend fills the contract of core.ops."""

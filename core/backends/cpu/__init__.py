@@ -1,0 +1,1 @@
+"""The fast operations for a CPU, by Numba."""

@@ -1,0 +1,233 @@
+"""The operations as launches of the kernels: what reference.py means, in float32. Other types and rare shapes go there.
+
+Activations lie as (T, N, H, W, C), C rounded up to a multiple of 8 and the padding zero; callers see views
+(T, N, C, H, W). A Device runs the kernels: a GPU, or, to check them, a CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import ceil
+from typing import Any
+
+import numpy as np
+
+from core.backends.gpu import convolution, first_block, tiles, update
+from core.backends.gpu import head as linear
+from core.backends.gpu.convolution import BlockGradient
+from core.backends.gpu.device import Device, for_each, seen, stored, whole
+from core.backends.gpu.recorded_step import Step as Recorded
+from core.backends.reference import backend, fused, plain
+from core.config.architecture import EPSILON, PAD, POOL, Architecture
+from core.config.hyperparameters import Hyperparameters
+from core.network.parameters import Model
+from core.ops import Ops
+from core.random import Array
+from core.training import optimisers
+from core.training.augment import augment_by, shifted
+from core.training.step import Step, make_step
+
+
+def make_ops(on: Device, precision: str = "float32", **fields: Any) -> Ops:
+    """The reference with the operations that have kernels of their own, for arrays of that device.
+
+    precision  "float32", or "tf32": the 3x3 convolutions' operands, but for the first layer's, are rounded to 10 bits
+    fields     of Ops, as the device has them
+    """
+    fast = _Operations(on, tensor=precision == "tf32")
+    fields["precision"] = precision
+    names = (
+        *("conv2d", "conv2d_grad", "block", "block_grad", "block_inference", "head", "head_grad", "head_inference"),
+        *("augment", "update", "make_step"),
+    )
+    own = {name: getattr(fast, name) for name in names}
+    return replace(backend.OPS, name="gpu", concurrency=None, map_trials=all_at_once, **own, **fields)
+
+
+def all_at_once(function: Callable[[slice], Any], trials: int) -> list[Any]:
+    """function(all trials): a GPU is filled by them together."""
+    return [function(slice(0, trials))]
+
+
+def _of_type(*arrays: Array) -> bool:
+    return all(values.dtype == np.float32 for values in arrays)
+
+
+class _Operations:
+    """The operations of a device. What they save is their gradient's function, and what that needs."""
+
+    def __init__(self, device: Device, *, tensor: bool) -> None:
+        self._device, self._tensor = device, tensor
+
+    def conv2d(self, x: Array, w: Array, b: Array, *, stride: int = 1, pad: int = PAD) -> tuple[Array, Any]:
+        fits = stride == 1 and w.shape[-1] in (1, 3) and pad < w.shape[-1] and _of_type(x, w)
+        shape = tiles.Convolution.of(x.shape[1:], w.shape[1], w.shape[-1], pad)
+        cuts = tiles.cuts(shape) if fits else None
+        if cuts is None:
+            y, saved = plain.conv2d(x, w, b, stride=stride, pad=pad)
+            return y, (plain.conv2d_grad, saved)
+        pixels = stored(self._device, x)
+        bias = self._device.xp.zeros((len(w), shape.filters), np.float32)
+        bias[:, : w.shape[1]] = b
+        z, _ = convolution.convolved(self._device, cuts.forward, pixels, w, bias)
+        return seen(z, w.shape[1]), (self._conv2d_grad, (cuts, pixels, w))
+
+    def _conv2d_grad(self, dy: Array, saved: Any, *, need_dx: bool) -> tuple[Array | None, Array, Array]:
+        cuts, pixels, w = saved
+        return convolution.plain_gradient(self._device, cuts, dy, pixels, w, need_dx=need_dx)
+
+    def conv2d_grad(self, dy: Array, saved: Any, *, need_dx: bool = True) -> tuple[Array | None, Array, Array]:
+        gradient, kept = saved
+        results: tuple[Array | None, Array, Array] = gradient(dy, kept, need_dx=need_dx)
+        return results
+
+    def _cuts(self, x: Array, w: Array, pad: int, pool: int) -> tiles.Cuts | None:
+        """How a block's convolution is cut, if the kernels can do it."""
+        if not _of_type(x, w) or w.shape[-1] != 3 or pad > 2:
+            return None
+        shape = tiles.Convolution.of(x.shape[1:], w.shape[1], 3, pad)
+        enough = shape.images * shape.rows * shape.columns > 1 and pool <= 3 and min(shape.rows, shape.columns) >= pool
+        if not enough:
+            return None
+        return (tiles.cuts(shape, tensor=True) if self._tensor else None) or tiles.cuts(shape)
+
+    def _pictures(self, x: Array, w: Array, shortcut: Array | None, pad: int, pool: int) -> tiles.Pictures | None:
+        """The form of a block that reads images as they come."""
+        few = x.shape[2] <= tiles.FEW_CHANNELS and shortcut is None and self._cuts(x, w, pad, pool) is not None
+        return tiles.pictures(x.shape, w.shape[1], pad, pool) if few else None
+
+    def block(
+        self,
+        x: Array,
+        w: Array,
+        b: Array,
+        gamma: Array,
+        beta: Array,
+        shortcut: Array | None = None,
+        *,
+        pad: int = PAD,
+        pool: int = POOL,
+        eps: float = EPSILON,
+    ) -> tuple[Array, Array, Array, Any]:
+        if pictures := self._pictures(x, w, shortcut, pad, pool):
+            *results, kept = first_block.block(self._device, pictures, x, w, (b, gamma, beta), eps)
+            return *results, (self._first_block_grad, (kept, (x, w, b, gamma, beta), pad, pool, eps))
+        if cuts := self._cuts(x, w, pad, pool):
+            *results, kept = convolution.block(self._device, cuts, x, w, (b, gamma, beta), shortcut, pool, eps)
+            return *results, (self._later_block_grad, kept)
+        *results, kept = fused.block(x, w, b, gamma, beta, shortcut, pad=pad, pool=pool, eps=eps)
+        return *results, (fused.block_grad, kept)
+
+    def _first_block_grad(self, dy: Array, saved: Any, *, need_dx: bool) -> BlockGradient:
+        kept, inputs, pad, pool, eps = saved
+        if need_dx:  # pictures have no use for it: the textbook's way
+            *_, again = fused.block(*inputs, pad=pad, pool=pool, eps=eps)
+            return fused.block_grad(dy, again)
+        return first_block.gradient(self._device, dy, kept)
+
+    def _later_block_grad(self, dy: Array, saved: Any, *, need_dx: bool) -> BlockGradient:
+        return convolution.block_gradient(self._device, dy, saved, need_dx=need_dx)
+
+    def block_grad(
+        self, dy: Array, saved: Any, *, need_dx: bool = True
+    ) -> tuple[Array | None, Array, Array, Array, Array, Array | None]:
+        gradient, kept = saved
+        results: BlockGradient = gradient(dy, kept, need_dx=need_dx)
+        return results
+
+    def block_inference(
+        self,
+        x: Array,
+        w: Array,
+        b: Array,
+        gamma: Array,
+        beta: Array,
+        mean: Array,
+        variance: Array,
+        shortcut: Array | None = None,
+        *,
+        pad: int = PAD,
+        pool: int = POOL,
+        eps: float = EPSILON,
+    ) -> Array:
+        device, cuts = self._device, self._cuts(x, w, pad, pool)
+        if cuts is None:
+            return fused.block_inference(x, w, b, gamma, beta, mean, variance, shortcut, pad=pad, pool=pool, eps=eps)
+        table = convolution.running_table(device, (b, gamma, beta, mean, variance), eps)
+        if pictures := self._pictures(x, w, shortcut, pad, pool):
+            y, _ = first_block.forward(device, pictures, whole(device, x), w, table)
+        else:
+            z, _ = convolution.convolved(device, cuts.forward, stored(device, x), w)
+            y, _ = convolution.normalised(device, z, shortcut, table, pool)
+        return seen(y, w.shape[1])
+
+    def head(
+        self, x: Array, w: Array, b: Array, labels: Array, rate: Array, seed: np.ndarray, step: int
+    ) -> tuple[Array, Array, Any]:
+        if not _of_type(x, w) or w.shape[2] > linear.MOST_CLASSES:
+            seeds, number = (
+                self._device.to_host(seed),
+                self._device.to_host(step),
+            )  # a recorded step has them on the device
+            loss, correct, saved = fused.head(x, w, b, labels, rate, seeds, int(number.reshape(-1)[0]))
+            return loss, correct, (fused.head_grad, saved)
+        types = ((rate, np.float32), (seed, np.uint64), (step, np.uint32))
+        draws = tuple(whole(self._device, values, dtype) for values, dtype in types)
+        loss, correct, saved = linear.forward(self._device, x, w, b, labels, draws)
+        return loss, correct, (self._head_grad, saved)
+
+    def _head_grad(self, dloss: Array, saved: Any) -> tuple[Array, Array, Array]:
+        return linear.gradient(self._device, dloss, saved)
+
+    def head_grad(self, dloss: Array, saved: Any) -> tuple[Array, Array, Array]:
+        gradient, kept = saved
+        results: tuple[Array, Array, Array] = gradient(dloss, kept)
+        return results
+
+    def head_inference(self, x: Array, w: Array, b: Array) -> Array:
+        if not _of_type(x, w):
+            return fused.head_inference(x, w, b)
+        return linear.logits(self._device, x, w, b)[0]
+
+    def augment(self, x: Array, strength: np.ndarray, seed: int, step: int) -> Array:
+        return augment_by(x, strength, seed, step, shift=shifted, uniform=self._uniform)
+
+    def _uniform(self, seed: Array, purpose: int, step: int, count: int) -> Array:
+        """As core.random.uniform."""
+        numbers, seeds = self._device.empty((len(seed), count)), whole(self._device, seed, np.uint64)
+        number = np.uint32(purpose), np.uint32(step)
+        for_each(self._device, "uniform", ceil(count / 4), len(seed), seeds, numbers, *number, count)
+        return numbers
+
+    def update(
+        self,
+        model: Model,
+        gradients: Model,
+        state: Model,
+        trials: Hyperparameters,
+        lr: Array,
+        number: int,
+        *,
+        optimiser: str,
+    ) -> Array:
+        if not _of_type(*gradients.values()):
+            return optimisers.update(model, gradients, state, trials, lr, number, optimiser=optimiser)
+        device = self._device
+        settings, step = update.settings_on(device, trials), whole(device, number, np.uint32)
+        rates = whole(device, lr, np.float64)
+        return update.update(device, model, gradients, state, settings, rates, step, optimiser)
+
+    def make_step(
+        self,
+        ops: Ops,
+        architecture: Architecture,
+        trials: Hyperparameters,
+        *,
+        optimiser: str = "sgd",
+        data_seed: int = 0,
+        dtype: type = np.float32,
+    ) -> Step:
+        if dtype is not np.float32:
+            return make_step(ops, architecture, trials, optimiser=optimiser, data_seed=data_seed, dtype=dtype)
+        return Recorded(self._device, ops, architecture, trials, optimiser, data_seed)

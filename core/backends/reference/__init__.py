@@ -1,0 +1,1 @@
+"""What every operation means, for NumPy and CuPy arrays."""

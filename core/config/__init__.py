@@ -1,0 +1,1 @@
+"""A trial's settings, the network they make, and the hyperparameters of a group."""

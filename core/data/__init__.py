@@ -1,0 +1,1 @@
+"""Data sets: labelled images, and the formats that they come in."""

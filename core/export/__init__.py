@@ -1,0 +1,1 @@
+"""A trained network as others load it."""

@@ -1,0 +1,1 @@
+"""What runs us: cores, memory, threads, versions."""

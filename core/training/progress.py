@@ -1,0 +1,110 @@
+"""What a group has reached: results, reports, verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from core.config.settings import Settings
+from core.network import parameters
+from core.random import Array
+
+Metrics = dict[str, float]
+METRICS = (
+    *("train_loss", "train_accuracy", "val_loss", "val_accuracy"),
+    *("learning_rate", "gradient_norm", "epoch_seconds"),
+)
+
+
+@dataclass
+class TrialResult:
+    """What became of one trial.
+
+    ended          whether its training is over
+    status         "finished", "failed", or what a judge said
+    reason         why it failed, or what the judge gave
+    history        each epoch's metrics, from epoch 1
+    seconds        its share of the group's training
+    best_epoch     of the highest validation accuracy; 0 if no epoch was finite
+    best_accuracy  that accuracy; None if no epoch was finite
+    model          the weights of that epoch, without trial axis, on the host once it has ended; None if there are none
+    """
+
+    ended: bool = False
+    status: str = "finished"
+    reason: str = ""
+    history: list[Metrics] = field(default_factory=list)
+    seconds: float = 0.0
+    best_epoch: int = 0
+    best_accuracy: float | None = None
+    model: dict[str, Array] | None = None
+
+    def record(self, settings: Settings, metrics: Metrics, weights: parameters.Model) -> None:
+        """Take in one epoch's metrics and the weights after it, and see whether the trial ends here."""
+        self.history.append(metrics)
+        epoch = len(self.history)
+        broken = [name for name in ("train_loss", "val_loss") if not np.isfinite(metrics[name])]
+        if broken:
+            self.end("failed", f"{broken[0]} became {metrics[broken[0]]} in epoch {epoch}")
+            return
+        if self.best_accuracy is None or metrics["val_accuracy"] > self.best_accuracy:
+            self.best_epoch, self.best_accuracy = epoch, metrics["val_accuracy"]
+            self.model = {name: values.copy() for name, values in weights.items()}
+        self.ended = epoch == settings.epochs or epoch - self.best_epoch >= settings.patience
+
+    def end(self, status: str, reason: str) -> None:
+        """The trial ends here, for this reason."""
+        self.ended, self.status, self.reason = True, status, reason
+
+
+@dataclass
+class Progress:
+    """A group after an epoch: all that its training goes on from, bit for bit.
+
+    epoch    from 1
+    active   the trials that trained in it, by their place in the group
+    model    (T, ...) arrays of those, as are the optimiser's in state
+    results  of all trials of the group so far
+    """
+
+    epoch: int
+    active: list[int]
+    model: parameters.Model
+    state: parameters.Model
+    results: list[TrialResult]
+
+    def leave(self, places: Container[int]) -> None:
+        """Take trials out of the arrays."""
+        stay = [row for row, place in enumerate(self.active) if place not in places]
+        self.active = [self.active[row] for row in stay]
+        self.model, self.state = parameters.take(self.model, stay), parameters.take(self.state, stay)
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What one epoch of a group brought. Trials go by their place in the list given to train_group.
+
+    epoch    from 1
+    metrics  of each trial that trained in this epoch
+    ended    the results of those for which it was the last
+    """
+
+    epoch: int
+    metrics: dict[int, Metrics]
+    ended: dict[int, TrialResult]
+
+
+Verdict = tuple[str, str]  # the status and the reason of a trial that somebody ends
+Judge = Callable[[EpochReport], Mapping[int, Verdict]]
+Keep = Callable[[Progress], None]
+
+
+def nobody(report: EpochReport) -> Mapping[int, Verdict]:
+    """Ends no trial."""
+    return {}
+
+
+def nothing(progress: Progress) -> None:
+    """Keeps nothing."""

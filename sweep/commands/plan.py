@@ -1,0 +1,65 @@
+"""python -m sweep plan: trials, groups, memory and time."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from core.errors import InputError
+from sweep.commands.options import open_sweep
+from sweep.commands.run_summary import warn_of_classes
+
+
+def plan(options: argparse.Namespace) -> int:
+    """Print trials, groups, memory and estimated time."""
+    from dataclasses import asdict
+
+    from sweep.results import tables
+    from sweep.search import cost as estimate
+    from sweep.terminal.tables import duration, print_table, readable
+
+    sweep, stages = open_sweep(options, options.json)
+    warn_of_classes(sweep)
+    result = []
+    for name in stages:
+        stage = sweep.experiment.stages[name]
+        try:
+            cells = sweep.cells(stage, [point for point in options.points if point in stage.points])
+        except InputError as error:
+            if name == stages[0]:
+                raise
+            sweep.display.note(str(error))
+            continue
+        done = sweep.outcomes(stage)
+        todo, remaining = sweep.open(stage, cells)
+        waves = estimate.costs(sweep.ops, sweep.data, sweep.waves(stage, todo, remaining))
+        costs = [cost for wave in waves for cost in wave]
+        seconds = estimate.stage_seconds(waves, sweep.ops, sweep.processes)
+        keys = tables.searched(cells)
+        rows = [
+            {"trial": cell.label, **{key: cell.searched.get(key) for key in keys}, "done": cell.key in done}
+            for cell in cells
+        ]
+        groups = [asdict(cost) for cost in costs]
+        said = sweep.repeats(stage)
+        result.append(
+            {"stage": name, "cells": rows, "proposals": remaining, "groups": groups, "seconds": seconds, "said": said}
+        )
+        if not options.json:
+            for line in said:
+                sweep.display.note(line)
+            if rows:
+                print_table(f"{name}: {len(cells)} trials, {len(todo)} to train", rows)
+            if remaining:
+                sweep.display.note(
+                    f"{name}: {stage.sampler} will propose {remaining} settings, {stage.at_once} at once"
+                )
+            if costs:
+                print_table(f"{name}: groups that train together", readable(costs))
+                where = f" in {sweep.processes} processes" if sweep.processes > 1 else ""
+                sweep.display.note(
+                    f"{name}: about {duration(seconds)} at most{where}; trials that stop early save time"
+                )
+    if options.json:
+        print(json.dumps({"experiment": sweep.name, "stages": result}, indent=2))
+    return 0

@@ -1,0 +1,1 @@
+"""What is wrong with an experiment's records, and how it is mended."""

@@ -1,0 +1,1 @@
+"""What a sweep writes: Optuna's journal, MLflow's runs, the files of trials."""

@@ -1,0 +1,1 @@
+"""The trials in order of merit, and what they teach."""

@@ -1,0 +1,1 @@
+"""What to train next, and together with what."""

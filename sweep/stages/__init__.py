@@ -1,0 +1,1 @@
+"""Drives a stage from its plan to its records."""

@@ -1,0 +1,102 @@
+"""The documentation names every option and every target, its links lead somewhere, and its pictures are shown."""
+
+from __future__ import annotations
+
+import re
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from sweep.__main__ import COMMANDS, ENVIRONMENT
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+TEXT = (ROOT / "docs/commands.md").read_text()
+SECTIONS = {part.partition("\n")[0]: part for part in TEXT.split("\n## ")[1:]}
+
+# The section of docs/commands.md, and the module and first arguments of the commands that it is about.
+DOCUMENTED: dict[str, list[tuple[str, ...]]] = {
+    **{f"python -m sweep {name}": [("sweep.__main__", name)] for name in COMMANDS},
+    "python -m core.evaluate": [("core.evaluate",)],
+    "python -m core.figures": [("core.figures.__main__",)],
+    "python -m core.figures init-study": [("core.figures.__main__", "init-study")],
+    "python -m core.cifar10": [("core.cifar10",)],
+    "Measurements": [(f"bench.{name}",) for name in ("checkpoints", "cpu", "gpu", "load", "pruning", "search")],
+}
+
+
+def options(text: str) -> set[str]:
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text))
+
+
+def usage(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, module: str, *arguments: str) -> str:
+    """What the command's help says first."""
+    monkeypatch.setattr(sys, "argv", [module, *arguments, "--help"])
+    with pytest.raises(SystemExit):
+        import_module(module).main()
+    return capsys.readouterr().out.partition("\n\n")[0]
+
+
+@pytest.mark.parametrize("section", DOCUMENTED)
+def test_a_section_names_all_options_of_its_commands_and_no_others(
+    section: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = set().union(*(options(usage(capsys, monkeypatch, *command)) for command in DOCUMENTED[section]))
+    assert options(SECTIONS[section]) == known
+    indented = "".join(re.findall(r"^    .*\n", SECTIONS[section], re.M))
+    assert options(indented) in (known, set())  # the usage, where there is one
+
+
+def test_every_parser_has_a_section() -> None:
+    files = [path for folder in ("core", "sweep", "bench", "tools") for path in (ROOT / folder).rglob("*.py")]
+    modules = {command[0] for commands in DOCUMENTED.values() for command in commands}
+    documented = {ROOT / f"{module.replace('.', '/')}.py" for module in modules}
+    assert {path for path in files if "ArgumentParser" in path.read_text()} == documented
+
+
+def test_the_chinese_readme_shows_what_the_english_one_does() -> None:
+    english, chinese = ((ROOT / name).read_text() for name in ("README.md", "README.zh-CN.md"))
+    for pattern in (r"!\[.*?\]\((.*?)\)", r"^```\ndata: .*?^```$", r"^## ", r"^    python -m core\S+ \S+ \S+"):
+        found = re.findall(pattern, english, re.M | re.S)
+        assert found
+        assert re.findall(pattern, chinese, re.M | re.S) == found
+    for table in re.findall(r"^(?:\|.*\n)+", english, re.M):
+        for figure in re.findall(r"(?<=\| )\d[\d.]* ?m?s?(?= \|)", table):
+            assert figure in chinese
+
+
+def test_every_option_has_a_row_that_explains_it() -> None:
+    tables = {name: part for name, part in SECTIONS.items() if name != "Measurements"}
+    rows = {option for part in tables.values() for option in options("\n".join(re.findall(r"^\| `.*?`", part, re.M)))}
+    named = {option for name in DOCUMENTED if name in tables for option in options(tables[name])}
+    assert rows == named
+
+
+def test_variables_and_targets_are_those_there_are() -> None:
+    assert {name for name in ENVIRONMENT.values() if f"`{name}`" not in TEXT} == set()
+    targets = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.M)
+    assert re.findall(r"^\| `make ([a-z-]+)`", SECTIONS["make"], re.M) == targets
+
+
+def links(path: Path) -> list[tuple[Path, str]]:
+    """The files that a page links to, each with the heading's anchor or ""."""
+    found = re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", path.read_text())
+    return [(path.parent / name if name else path, anchor) for name, anchor in found if ":" not in name]
+
+
+def anchors(path: Path) -> set[str]:
+    """What the headings of a page are called in links to them."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(), re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    assert [name for name, anchor in links(path) if not name.exists() or (anchor and anchor not in anchors(name))] == []
+
+
+def test_every_picture_is_shown() -> None:
+    shown = {name.resolve() for path in DOCS for name, _ in links(path)}
+    assert {picture.name for picture in (ROOT / "docs").glob("*.png") if picture not in shown} == set()
