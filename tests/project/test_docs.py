@@ -1,9 +1,10 @@
-"""The documentation names every option and every target, its links lead somewhere, and its pictures are shown."""
+"""The documentation names every option and target, its links lead somewhere, its translations are in step."""
 
 from __future__ import annotations
 
 import re
 import sys
+import unicodedata
 from importlib import import_module
 from pathlib import Path
 
@@ -13,13 +14,14 @@ from sweep.__main__ import COMMANDS, ENVIRONMENT
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+FOLDERS = ("core", "sweep", "bench", "tests", "tools")
 TEXT = (ROOT / "docs/commands.md").read_text()
 SECTIONS = {part.partition("\n")[0]: part for part in TEXT.split("\n## ")[1:]}
 
 # The section of docs/commands.md, and the module and first arguments of the commands that it is about.
 DOCUMENTED: dict[str, list[tuple[str, ...]]] = {
     **{f"python -m sweep {name}": [("sweep.__main__", name)] for name in COMMANDS},
-    "python -m core.evaluate": [("core.evaluate",)],
+    "python -m core.evaluate": [("core.evaluate.__main__",)],
     "python -m core.figures": [("core.figures.__main__",)],
     "python -m core.figures init-study": [("core.figures.__main__", "init-study")],
     "python -m core.cifar10": [("core.cifar10",)],
@@ -56,15 +58,46 @@ def test_every_parser_has_a_section() -> None:
     assert {path for path in files if "ArgumentParser" in path.read_text()} == documented
 
 
-def test_the_chinese_readme_shows_what_the_english_one_does() -> None:
-    english, chinese = ((ROOT / name).read_text() for name in ("README.md", "README.zh-CN.md"))
-    for pattern in (r"!\[.*?\]\((.*?)\)", r"^```\ndata: .*?^```$", r"^## ", r"^    python -m core\S+ \S+ \S+"):
-        found = re.findall(pattern, english, re.M | re.S)
-        assert found
-        assert re.findall(pattern, chinese, re.M | re.S) == found
-    for table in re.findall(r"^(?:\|.*\n)+", english, re.M):
-        for figure in re.findall(r"(?<=\| )\d[\d.]* ?m?s?(?= \|)", table):
-            assert figure in chinese
+def columns(line: str) -> int:
+    """How wide a line is on a terminal: an east Asian wide character takes two columns."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in line)
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_no_line_is_wider_than_120_columns(path: Path) -> None:
+    lines = enumerate(path.read_text().splitlines(), 1)
+    assert [(number, columns(line)) for number, line in lines if columns(line) > 120] == []
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) < 180
+
+
+def structure(path: Path) -> list[str]:
+    """Levels of headings, pictures, code without its comments, outputs, and the figures and code in tables' cells."""
+    parts, fence = [], ""
+    for line in path.read_text().splitlines():
+        if line.startswith("```"):
+            fence = "" if fence else line
+            parts.append(line)
+        elif fence == "```":
+            parts.append(line)
+        elif fence or line.startswith("    "):
+            parts.append(re.sub(" *# .*", "", line))
+        elif line.startswith("|"):
+            parts += [" ".join(sorted(re.findall(r"`.*?`|\d+(?:[.,]\d+)*", cell))) for cell in line.split("|")]
+        elif line.startswith(("#", "![")):
+            parts.append(re.sub(r"(?<=#) .*|\[.*\]", "", line))
+    return parts
+
+
+TRANSLATED = [path for path in DOCS if path.name.endswith(".zh-CN.md")]
+
+
+@pytest.mark.parametrize("chinese", TRANSLATED, ids=lambda path: path.name)
+def test_a_chinese_page_is_in_step_with_the_english_one(chinese: Path) -> None:
+    english = chinese.with_name(chinese.name.replace(".zh-CN", ""))
+    assert structure(chinese) == structure(english)
 
 
 def test_every_option_has_a_row_that_explains_it() -> None:
@@ -100,3 +133,35 @@ def test_links_lead_somewhere(path: Path) -> None:
 def test_every_picture_is_shown() -> None:
     shown = {name.resolve() for path in DOCS for name, _ in links(path)}
     assert {picture.name for picture in (ROOT / "docs").glob("*.png") if picture not in shown} == set()
+
+
+def tree() -> list[str]:
+    """The paths that ARCHITECTURE's tree names: "core/", "core/ops.py", ..."""
+    drawn = (ROOT / "ARCHITECTURE.md").read_text().partition("```\n")[2].partition("```")[0]
+    paths: list[str] = []
+    folders: list[str] = []
+    for line in drawn.splitlines():
+        name = line.split()[0]
+        depth = (len(line) - len(line.lstrip())) // 2
+        folders[depth:] = [name]
+        paths.append("".join(folders))
+    return paths
+
+
+def test_the_tree_of_the_architecture_names_every_folder_of_the_sources_and_what_there_is() -> None:
+    sources = {path.parent for folder in ("core", "sweep") for path in (ROOT / folder).rglob("*.py")}
+    named = tree()
+    assert {f"{folder.relative_to(ROOT).as_posix()}/" for folder in sources} - set(named) == set()
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    assert len(set(named)) == len(named)
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_the_sources_that_a_page_names_exist(path: Path) -> None:
+    """A file may go by the end of its path."""
+    text = path.read_text()
+    folders = re.findall(r"`((?:core|sweep|bench|tests|tools)/(?:\w+/)*)`", text)
+    assert [name for name in folders if not (ROOT / name).is_dir()] == []
+    sources = {f"/{file.relative_to(ROOT).as_posix()}" for name in FOLDERS for file in (ROOT / name).rglob("*.*")}
+    files = re.findall(r"`([\w/]+\.(?:py|cuh?))`", text)
+    assert [name for name in files if not any(source.endswith(f"/{name}") for source in sources)] == []
