@@ -183,7 +183,7 @@ with compiling():
 def checkout(folder: Path, helper: str, age: float) -> Path:
     """A copy of the sources with these kernels, all files so many seconds old."""
     shutil.copytree(ROOT / "core", folder / "core", ignore=shutil.ignore_patterns("__pycache__"))
-    kernels = folder / "core" / "ops" / "kernels"
+    kernels = folder / "core/backends/cpu/kernels"
     (kernels / "helper.py").write_text(helper)
     (kernels / "user.py").write_text(USER)
     for path in kernels.iterdir():

@@ -209,17 +209,17 @@ def test_where_sizes_do_not_tell_the_file_must(tmp_path: Path, shape: tuple[int,
 PEAK = """
 import os, sys
 from pathlib import Path
-from core import data
+from core.data import registry
 def peak():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
-data.load(sys.argv[1])  # what it imports does not count
+registry.load(sys.argv[1])  # what it imports does not count
 for path in sys.argv[2:]:
     if not os.fork():  # each in a process of its own, which has nothing to give back
-        data.load(sys.argv[1])  # nor what it touches
+        registry.load(sys.argv[1])  # nor what it touches
         Path("/proc/self/clear_refs").write_text("5")
         before = peak()
-        data.load(path)
+        registry.load(path)
         print(peak() - before)
         break
     os.wait()
@@ -266,7 +266,7 @@ def test_memory_for_images_without_offset_is_asked_for(tmp_path: Path, monkeypat
         tracemalloc.reset_peak()
         return 2**40
 
-    monkeypatch.setattr(dataset, "available_memory", available)
+    monkeypatch.setattr(npz_file, "available_memory", available)
     tracemalloc.start()
     try:
         assert datasets.load(path).pixels.offset
@@ -274,7 +274,7 @@ def test_memory_for_images_without_offset_is_asked_for(tmp_path: Path, monkeypat
     finally:
         tracemalloc.stop()
     assert abs(taken - 20 * 2**20) < 3 * 2**20  # that of x, and 8 for x_test, while the 4 of x have been given back
-    monkeypatch.setattr(dataset, "available_memory", lambda: 20 * 2**20 - 1)
+    monkeypatch.setattr(npz_file, "available_memory", lambda: 20 * 2**20 - 1)
     with pytest.raises(InputError, match=r"a\.npz: 20 MiB are needed to subtract 200\.5 from its images, 20 are free"):
         datasets.load(path)
 
