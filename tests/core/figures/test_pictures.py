@@ -60,33 +60,49 @@ def model_of(architecture: Architecture) -> dict[str, np.ndarray]:
     return {name: values[0] for name, values in initial_model(architecture, [Settings()]).items()} | form(architecture)
 
 
-def extremes() -> dict[str, Callable[[], Figure]]:
+Draw = Callable[[], Figure]
+
+
+def large_images(count: int) -> np.ndarray:
+    return np.random.default_rng(0).random((count, 3, 1000, 1000), np.float32)
+
+
+def mistakes() -> Draw:
+    likely, labels = np.random.default_rng(0).dirichlet(np.ones(500), 24), np.arange(24)
+    return partial(images.mistakes, large_images(24), labels, likely, labels, NAMES, "")
+
+
+def deep() -> dict[str, np.ndarray]:
+    """What a network of a hundred blocks has beside its filters."""
+    rng = np.random.default_rng(0)
+    found = {f"b{n}": rng.normal(size=300) for n in range(1, 102)}
+    return found | {f"{name}{n}": rng.normal(size=300) for name in ("gamma", "beta") for n in range(1, 101)}
+
+
+def extremes() -> dict[str, Callable[[], Draw]]:
+    """By name, what makes all that a picture shows, some of it large, and returns what draws it."""
     rng = np.random.default_rng(0)
     trials = many_trials()
-    deep = {f"b{n}": rng.normal(size=300) for n in range(1, 102)}
-    deep |= {f"{name}{n}": rng.normal(size=300) for name in ("gamma", "beta") for n in range(1, 101)}
-    pixels, likely = rng.random((24, 3, 1000, 1000), np.float32), rng.dirichlet(np.ones(500), 24)
-    labels = np.arange(24)
+    heights = [Trial(t.name, {"lr": n}, t.height, [], True) for n, t in enumerate(trials)]
+    of_a_stage = search.pictures(trials, "A title of a stage: " + "on and on " * 60)
     return {
-        **search.pictures(trials, "A title of a stage: " + "on and on " * 60),
-        "effects of 25 settings": partial(search.main_effects, many_settings(), ""),
-        "lines through 25 settings": partial(search.parallel, many_settings(), ""),
-        "by-value": partial(
-            search.by_value, [Trial(t.name, {"lr": n}, t.height, [], True) for n, t in enumerate(trials)], ""
-        ),
-        "side-by-side": partial(training.side_by_side, dict.fromkeys(NAMES[:8], HISTORY), ""),
-        "curves of 5,000 epochs": partial(training.curves, HISTORY, 4000, ""),
-        "confusion": partial(images.confusion, rng.integers(0, 9, (500, 500)), NAMES, ""),
-        "probabilities": partial(images.probabilities, likely[0], NAMES, 7, ""),
-        "mistakes": partial(images.mistakes, pixels, labels, likely, labels, NAMES, ""),
-        "maps": partial(images.feature_maps, rng.random((512, 60, 90), np.float32), ""),
-        "input": partial(images.input_image, pixels[0], NAMES[0]),
-        "augmented": partial(figures.augmented, [("as they are", pixels[:8])] * 3, ""),
-        "filters": partial(weights.filters, rng.normal(size=(64, 64, 3, 3)), 1),
-        "many filters": partial(weights.filters, rng.normal(size=(2048, 3, 3, 3)), 1),
-        "biases": partial(weights.biases, deep, 100, NAMES),
-        "batch norm": partial(weights.batch_norm, deep, 100),
-        "linear": partial(weights.linear, rng.random((20_000, 500), np.float32), 64, NAMES),
+        **{name: partial(lambda draw: draw, draw) for name, draw in of_a_stage.items()},
+        "effects of 25 settings": lambda: partial(search.main_effects, many_settings(), ""),
+        "lines through 25 settings": lambda: partial(search.parallel, many_settings(), ""),
+        "by-value": lambda: partial(search.by_value, heights, ""),
+        "side-by-side": lambda: partial(training.side_by_side, dict.fromkeys(NAMES[:8], HISTORY), ""),
+        "curves of 5,000 epochs": lambda: partial(training.curves, HISTORY, 4000, ""),
+        "confusion": lambda: partial(images.confusion, rng.integers(0, 9, (500, 500)), NAMES, ""),
+        "probabilities": lambda: partial(images.probabilities, rng.dirichlet(np.ones(500)), NAMES, 7, ""),
+        "mistakes": mistakes,
+        "maps": lambda: partial(images.feature_maps, rng.random((512, 60, 90), np.float32), ""),
+        "input": lambda: partial(images.input_image, large_images(1)[0], NAMES[0]),
+        "augmented": lambda: partial(figures.augmented, [("as they are", large_images(8))] * 3, ""),
+        "filters": lambda: partial(weights.filters, rng.normal(size=(64, 64, 3, 3)), 1),
+        "many filters": lambda: partial(weights.filters, rng.normal(size=(2048, 3, 3, 3)), 1),
+        "biases": lambda: partial(weights.biases, deep(), 100, NAMES),
+        "batch norm": lambda: partial(weights.batch_norm, deep(), 100),
+        "linear": lambda: partial(weights.linear, rng.random((20_000, 500), np.float32), 64, NAMES),
     }
 
 
@@ -106,10 +122,11 @@ def memory(what: str) -> int:
 
 @pytest.mark.parametrize("name", EXTREMES)
 def test_what_is_very_large_is_drawn_on_a_canvas_of_bounded_size(name: str, tmp_path: Path) -> None:
+    draw = EXTREMES[name]()
     before = memory("VmRSS")
     if before:
         Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from now on
-    figure = EXTREMES[name]()
+    figure = draw()
     (tmp_path / "drawn.png").write_bytes(content(figure, "png"))
     assert memory("VmHWM") - before < 256 * 1024
     with Image.open(tmp_path / "drawn.png") as drawn:
