@@ -13,9 +13,10 @@ export DO_NOT_TRACK := true
 python := .venv/bin/python
 # Of the tests: one more than there are cores, since tests wait for the disk.
 workers = $(shell expr 1 + `getconf _NPROCESSORS_ONLN`)
+pytest = PYTEST_XDIST_AUTO_NUM_WORKERS=$(workers) $(python) -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep-grid sweep-dropout plan report ui data bench bench-quick bench-gpu test test-faults test-fuzz check audit constraints clean _runtime _dev
+.PHONY: help setup sweep-grid sweep-dropout plan report ui data bench bench-quick bench-gpu test test-all test-faults test-fuzz check audit constraints clean _runtime _dev _test-all
 
 help: ## list the targets
 	@echo "usage: make TARGET [EXPERIMENT=report] [ARGS=\"...\"] [PORT=5000] [PYTHON=python3.12]"
@@ -56,11 +57,15 @@ bench-quick: _runtime ## its three essential rows, in less than a minute; the la
 bench-gpu: _runtime ## the GPU against PyTorch on it, where that is installed; writes bench/results/gpu.json
 	@$(python) -m bench.gpu $(ARGS)
 
-test: _dev ## run the tests: no GPU, network or data set needed
-	@echo "Running the tests: about ten minutes." >&2
-	@PYTEST_XDIST_AUTO_NUM_WORKERS=$(workers) $(python) -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
+test: _dev ## run the quick tests: under five minutes on two cores; no GPU, network or data set needed
+	@echo "Running the quick tests: about four minutes." >&2
+	@$(pytest) -m "not slow" $(ARGS)
 
-test-faults: _dev ## kill, starve and damage sweeps in every way and count what survives (more than an hour; a sample is in test)
+test-all: _test-all ## run all tests; installs first what single ones need: PyTorch's CPU build, Playwright, psycopg
+	@echo "Running all tests: about fifteen minutes." >&2
+	@$(pytest) $(ARGS)
+
+test-faults: _dev ## kill, starve and damage sweeps in every way and count what survives (more than an hour; a sample is in test-all)
 	@$(python) -m tests.faults $(ARGS)
 
 test-fuzz: _dev ## 100,000 damaged and hostile files for each parser (about 20 minutes; a sample is in test)
@@ -81,5 +86,5 @@ constraints: ## write constraints.txt anew from pyproject.toml; PYTHON must be 3
 clean: ## remove .venv and caches; never runs, mlflow.db or data
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis */__pycache__ core/*/__pycache__
 
-_runtime _dev:
+_runtime _dev _test-all:
 	@tools/setup.sh $(@:_%=%)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections import Counter
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -16,6 +15,8 @@ import pytest
 from filelock import FileLock
 
 from tests.helpers import stores
+
+pytest_plugins = ["tests.helpers.slow"]
 
 EXPERIMENT = """
 seed = 1
@@ -54,50 +55,6 @@ def small_images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     x = rng.integers(0, 100, (count, 1, 6, 7))
     x[np.arange(count), 0, 2 * y] += 100
     return x.astype(np.uint8), y
-
-
-SLOW = pytest.StashKey[Counter[str]]()  # how many tests are slow, by file and reason
-
-
-def why_slow(mark: pytest.Mark) -> str:
-    """What the marker says: @pytest.mark.slow("why")."""
-    if [*map(type, mark.args)] != [str]:
-        raise pytest.UsageError('say why it is slow: @pytest.mark.slow("why")')
-    return str(mark.args[0])
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Refuse a slow test without a reason, where pytest names its file."""
-    if mark := metafunc.definition.get_closest_marker("slow"):
-        why_slow(mark)
-
-
-@pytest.hookimpl(tryfirst=True)  # before -m leaves some out
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    marks = ((item.location[0], item.get_closest_marker("slow")) for item in items)
-    config.stash[SLOW] = Counter(f"{path}: {why_slow(mark)}" for path, mark in marks if mark)
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A worker of xdist, which collects, tells the process that reports."""
-    if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["slow"] = dict(session.config.stash.get(SLOW, {}))
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any) -> None:
-    node.config.stash[SLOW] = Counter(getattr(node, "workeroutput", {}).get("slow", {}))
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """How many tests were left out as slow; with --collect-only which files have them, and why."""
-    reasons = config.stash.get(SLOW, Counter[str]())
-    if config.option.collectonly:
-        for reason, count in sorted(reasons.items()):
-            terminalreporter.write_line(f"{count:4} slow in {reason}")
-    elif config.option.markexpr == "not slow":
-        why = 'make test-all ARGS="--collect-only -qqq"'
-        terminalreporter.write_line(f"{reasons.total()} slow tests wait for `make test-all`; why: {why}")
 
 
 Once = Callable[[str, Callable[[Path], object]], Path]

@@ -1,8 +1,9 @@
 #!/bin/sh
-# Install the project into .venv, unless that is done: tools/setup.sh runtime | dev | gpu
-#   runtime  what a sweep needs, with CuPy where there is an NVIDIA GPU
-#   dev      that, and the tools of `make test` and `make check`
-#   gpu      runtime, after looking again for a GPU
+# Install the project into .venv, unless that is done: tools/setup.sh runtime | dev | test-all | gpu
+#   runtime   what a sweep needs, with CuPy where there is an NVIDIA GPU
+#   dev       that, and the tools of `make test` and `make check`
+#   test-all  that, and what single slow tests need: PyTorch, Playwright, psycopg, and programs of the system
+#   gpu       runtime, after looking again for a GPU
 # $PYTHON names the Python to make .venv with. .venv/unfinished exists while packages are being written: found at the
 # start, it tells of an interrupted call, after which no file in .venv can be trusted, and .venv is made anew.
 set -eu
@@ -42,6 +43,25 @@ choose_gpu() { # the extra of pyproject.toml that suits the NVIDIA driver, or no
     esac
 }
 
+has() { # NAME...: is one of these programs here?
+    for name; do
+        if command -v "$name" >/dev/null 2>&1; then return 0; fi
+    done
+    return 1
+}
+
+find_programs() { # of the system, which single tests start: root installs what lacks, everybody else is told how to
+    lacking=
+    has chromium chromium-browser google-chrome || lacking="$lacking chromium"
+    has initdb /usr/lib/postgresql/*/bin/initdb || lacking="$lacking postgresql"
+    has g++ || lacking="$lacking g++"
+    if [ -z "$lacking" ]; then return 0; fi
+    # shellcheck disable=SC2086 # these are words
+    if [ "$(id -u)" = 0 ] && has apt-get &&
+        timeout 180 apt-get install -y -qq --no-install-recommends $lacking >/dev/null 2>&1; then return 0; fi
+    echo "Tests that need them are skipped. To install what lacks (Debian, Ubuntu): sudo apt-get install$lacking" >&2
+}
+
 finished() {
     [ -x .venv/bin/python ] && [ "$(cat ".venv/installed-$what" 2>/dev/null)" = "$state" ]
 }
@@ -68,7 +88,7 @@ install() {
     rm -f .venv/installed-*
     echo "Installing into .venv ($(.venv/bin/python --version), versions of constraints.txt): 1 GB, some minutes." >&2
     # shellcheck disable=SC2086 # either may be empty, and then is no word
-    extras=$(echo ${what#runtime} $gpu | tr ' ' ,)
+    extras=$(echo $wanted $gpu | tr ' ' ,)
     "$python" tools/progress.py $$ .venv/pip.log .venv/lib/python*/site-packages 9>&- &
     progress=$! failed=
     .venv/bin/python -m pip --disable-pip-version-check install --progress-bar off -c constraints.txt \
@@ -80,16 +100,33 @@ install() {
         sed -n '/^ *[Ee][Rr][Rr][Oo][Rr]/,$p' .venv/pip.log >&2
         fail "pip could not install the project, for the reason above; the same command tries again from nothing"
     fi
+    done="runtime $what"
+    if [ "$what" = test-all ]; then add_pytorch && done="runtime dev test-all" || done="runtime dev"; fi
     rm -f .venv/pip.log
     echo "Installed." >&2
     echo "$gpu" >.venv/gpu
-    for each in runtime "$what"; do echo "$state" >".venv/installed-$each"; done
+    for each in $done; do echo "$state" >".venv/installed-$each"; done
     rm .venv/unfinished
+}
+
+add_pytorch() { # its CPU build, since the usual one is too large: from where pip looks, or from PyTorch's own index
+    for index in "" "--extra-index-url https://download.pytorch.org/whl/cpu"; do
+        # shellcheck disable=SC2086 # it may be empty, and then is no word
+        if .venv/bin/python -m pip --disable-pip-version-check install -q $index -c constraints.txt \
+            "torch==2.13.0+cpu" >.venv/pip.log 2>&1; then return 0; fi
+    done
+    echo "pip is offered no CPU build of PyTorch 2.13.0: tests that compare with it are skipped." >&2
+    return 1
 }
 
 case $1 in
     gpu) what=runtime gpu=$(choose_gpu) ;;
     *) what=$1 gpu=$(cat .venv/gpu 2>/dev/null || choose_gpu) ;;
+esac
+case $what in
+    runtime) wanted= ;;
+    dev) wanted=dev ;;
+    test-all) wanted="dev browser postgres" && find_programs ;;
 esac
 state=$(cksum pyproject.toml constraints.txt && echo "extra: $gpu")
 finished && exit

@@ -71,6 +71,7 @@ def test_a_step_of_each_side_trains() -> None:
     cpu.our_step(backends.load("reference"), (1, 8, 8), cpu.grid(settings, 2))()
 
 
+@pytest.mark.slow("loads PyTorch")
 def test_pytorch_shifts_and_mirrors_as_we_do() -> None:
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)
@@ -84,6 +85,7 @@ def test_pytorch_shifts_and_mirrors_as_we_do() -> None:
     assert all((windows[n, 0] == np.asarray(moved[n, 0])).all(axis=(2, 3)).any() for n in range(2))
 
 
+@pytest.mark.slow("loads PyTorch")
 def test_pytorchs_step_runs_in_its_plain_modes() -> None:
     pytest.importorskip("torch")
     settings = Settings(filters="3x4", batch_size=16, dropout=0.5, crop=1, flip=0.5)
@@ -92,6 +94,7 @@ def test_pytorchs_step_runs_in_its_plain_modes() -> None:
         peers.torch_step(architecture, settings, *cpu.random_images((1, 8, 8), 40), mode)()
 
 
+@pytest.mark.slow("loads PyTorch")
 def test_the_peers_of_the_gpu_train_on_a_cpu_as_well() -> None:
     """But for CUDA graphs, which only a GPU has."""
     pytest.importorskip("torch")

@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.slow("runs a hundred sweeps")
 def test_a_sample_of_every_kind_of_fault_is_survived() -> None:
     command = [sys.executable, "-m", "tests.faults", "--short"]
     done = subprocess.run(command, cwd=Path(__file__).resolve().parents[2], capture_output=True, text=True)

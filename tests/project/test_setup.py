@@ -56,7 +56,17 @@ class Machine:
     def installs(self) -> list[str]:
         """What each call of pip was asked to install."""
         log = self.folder / "installs"
-        return [line.split(" -e ")[1] for line in log.read_text().splitlines()] if log.exists() else []
+        return [line.split()[-1] for line in log.read_text().splitlines()] if log.exists() else []
+
+    def without(self, *programs: str) -> str:
+        """A PATH on which these are not."""
+        found = self.bin.with_name("without")
+        found.mkdir()
+        for folder in os.environ["PATH"].split(os.pathsep):
+            for path in Path(folder).glob("*"):
+                if path.name not in programs and not (found / path.name).exists():
+                    (found / path.name).symlink_to(path)
+        return f"{self.bin}:{found}"
 
 
 @pytest.fixture
@@ -111,6 +121,39 @@ def test_nothing_is_done_twice(machine: Machine) -> None:
     machine.setup("dev")
     machine.setup("runtime")
     assert machine.installs() == [".", ".[dev]"]
+
+
+def test_all_tests_have_what_single_ones_need_and_the_quick_ones_what_they_need(machine: Machine) -> None:
+    assert machine.setup("test-all").returncode == 0
+    assert machine.installs() == [".[dev,browser,postgres]", "torch==2.13.0+cpu"]
+    for what in ("test-all", "dev", "runtime"):
+        assert machine.setup(what).stderr == ""
+    assert len(machine.installs()) == 2
+
+
+def test_a_pytorch_that_pip_is_not_offered_is_looked_for_at_its_own_index_and_again_next_time(machine: Machine) -> None:
+    lacking = PYTHON.replace("sleep", 'case "$*" in *torch*) echo "$@" >>installs; exit 1 ;; esac; sleep')
+    machine.command("python3", lacking)
+    for count in (1, 2):
+        done = machine.setup("test-all")
+        assert done.returncode == 0
+        assert "no CPU build of PyTorch 2.13.0: tests that compare with it are skipped" in done.stderr
+        assert machine.installs() == [".[dev,browser,postgres]", *["torch==2.13.0+cpu"] * 2] * count
+    assert machine.setup("dev").stderr == ""
+
+
+@pytest.mark.parametrize("user", ["root", "another"])
+def test_programs_that_lack_are_installed_by_root_and_told_to_others(machine: Machine, user: str) -> None:
+    path = machine.without("chromium", "chromium-browser", "google-chrome", "g++", "apt-get", "id")
+    machine.command("id", f"#!/bin/sh\necho {0 if user == 'root' else 1000}\n")
+    machine.command("apt-get", '#!/bin/sh\necho "$@" >>asked\n')
+    for _ in range(2):
+        told = machine.setup("test-all", PATH=path).stderr
+        assert ("To install what lacks (Debian, Ubuntu): sudo apt-get install chromium" in told) == (user == "another")
+    asked = machine.folder / "asked"
+    assert asked.exists() == (user == "root")
+    assert user == "another" or asked.read_text().count("install -y -qq --no-install-recommends chromium") == 2
+    assert machine.setup("dev", PATH=path).stderr == ""
 
 
 @pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt"])

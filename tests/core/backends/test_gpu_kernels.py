@@ -51,6 +51,7 @@ def on(device: HostDevice) -> Ops:
 # ---------------------------------------------------------------------------------------------------------- compiled
 
 
+@pytest.mark.slow("nvcc compiles all kernels")
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not here")
 @pytest.mark.parametrize("capability", [75, 80, 90])
 def test_the_kernels_compile_for_gpus_old_and_new(tmp_path: Path, capability: int) -> None:
@@ -118,6 +119,7 @@ for name, values in models[0].items():
 """
 
 
+@pytest.mark.slow("g++ compiles all kernels anew for each fault")
 @pytest.mark.parametrize("fault", [None, *FAULTS])
 def test_a_fault_in_a_kernel_does_not_go_unseen(tmp_path: Path, fault: str | None) -> None:
     text, message = cuda.source(), ""

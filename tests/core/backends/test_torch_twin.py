@@ -22,6 +22,8 @@ from core.training.schedules import learning_rates
 from core.training.step import make_step
 from tests.helpers.cases import CASES, CLASSES, IMAGES, NETWORKS, Case, T, cotangent
 
+pytestmark = pytest.mark.slow("loads PyTorch")
+
 BASE = Settings(lr=0.05, dropout=0.0, epochs=7)
 # Adam turns the gradient of a bias before batch norm, which is rounding error and no more, into steps. They are long in
 # float32 (so Adam is compared in float64), and not too short to be seen with the usual eps of 1e-8 either.
@@ -50,9 +52,9 @@ DEEPER = [DEEP, replace(DEEP, nesterov=True, dropout=0.3, seed=1, reg=0.1)]
 
 @pytest.fixture
 def twin() -> ModuleType:
-    """torch_twin.py where PyTorch is installed; a fixture, so that each skipped test counts."""
+    """torch_twin.py where PyTorch is installed; imported by those tests alone that are run."""
     pytest.importorskip("torch")
-    return import_module("torch_twin")
+    return import_module("tests.helpers.torch_twin")
 
 
 def images(count: int) -> Images:

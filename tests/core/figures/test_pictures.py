@@ -120,6 +120,7 @@ def memory(what: str) -> int:
     return int(found[0]) if found else 0
 
 
+@pytest.mark.slow("draws what takes seconds and 300 MB")
 @pytest.mark.parametrize("name", EXTREMES)
 def test_what_is_very_large_is_drawn_on_a_canvas_of_bounded_size(name: str, tmp_path: Path) -> None:
     draw = EXTREMES[name]()

@@ -177,6 +177,7 @@ def test_whole_pixels_keep_their_exact_values(dtype: type, strength: dict[str, A
     np.testing.assert_array_equal(one(x, **strength), expected(x, strength).astype(dtype))
 
 
+@pytest.mark.slow("loads PyTorch")
 def test_rotation_is_pytorchs() -> None:
     torch = pytest.importorskip("torch")
     x = batch((2, 7, 10))

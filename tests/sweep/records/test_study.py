@@ -365,6 +365,7 @@ def test_reading_makes_no_file(journal: Journal) -> None:
     assert not journal.path.exists()
 
 
+@pytest.mark.slow("searches thirty times, with 48 trials each")
 def test_asking_for_eight_at_once_loses_nothing_against_one_at_a_time() -> None:
     one, eight = (measure("tpe", trials=48, at_once=n, seeds=10) for n in (1, 8))
     noise = math.hypot(one["standard_error"], eight["standard_error"])

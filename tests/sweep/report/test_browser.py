@@ -25,16 +25,17 @@ from sweep.__main__ import main
 from tests.conftest import EXPERIMENT
 from tests.helpers.servers import free_port, wait_for
 
-playwright = pytest.importorskip("playwright.sync_api")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+pytestmark = pytest.mark.slow("starts Chromium and MLflow's page, on a sweep with all its pictures")
 
 WIDE = EXPERIMENT.replace("lr = [0.01, 0.1]", "lr = [0.01, 0.02, 0.1, 1e30]\nreg = [0.001, 0.01]")
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium")
     with playwright.sync_playwright() as driver:
         options = ["--no-sandbox"] if os.geteuid() == 0 else []
         found = driver.chromium.launch(executable_path=CHROMIUM, args=options)
@@ -63,6 +64,12 @@ def path(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
         assert main(["report", "small"]) == 0
     (page,) = (folder / "reports").glob("*.html")
     return page
+
+
+def violations(page: Any) -> list[tuple[str, str]]:
+    """Rules of accessibility that a page breaks, each with the first place."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    return [(found["id"], found["nodes"][0]["html"]) for found in axe.run(page).response["violations"]]
 
 
 class Opened:
@@ -186,7 +193,7 @@ def test_a_picture_opens_large_and_closes_by_keyboard(opened: Opened) -> None:
     large, small = page.locator("dialog img"), picture.locator("img")
     assert large.get_attribute("src") == small.get_attribute("src")
     assert large.bounding_box()["width"] > 1.2 * small.bounding_box()["width"]
-    assert axe.Axe().run(page).response["violations"] == []
+    assert violations(page) == []
     page.keyboard.press("Escape")
     assert not page.locator("dialog").is_visible()
     assert page.evaluate("document.activeElement.firstElementChild.alt").startswith("Best validation accuracy by each")
@@ -274,8 +281,7 @@ def test_the_page_is_readable_and_accessible_at_any_width(browser: Any, path: Pa
     )
     assert small == 0
     assert opened.page.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
-    found = axe.Axe().run(opened.page)
-    assert [(violation["id"], violation["nodes"][0]["html"]) for violation in found.response["violations"]] == []
+    assert violations(opened.page) == []
     assert opened.complaints == []
     opened.context.close()
 
@@ -423,7 +429,8 @@ def test_mlflow_compares_two_trials(mlflow_page: Any, runs: dict[str, RunInfo]) 
     assert parameters.get_by_role("row").count() == len(best.params)
     page.get_by_role("switch", name="Parameters - Show diff only").click()
     differing = [[key, value, other.params[key]] for key, value in best.params.items() if value != other.params[key]]
-    playwright.expect(parameters.get_by_role("row")).to_have_count(len(differing))
+    expect = pytest.importorskip("playwright.sync_api").expect
+    expect(parameters.get_by_role("row")).to_have_count(len(differing))
     shown = [row.inner_text().split("\t") for row in parameters.get_by_role("row").all()]
     assert sorted(shown) == sorted(differing)
     assert [url for url in complaints if not url.endswith("/users/current")] == []  # which no server without users has

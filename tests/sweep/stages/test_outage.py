@@ -44,6 +44,7 @@ def every_epoch_once(tracker: Tracker, count: int) -> None:
         assert found == {("val_loss", epoch): [row["val_loss"]] for epoch, row in enumerate(history, start=1)}
 
 
+@pytest.mark.slow("trains for a minute, and starts MLflow's server twice")
 def test_a_server_that_is_away_while_trials_train(patient_project: Path, empty_store: Path) -> None:
     shutil.copy(empty_store, patient_project / "server.db")
     store = ("--backend-store-uri", f"sqlite:///{patient_project / 'server.db'}", "--workers", "1")

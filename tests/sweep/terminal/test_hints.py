@@ -60,6 +60,7 @@ def quoted(text: str) -> str:
     return found
 
 
+@pytest.mark.slow("runs twelve commands, each in a shell of its own")
 def test_every_command_works_as_it_is_printed(
     anywhere: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
