@@ -1,12 +1,56 @@
-"""How a command line ends, and the flags that several share."""
+"""The flags that several commands have, and how a command ends."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from core.errors import DamageError, InputError, printable, reason
+
+if TYPE_CHECKING:
+    import argparse
+
+
+class Flag(TypedDict, total=False):
+    """What argparse is told of a flag."""
+
+    help: str
+    metavar: str
+    action: str
+    default: str | None
+    type: Callable[[str], object]
+
+
+FLAGS: dict[str, Flag] = {
+    "run-id": {"metavar": "ID", "help": "a trial's run in MLflow, or the beginning of its id"},
+    "model": {"type": Path, "metavar": "FILE.npz", "help": "a model's file, also one of the published code"},
+    "data": {"help": "cifar10, digits, a file.npz, or auto (CIFAR-10 if found, else digits)"},
+    "data-dir": {"metavar": "DIR", "help": "where cifar-10-batches-py is (else $CIFAR10_DIR, data/)"},
+    "backend": {"help": "auto, reference, cpu or gpu"},
+    "precision": {"help": "float32 or, on a GPU, tf32: faster, and rounded to 10 bits"},
+    "threads": {"metavar": "N", "help": "to compute on (default: every core there is)"},
+    "tracking-uri": {"metavar": "URI", "help": "MLflow server or database (default: mlflow.db here)"},
+    "out": {"metavar": "DIR", "help": "where to write (default: %(default)s)"},
+    "open": {"action": "store_true", "help": "open the page in the browser"},
+    "json": {"action": "store_true", "help": "the result as JSON on standard output"},
+    "quiet": {"action": "store_true", "help": "no progress, no notes"},
+}
+OF_RUN = "cifar10, digits or a file.npz (default: what the run was trained on)"  # --data of a command on a run
+
+
+def add_flags(command: argparse._ActionsContainer, *names: str, **own: Unpack[Flag]) -> None:
+    """Give a command flags of FLAGS, in this order; own is what they are told otherwise here."""
+    for name in names:
+        flag: Flag = {**FLAGS[name], **own}
+        command.add_argument(f"--{name}", **flag)
+
+
+def threads_given() -> str | None:
+    """The default of --threads: what the environment says."""
+    return os.environ.get("SWEEP_THREADS") or None
 
 
 def exit_status(command: Callable[[], int], doctor: Callable[[], str] | None = None) -> int:

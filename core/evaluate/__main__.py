@@ -5,23 +5,24 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.arguments import exit_status
+from core.arguments import OF_RUN, add_flags, exit_status, threads_given
 from core.errors import InputError, printable
+from core.evaluate.evaluation import Evaluation, evaluate_model
+from core.text import as_text, print_table
+from core.tracking.datasets import data_of
 
 if TYPE_CHECKING:
     from core.tracking.entities import RunInfo
     from core.tracking.tracker import Tracker
-from core.evaluate.evaluation import Evaluation, evaluate_model
-from core.tracking.datasets import data_of
 
 ARTIFACTS = "evaluation"
+_TOO_WIDE = "a table wider than this terminal: --json has its numbers"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,16 +34,13 @@ def parser() -> argparse.ArgumentParser:
         epilog="exit status: 0 done, 1 the output's reader left, 2 wrong use or input, 130 interrupted",
     )
     what = top.add_mutually_exclusive_group(required=True)
-    what.add_argument("--run-id", metavar="ID", help="a trial's run in MLflow, or the beginning of its id")
-    what.add_argument("--model", type=Path, metavar="FILE.npz", help="a model's file, also one of the published code")
-    top.add_argument("--data", help="cifar10, digits or a file.npz (default: what the run was trained on)")
-    top.add_argument("--data-dir", metavar="DIR", help="where cifar-10-batches-py is (else $CIFAR10_DIR, data/)")
-    top.add_argument("--backend", default="auto", help="auto, reference, cpu or gpu")
-    threads = os.environ.get("SWEEP_THREADS") or None
-    top.add_argument("--threads", default=threads, metavar="N", help="to compute on (default: every core there is)")
-    top.add_argument("--tracking-uri", metavar="URI", help="MLflow server or database (default: mlflow.db here)")
-    top.add_argument("--json", action="store_true", help="the result as JSON on standard output")
-    top.add_argument("--quiet", action="store_true", help="no notes")
+    add_flags(what, "run-id", "model")
+    add_flags(top, "data", help=OF_RUN)
+    add_flags(top, "data-dir")
+    add_flags(top, "backend", default="auto")
+    add_flags(top, "threads", default=threads_given())
+    add_flags(top, "tracking-uri", "json")
+    add_flags(top, "quiet", help="no notes")
     return top
 
 
@@ -147,8 +145,6 @@ def _as_json(result: Evaluation) -> dict[str, Any]:
 
 def _show(result: Evaluation, options: argparse.Namespace) -> None:
     """To stdout: JSON, or the figures and two tables. To stderr: what the accuracy does not tell."""
-    from core.evaluate.metrics import SCORES
-
     if not options.quiet:
         print(*(f"{printable(warning)}\n" for warning in result.warnings), sep="", end="", file=sys.stderr, flush=True)
     if options.json:
@@ -158,40 +154,26 @@ def _show(result: Evaluation, options: argparse.Namespace) -> None:
             f"test accuracy {result.metrics['test_accuracy']:.4f} ({result.largest}), "
             f"loss {result.metrics['test_loss']:.4f}"
         )
-        rows = [[row["class"], *(_score(row[s]) for s in SCORES), str(row["images"])] for row in result.classes]
-        mean = ["mean", *(_score(result.metrics[f"test_{s}_macro"]) for s in SCORES), str(result.confusion.sum())]
-        _print_table("", ["class", *SCORES, "images"], [*rows, mean])
-        names = [row["class"] for row in result.classes]
-        counts = [[name, *map(str, row)] for name, row in zip(names, result.confusion.tolist(), strict=True)]
-        _print_table("images by true class (row) and predicted class (column)", ["", *names], counts)
+        _print_scores(result)
+        _print_confusion(result)
     sys.stdout.flush()  # a reader that has left is noticed here, not when Python ends
 
 
-def _score(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+def _print_scores(result: Evaluation) -> None:
+    from core.evaluate.metrics import SCORES
+
+    rows = [[row["class"], *(as_text(row[s], ".3f") for s in SCORES), str(row["images"])] for row in result.classes]
+    means = [as_text(result.metrics[f"test_{s}_macro"], ".3f") for s in SCORES]
+    mean = ["mean", *means, str(result.confusion.sum())]
+    print_table(["class", *SCORES, "images"], [*rows, mean], gap=1, too_wide=_TOO_WIDE)
 
 
-def _print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
-    """Drawn on a terminal, if it is wide enough; tab-separated elsewhere."""
-    if title:
-        print(f"\n{title}")
-    if not sys.stdout.isatty():
-        print(*("\t".join(row) for row in (header, *rows)), sep="\n")
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold underline")
-    for number, column in enumerate(header):
-        table.add_column(Text(column[:5] if number and title else column), justify="right" if number else "left")
-    for row in rows:
-        table.add_row(*map(Text, row))  # as text: a class's name is the user's, and may look like markup
-    console = Console()
-    if console.measure(table, options=console.options.update(width=10_000)).maximum > console.width:
-        print("a table wider than this terminal: --json has its numbers")
-    else:
-        console.print(table)
+def _print_confusion(result: Evaluation) -> None:
+    print("\nimages by true class (row) and predicted class (column)")
+    names = [row["class"] for row in result.classes]
+    rows = [[name, *map(str, row)] for name, row in zip(names, result.confusion.tolist(), strict=True)]
+    header = ["", *(name[:5] if sys.stdout.isatty() else name for name in names)]
+    print_table(header, rows, gap=1, too_wide=_TOO_WIDE)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from core.arguments import exit_status
+from core.arguments import add_flags, exit_status, threads_given
 from core.backends import registry as backends
 from core.config.settings import check_setting
 from core.data import dataset
@@ -40,10 +39,8 @@ class _Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     shared = _Parser(add_help=False)
-    shared.add_argument("--data", help="cifar10, digits, a file.npz, or auto (CIFAR-10 if found, else digits)")
-    shared.add_argument("--data-dir", metavar="DIR", help="where cifar-10-batches-py is (else $CIFAR10_DIR, data/)")
-    cores = os.environ.get("SWEEP_THREADS") or None
-    shared.add_argument("--threads", default=cores, metavar="N", help="to compute on (default: every core there is)")
+    add_flags(shared, "data", "data-dir")
+    add_flags(shared, "threads", default=threads_given())
 
     top = _Parser(
         prog="python -m core.figures",
@@ -52,8 +49,8 @@ def parser() -> argparse.ArgumentParser:
         epilog="exit status: 0 done, 1 failed, 2 wrong use or input, 130 interrupted",
     )
     what = top.add_mutually_exclusive_group()
-    what.add_argument("--run-id", metavar="ID", help="a run in MLflow, a trial's or a stage's, or the first digits")
-    what.add_argument("--model", type=Path, metavar="FILE.npz", help="a model's file, also one of the published code")
+    add_flags(what, "run-id", help="a run in MLflow, a trial's or a stage's, or the first digits")
+    add_flags(what, "model")
     top.add_argument(
         "--image",
         default="0",
@@ -61,14 +58,20 @@ def parser() -> argparse.ArgumentParser:
         help="whose maps are drawn: the number of a validation (of --model: test) "
         "image, from 0, or a picture's file (default: 0)",
     )
-    top.add_argument("--out", metavar="DIR", help="where to write (default: a folder of its own in figures/)")
+    add_flags(top, "out", help="where to write (default: a folder of its own in figures/)")
     top.add_argument("--format", choices=[*FORMATS, "both"], default="both", help="default: %(default)s")
-    top.add_argument("--tracking-uri", metavar="URI", help="MLflow server or database (default: mlflow.db here)")
+    add_flags(top, "tracking-uri")
 
     commands = top.add_subparsers(dest="command", metavar="init-study", parser_class=_Parser)
     study = commands.add_parser(
         "init-study", parents=[shared], help="spread of activations, layer by layer, under each initialisation"
     )
+    _add_study(study)
+    return top
+
+
+def _add_study(study: argparse.ArgumentParser) -> None:
+    """The flags of init-study alone."""
     study.add_argument("--depth", type=int, default=8, help="convolutions (default: %(default)s)")
     study.add_argument("--width", type=int, default=32, help="filters of each (default: 32)")
     study.add_argument("--images", type=int, default=128, help="pushed through, if there are so many (default: 128)")
@@ -76,7 +79,6 @@ def parser() -> argparse.ArgumentParser:
     study.add_argument(
         "--out", default="figures/init-study.png", metavar="FILE", help="a .png or .svg (default: %(default)s)"
     )
-    return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

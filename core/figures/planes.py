@@ -19,9 +19,9 @@ from core.figures.trials import (
     Plane,
     Scale,
     Trial,
-    as_text,
     has_levels,
     is_number,
+    label_of,
     levels,
     named,
     plane,
@@ -83,13 +83,13 @@ def heat_maps(trials: Sequence[Trial], title: str) -> Figure:
             first = shown is not None and shown is best
             if few or first:
                 _number(axes, column, row, shown, first, scale, 19 * width)
-        axes.set_title(f"{panel} {as_text(value)}" if panel else "")
-        axes.set_xticks(range(len(across)), map(as_text, across), rotation=90 if width < 0.5 else 0)
+        axes.set_title(f"{panel} {label_of(value)}" if panel else "")
+        axes.set_xticks(range(len(across)), map(label_of, across), rotation=90 if width < 0.5 else 0)
         if number + columns >= len(panels):
             axes.set_xlabel(chosen.second)
             axes.tick_params(labelbottom=True)
         if number % columns == 0:
-            axes.set_yticks(range(len(down)), map(as_text, down))
+            axes.set_yticks(range(len(down)), map(label_of, down))
             axes.set_ylabel(chosen.first)
     lines = [ACCURACY]  # each short enough for the lowest figure
     lines += ["the best in each place"] if several else []
@@ -135,7 +135,7 @@ def surface(trials: Sequence[Trial], title: str) -> Figure:
         stems = [[(*place, floor), (*place, height)] for *place, height in zip(x, y, z, strict=True)]
         axes.add_collection3d(Line3DCollection(stems, colors=colour, alpha=0.25, linewidths=1))
         axes.plot(*places([t for t in same if t.finished]), "o", color=colour)
-        axes.lines[-1].set_label(f"{third} {as_text(value)}" if third else "_")
+        axes.lines[-1].set_label(f"{third} {label_of(value)}" if third else "_")
         if ended := [trial for trial in same if not trial.finished]:
             axes.plot(*places(ended), "o", color=colour, mfc="none")
         for fixed, other in ((x, y), (y, x)):

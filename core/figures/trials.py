@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from core.figures.style import short, thinned
+from core.text import as_toml
 
 FEW = 12  # a setting with at most so many values may have levels, else it is a range
 ACCURACY = "best validation accuracy"
@@ -85,11 +86,9 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def as_text(value: Any) -> str:
+def label_of(value: Any) -> str:
     """A value as it is written beside an axis."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:.4g}" if isinstance(value, float) else short(str(value))
+    return short(as_toml(value, ".4g"))
 
 
 def has_levels(trials: Sequence[Trial], key: str) -> bool:
@@ -166,7 +165,7 @@ class Scale:
         """Shares of the axis and what to write there."""
         if self.stepped:
             shown = [self.values[place] for place in thinned(len(self.values), FEW)]
-            texts = [as_text(value) for value in shown]
+            texts = [label_of(value) for value in shown]
         else:
             shown = [self.values[0], self.values[len(self.values) // 2], self.values[-1]]
             texts = [f"{value:.3g}" for value in shown]
@@ -176,7 +175,7 @@ class Scale:
         """Name the axis, and mark the values on it."""
         if self.stepped:
             places = thinned(len(self.values), FEW)
-            texts = [as_text(self.values[place]) for place in places]
+            texts = [label_of(self.values[place]) for place in places]
             aslant = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
             crowded = side == "x" and axes.name != "3d" and sum(map(len, texts)) > _LETTERS
             getattr(axes, f"set_{side}ticks")(places, texts, **(aslant if crowded else {}))

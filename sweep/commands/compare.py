@@ -20,7 +20,7 @@ def compare(options: argparse.Namespace) -> int:
     path = write_file(
         options.out, f"compare-{'-'.join(run.run_id[:8] for run in runs)}.html", trials.to_html(tracker, runs, found)
     )
-    tables.print_table("", [dict(zip(found.header, row, strict=True)) for row in found.rows])
+    tables.print_rows("", [dict(zip(found.header, row, strict=True)) for row in found.rows])
     sys.stdout.flush()
     print_path(path, options.open)
     return 0

@@ -16,7 +16,7 @@ def plan(options: argparse.Namespace) -> int:
 
     from sweep.results import tables
     from sweep.search import cost as estimate
-    from sweep.terminal.tables import duration, print_table, readable
+    from sweep.terminal.tables import duration, print_rows, readable
 
     sweep, stages = open_sweep(options, options.json)
     warn_of_classes(sweep)
@@ -49,13 +49,13 @@ def plan(options: argparse.Namespace) -> int:
             for line in said:
                 sweep.display.note(line)
             if rows:
-                print_table(f"{name}: {len(cells)} trials, {len(todo)} to train", rows)
+                print_rows(f"{name}: {len(cells)} trials, {len(todo)} to train", rows)
             if remaining:
                 sweep.display.note(
                     f"{name}: {stage.sampler} will propose {remaining} settings, {stage.at_once} at once"
                 )
             if costs:
-                print_table(f"{name}: groups that train together", readable(costs))
+                print_rows(f"{name}: groups that train together", readable(costs))
                 where = f" in {sweep.processes} processes" if sweep.processes > 1 else ""
                 sweep.display.note(
                     f"{name}: about {duration(seconds)} at most{where}; trials that stop early save time"

@@ -44,7 +44,7 @@ def show_results(sweep: Sweep, result: StageResult, stages: Sequence[str], quiet
     stages  those that this command runs
     """
     from sweep.results import advice, ranking, tables
-    from sweep.terminal.tables import print_table
+    from sweep.terminal.tables import print_rows
 
     total = len(result.rows)
     replicated = any(len(row.cells) > 1 for row in result.rows)
@@ -55,7 +55,7 @@ def show_results(sweep: Sweep, result: StageResult, stages: Sequence[str], quiet
         rows = tables.short(result.rows) if sys.stdout.isatty() else tables.table(result.rows)
         searched = tables.searched([row.cell for row in result.rows])
         spare = ("loss", "epoch", "status", "run", *reversed(searched))
-        print_table(f"{result.stage}: {total} {kind}, best first", rows, spare)
+        print_rows(f"{result.stage}: {total} {kind}, best first", rows, spare)
     best = ranking.winner(result.rows)
     lines: list[tuple[str, str]] = []
     if best is None:

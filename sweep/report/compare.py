@@ -10,6 +10,7 @@ from typing import Any
 
 from core import figures
 from core.errors import InputError
+from core.text import as_text
 from core.tracking.entities import RunInfo
 from core.tracking.tracker import Tracker
 from sweep.report.write import drawn, render
@@ -73,8 +74,8 @@ def compare(tracker: Tracker, runs: Sequence[RunInfo]) -> TrialTable:
     ]
     keys = list(dict.fromkeys(key for values in settings for key in values))
     known = [name for name in _RESULTS if any(name in run.metrics for run in runs)]
-    rows = [[name, *(_number(run.metrics.get(name)) for run in runs)] for name in known]
-    lines = [[key, *(_text(values.get(key)) for values in settings)] for key in keys]
+    rows = [[name, *(as_text(run.metrics.get(name)) for run in runs)] for name in known]
+    lines = [[key, *(as_text(values.get(key)) for values in settings)] for key in keys]
     lines += [[key, *(run.tags.get(key, "-") for run in runs)] for key in _TAGS]
     rows += [line for line in lines if len(set(line[1:])) > 1]
     same = ", ".join(f"{line[0]} {line[1]}" for line in lines if len(set(line[1:])) == 1 and line[1] != "-")
@@ -99,15 +100,3 @@ def to_html(tracker: Tracker, runs: Sequence[RunInfo], comparison: TrialTable) -
 
 def _name(run: RunInfo) -> str:
     return f"{run.name.partition(' ')[0]} ({run.run_id[:8]})"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.6g}"
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

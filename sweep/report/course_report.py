@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from core.text import as_text
+
 if TYPE_CHECKING:
     from sweep.report.stage_part import StagePart
 
@@ -60,9 +62,5 @@ def _beside(
     for cell, published in theirs.items():
         found = ours.get(cell)
         difference = "-" if published is None or found is None else f"{found - published:+.4f}"
-        rows.append([*map(str, cell), _text(published), _text(found), difference])
+        rows.append([*map(str, cell), as_text(published, ".4f"), as_text(found, ".4f"), difference])
     return PublishedTable(title, [*keys, "published", "ours", "difference"], rows)
-
-
-def _text(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"

@@ -11,6 +11,7 @@ from typing import Any
 from core.config.settings import Settings
 from core.data.dataset import Dataset
 from core.errors import InputError
+from core.text import as_toml
 from sweep.experiment.checks import Value
 from sweep.experiment.space import Range, Values
 from sweep.experiment.stage import Stage
@@ -115,16 +116,12 @@ def _levels(values: Sequence[Value]) -> list[str]:
     """Each value's level: itself, or of many numbers the part of their range."""
     numbers = [float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
     if len(numbers) < len(values) or len(set(values)) <= 2 * _BINS:
-        return [_text(value) for value in values]
+        return [as_toml(value) for value in values]
     ordered = sorted(numbers)
     cuts = [ordered[len(ordered) * part // _BINS] for part in range(1, _BINS)]
     ends = [ordered[0], *cuts, ordered[-1]]
     places = [sum(number >= cut for cut in cuts) for number in numbers]
     return [f"{ends[place]:.3g} to {ends[place + 1]:.3g}" for place in places]
-
-
-def _text(value: Value) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def mattered(rows: Sequence[Row]) -> str:
@@ -165,7 +162,9 @@ def edges(stage: Stage, rows: Sequence[Row], data: Dataset) -> list[str]:
             continue
         tried = (further for further in _further(values, beyond) if _new(best.cell.settings, key, further, data))
         if (further := next(tried, None)) is not None:
-            found.append(f"{key} {_text(value)} is the {beyond.side} that was searched: try {_text(further)} as well.")
+            found.append(
+                f"{key} {as_toml(value)} is the {beyond.side} that was searched: try {as_toml(further)} as well."
+            )
     return found
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from core.errors import printable
+from core.text import as_text
 from sweep.results.ranking import Row
 from sweep.search.cell import Cell
 
@@ -66,16 +67,9 @@ def _rounded(value: Any, digits: int) -> Any:
 
 def shown(value: Any, column: str = "") -> str:
     """A value of a table for people, shorter than it is in CSV and JSON."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if column == "run_id":
+    if value is not None and column == "run_id":
         return str(value)[:8]
-    if isinstance(value, float):
-        form = ".4f" if "accuracy" in column else "#.4g" if "loss" in column else ".4g"
-        return format(value, form)
-    return printable(value)
+    return printable(as_text(value, ".4f" if "accuracy" in column else "#.4g" if "loss" in column else ".4g"))
 
 
 def to_csv(rows: Sequence[Row]) -> str:
@@ -91,11 +85,10 @@ def to_csv(rows: Sequence[Row]) -> str:
 def to_markdown(rows: Sequence[Row]) -> str:
     """The ranked rows as a Markdown table."""
     lines = table(rows)
-    cells = [list(lines[0]), ["---"] * len(lines[0]), *([_text(v) for v in line.values()] for line in lines)]
+    cells = [list(lines[0]), ["---"] * len(lines[0]), *(map(_cell, line.values()) for line in lines)]
     return "".join(f"| {' | '.join(line)} |\n" for line in cells)
 
 
-def _text(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+def _cell(value: Any) -> str:
+    """In Markdown, a bool is written as it is in CSV."""
+    return str(value) if isinstance(value, bool) else as_text(value)

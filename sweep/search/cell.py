@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from core.config.settings import Settings
 from core.data.dataset import Dataset
+from core.text import as_toml
 from sweep.experiment.checks import Value
 
 
@@ -55,9 +56,7 @@ class Cell:
 
 
 def _readable(key: str, value: Value) -> str:
-    if key == "filters":
-        return str(value)
-    return f"{key}={value:.6g}" if isinstance(value, float) else f"{key}={str(value).lower()}"
+    return str(value) if key == "filters" else f"{key}={as_toml(value)}"
 
 
 def cell_key(settings: Settings, data: Dataset, data_seed: int) -> str:

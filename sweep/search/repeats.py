@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from core.config.settings import Settings
 from core.data.dataset import Dataset
+from core.text import as_toml
 from sweep.experiment.stage import Stage
 from sweep.search import grouping
 from sweep.search.cell import Cell
@@ -92,7 +93,7 @@ def _twins(cells: Sequence[Cell], data: Dataset) -> list[str]:
     found: dict[str, dict[str, None]] = {}
     for same in by_training.values():
         for key in _MEANING:
-            values = [_shown(cell.searched, key) for cell in same if key in cell.searched]
+            values = [as_toml(cell.searched[key]) for cell in same if key in cell.searched]
             if len(set(values)) > 1:
                 found.setdefault(key, {}).update(dict.fromkeys(values))
     return [
@@ -100,7 +101,3 @@ def _twins(cells: Sequence[Cell], data: Dataset) -> list[str]:
         f"({_WHY[key].format(images=data.training_images)}); each is trained"
         for key, values in found.items()
     ]
-
-
-def _shown(searched: Mapping[str, Any], key: str) -> str:
-    return str(searched[key]).lower()

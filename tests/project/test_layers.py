@@ -18,7 +18,7 @@ NAMES = [path.relative_to(ROOT).as_posix() for path in SOURCES]
 # Packages, and files that are one of their own: none imports what stands in a later line.
 ORDER = """
 core.errors
-core.addresses core.project
+core.addresses core.project core.text
 core.hints
 core.arguments core.ops core.random
 core.machine
