@@ -150,7 +150,7 @@ def growth(backend: ops.Ops, idle: Callable[[], None]) -> list[dict[str, float]]
 
 def _left(backend: ops.Ops, empty: bool = True) -> float:
     """Bytes that the GPU has left; empty: once what CuPy keeps for later is given back."""
-    if backend.name != "gpu":
+    if backend.processes_share_device:  # it has no memory of its own
         return 0.0
     if empty:
         import_module("core.backends.gpu.backend").give_back()
@@ -217,8 +217,8 @@ def main() -> int:
     backend = backends.load(options.backend, options.precision)
 
     def idle() -> None:
-        if backend.name == "gpu":
-            backend.xp.cuda.runtime.deviceSynchronize()  # all streams, PyTorch's too
+        if cuda := getattr(backend.xp, "cuda", None):
+            cuda.runtime.deviceSynchronize()  # all streams, PyTorch's too
 
     if options.data_dir:
         photos = datasets.load("cifar10", options.data_dir)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
+from core.backends.gpu.choose_device import choose_device as choose_gpu
 from core.errors import InputError, reason
 from core.ops import Ops
 
@@ -40,3 +41,13 @@ def load(name: str = "auto", precision: str = "float32") -> Ops:
         print(f"the fast backend cannot be loaded ({reason(error)}): using reference, which is slow", file=sys.stderr)
         ops = import_module(f"{__package__}.reference.backend").OPS
     return ops
+
+
+def choose_device(name: str, number: int) -> None:
+    """Let this process, one of those that train side by side, compute on a device of its own.
+
+    name    of the backend, which must not be loaded yet
+    number  of the process, from 0; below the backend's max_processes
+    """
+    if name == "gpu":
+        choose_gpu(number)

@@ -32,11 +32,12 @@ def feature_maps(ops: Ops, architecture: Architecture, model: Model, x: Array) -
     source = x
     for layer in architecture.layers:
         i = layer.number
-        convolved, _ = ops.conv2d(x, *arrays_of(model, i, "w", "b"), pad=layer.pad)
+        names = "w", "b", "gamma", "beta", "running_mean", "running_var"
+        w, b, gamma, beta, mean, variance = arrays_of(model, i, *names)
+        convolved, _ = ops.conv2d(x, w, b, pad=layer.pad)
         found[f"conv{i}"] = ops.to_host(convolved[0, 0])
-        arrays = arrays_of(model, i, "w", "b", "gamma", "beta", "running_mean", "running_var")
         shortcut, _ = shortcut_of(ops, layer, model, source)
-        x = ops.block_inference(x, *arrays, shortcut, pad=layer.pad, pool=layer.pool)
+        x = ops.block_inference(x, w, b, gamma, beta, mean, variance, shortcut, pad=layer.pad, pool=layer.pool)
         found[f"{'pool' if layer.pool > 1 else 'relu'}{i}"] = ops.to_host(x[0, 0])
         source = x if layer.ends_block else source
     return found

@@ -37,8 +37,9 @@ def loss_and_gradients(
     for layer in architecture.layers:
         i = layer.number
         shortcut, projected = shortcut_of(ops, layer, model, source)
+        w, b, gamma, beta = arrays_of(model, i, "w", "b", "gamma", "beta")
         x, statistics[f"running_mean{i}"], statistics[f"running_var{i}"], kept = ops.block(
-            x, *arrays_of(model, i, "w", "b", "gamma", "beta"), shortcut, pad=layer.pad, pool=layer.pool
+            x, w, b, gamma, beta, shortcut, pad=layer.pad, pool=layer.pool
         )
         saved.append((kept, projected))
         source = x if layer.ends_block else source
@@ -95,9 +96,10 @@ def logits(ops: Ops, architecture: Architecture, model: Model, x: Array) -> Arra
     """Outputs of the linear layer in test mode: running statistics, no dropout. x (1, N, C, H, W) -> (T, N, L)."""
     source = x
     for layer in architecture.layers:
-        arrays = arrays_of(model, layer.number, "w", "b", "gamma", "beta", "running_mean", "running_var")
         shortcut, _ = shortcut_of(ops, layer, model, source)
-        x = ops.block_inference(x, *arrays, shortcut, pad=layer.pad, pool=layer.pool)
+        names = "w", "b", "gamma", "beta", "running_mean", "running_var"
+        w, b, gamma, beta, mean, variance = arrays_of(model, layer.number, *names)
+        x = ops.block_inference(x, w, b, gamma, beta, mean, variance, shortcut, pad=layer.pad, pool=layer.pool)
         source = x if layer.ends_block else source
     if architecture.global_pool:
         x, _ = ops.mean_pool(x)

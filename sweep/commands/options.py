@@ -71,12 +71,9 @@ def _whole(name: str, text: str) -> int:
 
 
 def _processes(asked_for: str | None, backend: Ops) -> int | None:
-    from core.machine import threads
-
     if asked_for is None:
         return None
-    number, most = _whole("processes", asked_for), backend.devices if backend.name == "gpu" else threads.count()
+    number, most, kind = _whole("processes", asked_for), backend.max_processes(), backend.process_resource
     if not 1 <= number <= most:
-        kind = "GPUs" if backend.name == "gpu" else "threads"
         raise InputError(f"processes is {number}: it must be a whole number from 1 to {most}, the {kind} there are")
     return number

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import traceback
 from collections.abc import Mapping
@@ -34,9 +33,7 @@ class _Remote:
 
 def work(connection: Connection, number: int, backend: str, share: int) -> None:
     """A process that trains what it is sent, as long as the one that has the records is there."""
-    if backend == "gpu":
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[number] if visible else str(number)
+    backends.choose_device(backend, number)
     threads.use(share)
     with suppress(EOFError, ConnectionError):  # it has gone
         material = connection.recv()

@@ -11,14 +11,10 @@ from heapq import heapreplace
 
 import numpy as np
 
-from core.backends.gpu import tiles
-from core.backends.reference.plain import SLAB_BYTES
-from core.config.architecture import KERNEL, Architecture
 from core.config.hyperparameters import Hyperparameters
 from core.data.dataset import Dataset
 from core.data.images import Images
-from core.machine import threads
-from core.network.parameters import initial_model, parameter_shapes
+from core.network.parameters import initial_model
 from core.ops import Ops
 from core.training.batches import steps_in_epoch
 from core.training.loop import evaluate
@@ -26,7 +22,6 @@ from core.training.optimisers import initial_state
 from sweep.search import grouping
 from sweep.search.cell import Cell
 
-_FLOAT = 4  # bytes of a float32
 _PATIENCE = 1.0  # seconds of measuring after which it is not repeated
 _RESERVE = 0.2  # share of the free memory that is left to others, and for what an estimate leaves out
 
@@ -53,7 +48,7 @@ def group_cost(ops: Ops, data: Dataset, group: Sequence[Cell]) -> GroupCost:
     training, validation = map(_seconds, actions(ops, data, group))
     steps = steps_in_epoch(data.training_images, trial.batch_size)
     batches = math.ceil(data.validation_images / trial.batch_size)
-    memory = group_memory(ops, grouping.architecture(trial, data), len(group), trial.batch_size)
+    memory = ops.step_memory(grouping.architecture(trial, data), len(group), trial.batch_size)
     seconds = epochs * (steps * training + batches * validation)
     return GroupCost(grouping.group_name(trial), len(group), steps, memory, seconds)
 
@@ -94,9 +89,9 @@ def costs(ops: Ops, data: Dataset, waves: Sequence[Sequence[Sequence[Cell]]]) ->
 def stage_seconds(waves: Sequence[Sequence[GroupCost]], ops: Ops, processes: int) -> float:
     """How long groups take in so many processes: each wave's are handed out in their order, to whoever is free.
 
-    Processes on a CPU share its threads: each has a part of them, and takes at most so many times as long.
+    Processes that share a device have a part of its threads each, and take at most so many times as long.
     """
-    seconds, slower = 0.0, 1 if ops.name == "gpu" else processes
+    seconds, slower = 0.0, processes if ops.processes_share_device else 1
     for wave in waves:
         free = [0.0] * processes  # when each has done what it was given
         for cost in wave:
@@ -123,57 +118,6 @@ def _seconds(action: Callable[[], None]) -> float:
     return min(took)
 
 
-def group_memory(ops: Ops, architecture: Architecture, trials: int, batch_size: int) -> int:
-    """Bytes at the peak of a step: weights (current, best, gradient, an optimiser's two) of all trials, and what those
-    at work compute.
-    """
-    weights = 5 * trials * sum(math.prod(shape) for shape in parameter_shapes(architecture).values())
-    if ops.name == "cpu":
-        return _FLOAT * math.ceil(weights + trials * batch_size * _values_of_kernels(architecture))
-    if ops.name == "gpu":
-        return _FLOAT * math.ceil(weights + trials * _values_on_gpu(architecture, batch_size))
-    at_work = trials if ops.concurrency is None else min(trials, ops.concurrency, threads.count())
-    return _FLOAT * (weights + at_work * batch_size * _values(architecture)) + at_work * SLAB_BYTES
-
-
-def _values(architecture: Architecture) -> int:
-    """Numbers for each image of a trial at work: each block's centred output and its pooled one, saved for the
-    gradient; on top, the largest block's output three times over while it is normalised, or its gradient is.
-    """
-    conv, pooled = _sizes(architecture)
-    return sum(conv) + 2 * sum(pooled) + 3 * max(conv)
-
-
-def _values_of_kernels(architecture: Architecture) -> float:
-    """Numbers for each image of a trial in the kernels for a CPU: what each convolution but the first gives; each
-    block's pooled output, the same as it was convolved, its gradient, and a byte for its place; and dropout's draws
-    while they are made.
-    """
-    conv, pooled = _sizes(architecture)
-    return sum(conv[1:]) + 3.25 * sum(pooled) + 6 * architecture.features
-
-
-def _values_on_gpu(architecture: Architecture, batch_size: int) -> float:
-    """Numbers of a trial in the kernels for a GPU: what each convolution but the first gives; each block's pooled
-    output, its gradient, and a byte for its place; a shortcut and its gradient; the features, twice; and the most that
-    the gradient of a layer's filters takes before its parts are added up.
-    """
-    each, parts = 3.0 * architecture.features, 0
-    shapes = zip(architecture.layers, architecture.shapes, architecture.conv_shapes, strict=False)
-    for layer, source, (filters, rows, columns) in shapes:
-        values = tiles.stored(filters) * rows * columns
-        each += values * ((layer.number > 1) + 2.25 / layer.pool**2 + 3 * bool(layer.shortcut))
-        shape = tiles.Convolution.of((batch_size, *source), filters, KERNEL, layer.pad)
-        if layer.number > 1 and (cut := tiles.correlation(shape)):
-            parts = max(parts, cut.parts * shape.taps * shape.channels * shape.filters)
-    return batch_size * each + parts
-
-
-def _sizes(architecture: Architecture) -> tuple[list[int], list[int]]:
-    """How many numbers each convolution gives for an image, and how many of them pooling leaves."""
-    return [math.prod(s) for s in architecture.conv_shapes], [math.prod(s) for s in architecture.shapes[1:]]
-
-
 def usable_memory(ops: Ops, data: Dataset) -> int:
     """Bytes that a group may take: what there still is, less a reserve and a copy of the data."""
     return max(0, int((1 - _RESERVE) * ops.free_memory()) - data.x.nbytes)
@@ -188,7 +132,7 @@ def fitting(ops: Ops, data: Dataset, group: Sequence[Cell], memory: int) -> tupl
     largest, shape = max(map(len, settings)), grouping.architecture(trial, data)
 
     def needed(count: int) -> int:
-        return group_memory(ops, shape, count * largest, trial.batch_size)
+        return ops.step_memory(shape, count * largest, trial.batch_size)
 
     most = bisect_right(range(1, len(settings) + 1), memory, key=needed)
     if most == len(settings):

@@ -18,7 +18,7 @@ from core.ops import Ops
 from core.training.batches import steps_in_epoch
 from sweep.search import grouping
 from sweep.search.cell import Cell
-from sweep.search.cost import actions, group_memory
+from sweep.search.cost import actions
 
 ROUNDS = 10  # measurements of each, in turn
 _WARMING = 2  # calls before them: the second may record what the third repeats
@@ -59,9 +59,9 @@ def best_size(ops: Ops, data: Dataset, group: Sequence[Cell], memory: int) -> Si
     counts = _halvings(len(settings))
     tried = [list(chain(*settings[:count])) for count in counts]
     trials, trial = np.array([len(cells) for cells in tried]), group[0].settings
-    if ops.name != "cpu" or len(counts) == 1 or _CALLS * trials.sum() > _BEFORE * _steps(data, group):
+    if not ops.measure_group_size or len(counts) == 1 or _CALLS * trials.sum() > _BEFORE * _steps(data, group):
         return None
-    if group_memory(ops, grouping.architecture(trial, data), int(trials.sum()), trial.batch_size) > memory:
+    if ops.step_memory(grouping.architecture(trial, data), int(trials.sum()), trial.batch_size) > memory:
         return None
     each = in_turn([actions(ops, data, cells)[0] for cells in tried]) / trials
     best, reason = chosen(trials, each)

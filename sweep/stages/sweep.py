@@ -80,7 +80,7 @@ class Sweep:
         model      see Records
         """
         self._new_data, self._new_experiment, self._model = new_data, new_experiment, model
-        self.processes, self._draws = processes or ops.devices, draws
+        self.processes, self._draws = processes or ops.device_count, draws
         self.experiment, self.data, self.ops, self.display = experiment, data, ops, display
         self.hints = Hints(experiment.called)
         self.signals = Signals()
@@ -91,7 +91,7 @@ class Sweep:
         self._inherited: dict[str, dict[str, Value]] = {}
         self._known: dict[str, list[dict[str, Value]]] = {}  # see _settings
         # Before any training: it is free again after each. Devices have their own, processes on a CPU share.
-        self._memory = usable_memory(ops, data) // (1 if ops.devices > 1 else self.processes)
+        self._memory = usable_memory(ops, data) // (self.processes if ops.processes_share_device else 1)
         self._noted = set[str]()
         # Settings that train together, and of how many that was measured, by the kind of group: see _fast.
         self._sizes: dict[tuple[str, float], tuple[int, int]] = {}

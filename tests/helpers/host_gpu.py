@@ -181,6 +181,11 @@ extern "C" int host_launch(const char *name, const unsigned *g, unsigned block, 
     return ctypes.CDLL(str(path))
 
 
+def device_count() -> int:
+    return 1
+
+
 def host_ops(orders: int = 3, precision: str = "float32") -> Ops:
     """The GPU backend's operations on the CPU."""
-    return make_ops(HostDevice(orders), precision, device="a CPU in its place", xp=XP, to_host=to_host)
+    fields = {"device": "a CPU in its place", "device_count": device_count(), "max_processes": device_count}
+    return make_ops(HostDevice(orders), precision, **fields, xp=XP, to_host=to_host)

@@ -15,6 +15,7 @@ import numpy as np
 
 from core.backends.cpu.kernels.cache import compiling
 from core.backends.cpu.kernels.jit import LANES, THREADS
+from core.backends.cpu.memory import step_memory
 from core.backends.reference import backend, fused, plain
 from core.config.architecture import EPSILON, PAD, POOL
 from core.machine import threads
@@ -291,7 +292,6 @@ def augment(x: Array, strength: np.ndarray, seed: int, step: int) -> Array:
 OPS = replace(
     backend.OPS,
     name="cpu",
-    concurrency=None,
     conv2d=conv2d,
     conv2d_grad=conv2d_grad,
     block=block,
@@ -303,4 +303,6 @@ OPS = replace(
     augment=augment,
     update=update.update,
     map_trials=all_at_once,
+    step_memory=step_memory,
+    measure_group_size=True,
 )

@@ -138,6 +138,11 @@ class _Recording:
         return self._gpu.stream.end_capture()
 
 
+def device_count() -> int:
+    """The GPUs that this process sees."""
+    return int(cupy.cuda.runtime.getDeviceCount())
+
+
 def free_memory() -> int:
     """Bytes that the GPU still has, with those that CuPy keeps for later."""
     kept = cupy.get_default_memory_pool().free_bytes() + _GPU.scratch.free_bytes()
@@ -160,7 +165,8 @@ def with_precision(precision: str) -> Ops:
     return make_ops(
         _GPU,
         precision,
-        devices=cupy.cuda.runtime.getDeviceCount(),
+        device_count=device_count(),
+        max_processes=device_count,
         device=cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode(),
         xp=cupy,
         to_host=_GPU.to_host,

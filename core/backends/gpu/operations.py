@@ -17,6 +17,7 @@ from core.backends.gpu import convolution, first_block, tiles, update
 from core.backends.gpu import head as linear
 from core.backends.gpu.convolution import BlockGradient
 from core.backends.gpu.device import Device, for_each, seen, stored, whole
+from core.backends.gpu.memory import step_memory
 from core.backends.gpu.recorded_step import Step as Recorded
 from core.backends.reference import backend, fused, plain
 from core.config.architecture import EPSILON, PAD, POOL, Architecture
@@ -42,7 +43,16 @@ def make_ops(on: Device, precision: str = "float32", **fields: Any) -> Ops:
         *("augment", "update", "make_step"),
     )
     own = {name: getattr(fast, name) for name in names}
-    return replace(backend.OPS, name="gpu", concurrency=None, map_trials=all_at_once, **own, **fields)
+    return replace(
+        backend.OPS,
+        name="gpu",
+        map_trials=all_at_once,
+        step_memory=step_memory,
+        process_resource="GPUs",
+        processes_share_device=False,
+        **own,
+        **fields,
+    )
 
 
 def all_at_once(function: Callable[[slice], Any], trials: int) -> list[Any]:

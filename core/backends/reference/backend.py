@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from core.backends.reference.fused import block, block_grad, block_inference, head, head_grad, head_inference
+from core.backends.reference.memory import free_memory, step_memory
 from core.backends.reference.plain import (
     batch_norm,
     batch_norm_grad,
@@ -24,27 +25,18 @@ from core.backends.reference.plain import (
     softmax_cross_entropy,
     softmax_cross_entropy_grad,
 )
-from core.machine import hardware
-from core.machine.threads import count, map_trials
+from core.machine import hardware, threads
 from core.ops import Ops
 from core.training.augment import augment
 from core.training.optimisers import update
 from core.training.step import make_step
-
-
-def free_memory() -> int:
-    """Bytes that this process can still get."""
-    return hardware.available_memory()
-
 
 OPS = Ops(
     name="reference",
     device=hardware.processor(),
     xp=np,
     to_host=np.asarray,
-    devices=1,
     precision="float32",
-    concurrency=count(),
     conv2d=conv2d,
     conv2d_grad=conv2d_grad,
     batch_norm=batch_norm,
@@ -70,7 +62,13 @@ OPS = Ops(
     head_inference=head_inference,
     augment=augment,
     update=update,
-    free_memory=free_memory,
-    map_trials=map_trials,
+    map_trials=threads.map_trials,
     make_step=make_step,
+    step_memory=step_memory,
+    free_memory=free_memory,
+    device_count=1,
+    max_processes=threads.count,
+    process_resource="threads",
+    processes_share_device=True,
+    measure_group_size=False,
 )

@@ -34,7 +34,6 @@ from core.ops import Ops
 from core.random import uniform
 from core.training.loop import train_group
 from core.training.optimisers import initial_state
-from sweep.search.cost import group_memory
 from tests.core.backends.test_shapes import LARGER, same_every_time, trained
 from tests.helpers import host_gpu
 from tests.helpers.cases import Case
@@ -340,7 +339,7 @@ def test_all_that_changes_from_step_to_step_is_in_the_arrays_of_a_recording(opti
 def test_the_memory_of_a_step_is_what_was_estimated(architecture: Architecture) -> None:
     device = Recorder()
     trained(on(device), architecture, [Settings(), Settings()], 1)
-    estimate = group_memory(on(device), architecture, 2, 19)
+    estimate = on(device).step_memory(architecture, 2, 19)
     assert estimate / 3 < device.peak < estimate
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from inspect import signature
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from core.backends.reference.backend import OPS as REFERENCE
-from core.backends.registry import BACKENDS
+from core.backends.registry import BACKENDS, choose_device
 from core.ops import Ops
 from tests.helpers.backends import FAST, GPU, loaded
 from tests.helpers.cases import (
@@ -78,12 +79,35 @@ def test_every_backend_is_tested(request: pytest.FixtureRequest) -> None:
 
 def test_every_operation_is_in_the_table() -> None:
     fields = [name for name in vars(REFERENCE) if callable(getattr(REFERENCE, name))]
-    others = {"to_host", "update", "free_memory", "map_trials", "make_step"}
+    others = {"to_host", "update", "map_trials", "make_step", "step_memory", "free_memory", "max_processes"}
     computing = {name for name in fields if name not in others and not name.endswith("_grad")}
     assert {case.operation for case in CASES} == computing
     assert {case.operation for case in CASES if case.wanted} == {
         n.removesuffix("_grad") for n in fields if "_grad" in n
     }
+
+
+def test_processes_on_a_cpu_share_it_and_on_gpus_have_one_each(ops: Ops) -> None:
+    assert ops.processes_share_device == (ops.process_resource == "threads") == (ops.name != "gpu")
+    assert ops.measure_group_size == (ops.name == "cpu")
+    assert 1 <= ops.device_count <= ops.max_processes()
+    assert ops.processes_share_device or ops.device_count == ops.max_processes()
+
+
+@pytest.mark.parametrize(
+    ("visible", "number", "expected"), [(None, 2, "2"), ("", 0, "0"), ("5", 0, "5"), ("3,GPU-8f,0", 1, "GPU-8f")]
+)
+def test_a_process_sees_the_gpu_of_its_number(
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, number: int, expected: str
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    for name in ("cpu", "reference"):
+        choose_device(name, number)
+        assert os.environ.get("CUDA_VISIBLE_DEVICES") == visible
+    choose_device("gpu", number)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == expected
 
 
 def test_backends_have_the_signatures_of_the_reference(ops: Ops) -> None:

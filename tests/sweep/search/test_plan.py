@@ -164,7 +164,7 @@ def test_a_group_that_memory_is_too_small_for_comes_in_the_fewest_parts_that_fit
     shape = grouping.architecture(group[0].settings, small)
 
     def needed(trials: int) -> int:
-        return estimate.group_memory(chosen, shape, trials, group[0].settings.batch_size)
+        return chosen.step_memory(shape, trials, group[0].settings.batch_size)
 
     assert estimate.fitting(chosen, small, group, needed(9)) == ([group], "")
     for memory, sizes in (
@@ -187,9 +187,7 @@ def test_a_group_that_memory_is_too_small_for_comes_in_the_fewest_parts_that_fit
 
 def test_the_seeds_of_a_setting_stay_together_even_if_memory_is_too_small(small: Dataset) -> None:
     group, fast = group_of(small, 3, seeds=4), backends.load("cpu")
-    eight = estimate.group_memory(
-        fast, grouping.architecture(group[0].settings, small), 8, group[0].settings.batch_size
-    )
+    eight = fast.step_memory(grouping.architecture(group[0].settings, small), 8, group[0].settings.batch_size)
     parts, _ = estimate.fitting(fast, small, group, eight)
     assert [len(part) for part in parts] == [4, 8]
     parts, _ = estimate.fitting(fast, small, group, eight - 1)
@@ -202,10 +200,10 @@ def test_the_seeds_of_a_setting_stay_together_even_if_memory_is_too_small(small:
 
 def test_memory_grows_with_what_computes_at_once(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     shape = grouping.architecture(Settings(filters="32x64"), replace(small, x=np.zeros((1, 3, 32, 32), np.uint8)))
-    reference = replace(backends.load("reference"), concurrency=8)
+    reference = backends.load("reference")
 
     def needed(backend: ops.Ops, trials: int, batch_size: int = 128) -> int:
-        return estimate.group_memory(backend, shape, trials, batch_size)
+        return backend.step_memory(shape, trials, batch_size)
 
     weights = 20 * sum(math.prod(values) for values in parameter_shapes(shape).values())
     monkeypatch.setattr(threads, "_count", 2)
@@ -227,17 +225,17 @@ def test_a_reserve_and_the_data_are_left_out_of_the_memory(small: Dataset, monke
 
 
 def test_a_process_that_is_free_takes_the_next_group_and_a_wave_waits_for_the_one_before() -> None:
-    def seconds(name: str, processes: int, *waves: Sequence[float]) -> float:
+    def seconds(processes: int, *waves: Sequence[float], share: bool = False) -> float:
         costs = [[GroupCost("", 1, 1, 1, seconds) for seconds in wave] for wave in waves]
-        return estimate.stage_seconds(costs, replace(backends.load(), name=name), processes)
+        return estimate.stage_seconds(costs, replace(backends.load(), processes_share_device=share), processes)
 
-    assert seconds("gpu", 1, [1, 2, 3]) == 6
-    assert seconds("gpu", 2, [1, 5, 4]) == 5
-    assert seconds("gpu", 2, [1, 1, 4]) == 5  # in the order of the plan, although another would end after 4
-    assert seconds("gpu", 3, [1, 1, 4]) == 4
-    assert seconds("gpu", 4, [1, 1, 4], [2, 2], []) == 6
-    assert seconds("cpu", 2, [1, 1, 4]) == seconds("reference", 2, [1, 1, 4]) == 10  # each has half of the threads
-    assert seconds("cpu", 1, [1, 1, 4]) == 6
+    assert seconds(1, [1, 2, 3]) == 6
+    assert seconds(2, [1, 5, 4]) == 5
+    assert seconds(2, [1, 1, 4]) == 5  # in the order of the plan, although another would end after 4
+    assert seconds(3, [1, 1, 4]) == 4
+    assert seconds(4, [1, 1, 4], [2, 2], []) == 6
+    assert seconds(2, [1, 1, 4], share=True) == 10  # each has half of the threads
+    assert seconds(1, [1, 1, 4], share=True) == 6
 
 
 def test_groups_that_are_alike_are_measured_once(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
