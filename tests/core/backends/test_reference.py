@@ -215,11 +215,11 @@ def test_gpu_without_cupy_is_refused() -> None:
 
 
 def test_map_trials_covers_the_axis_in_order() -> None:
-    assert plain.map_trials(lambda part: list(range(7))[part], 7) == [[0], [1], [2], [3], [4], [5], [6]]
+    assert backend.OPS.map_trials(lambda part: list(range(7))[part], 7) == [[0], [1], [2], [3], [4], [5], [6]]
 
 
 def test_map_trials_gives_each_matrix_product_one_thread() -> None:
     def threads(_: slice) -> list[int]:
         return [blas["num_threads"] for blas in threadpool_info() if "numpy" in blas["filepath"]]
 
-    assert set(chain.from_iterable(plain.map_trials(threads, 3))) <= {1}
+    assert set(chain.from_iterable(backend.OPS.map_trials(threads, 3))) <= {1}
