@@ -2,54 +2,58 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from core.config.settings import AUGMENTATIONS, MOST_DROPOUT, Settings
+from core.config.settings import COLUMNS, Settings
+
+if TYPE_CHECKING:
+    from core.random import Array
+
+_READ_BY_UPDATE = [column.array or name for name, column in COLUMNS.items() if column.update]
 
 
-@dataclass(frozen=True)
 class Hyperparameters:
-    """The settings of a group's trials that a training step reads: arrays of shape (T,), one entry a trial."""
+    """The settings of a group's trials that a training step reads: an array (T,) for each that has a column.
 
-    reg: np.ndarray
-    dropout: np.ndarray  # at most MOST_DROPOUT
-    seed: np.ndarray
-    sums: np.ndarray  # True: the gradient is summed over the batch, as in the published code; False: averaged
-    clip: np.ndarray  # infinity: no clipping
-    clip_global: np.ndarray
-    momentum: np.ndarray
-    nesterov: np.ndarray
-    beta1: np.ndarray
-    beta2: np.ndarray
-    adam_eps: np.ndarray
-    augmentation: np.ndarray  # (T, 8): a column for each of AUGMENTATIONS
+    An array is called as its setting. Others are:
+
+    sums          True: the gradient is summed over the batch, as in the published code; False: averaged
+    augmentation  (T, K): a column for each of AUGMENTATIONS
+
+    dropout is at most MOST_DROPOUT; clip and clip_global are infinity where nothing is clipped.
+    """
+
+    def __init__(self, arrays: Mapping[str, Array]) -> None:
+        vars(self).update(arrays)
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Array: ...
 
     @classmethod
     def of(cls, trials: Sequence[Settings]) -> Hyperparameters:
         """The trials' settings as arrays, in the trials' order."""
-
-        def numbers(name: str) -> np.ndarray:
-            return np.array([getattr(trial, name) for trial in trials], np.float64)
-
+        arrays: dict[str, list[np.ndarray]] = {}
+        for name, column in COLUMNS.items():
+            values = [getattr(trial, name) for trial in trials]
+            entries = map(column.entry, values) if column.entry else values
+            arrays.setdefault(column.array or name, []).append(np.array([*entries], column.dtype))
         return cls(
-            reg=numbers("reg"),
-            dropout=np.minimum(numbers("dropout"), MOST_DROPOUT),
-            seed=np.array([trial.seed for trial in trials], np.uint64),
-            sums=np.array([trial.gradient == "sum" for trial in trials]),
-            clip=np.array([trial.clip or math.inf for trial in trials], np.float64),
-            clip_global=np.array([trial.clip_global or math.inf for trial in trials], np.float64),
-            momentum=numbers("momentum"),
-            nesterov=np.array([trial.nesterov for trial in trials]),
-            beta1=numbers("beta1"),
-            beta2=numbers("beta2"),
-            adam_eps=numbers("adam_eps"),
-            augmentation=np.stack([numbers(name) for name in AUGMENTATIONS], axis=1),
+            {name: np.stack(columns, axis=1) if len(columns) > 1 else columns[0] for name, columns in arrays.items()}
         )
 
     def take(self, part: slice) -> Hyperparameters:
         """Those of the trials in part."""
-        return Hyperparameters(**{field.name: getattr(self, field.name)[part] for field in fields(self)})
+        return Hyperparameters({name: values[part] for name, values in vars(self).items()})
+
+    def replace(self, **arrays: Array) -> Hyperparameters:
+        """The same with other arrays of these names."""
+        return Hyperparameters({**vars(self), **arrays})
+
+    def on_device(self, xp: ModuleType) -> Hyperparameters:
+        """The same, with the arrays that an update reads made by xp."""
+        return self.replace(**{name: xp.asarray(getattr(self, name)) for name in _READ_BY_UPDATE})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from core.ops import Ops
 
 Step = Callable[[parameters.Model, parameters.Model, Images, Array, Array, int], Array]
-_ON_DEVICE = ("reg", "clip", "clip_global", "momentum", "nesterov", "beta1", "beta2", "adam_eps")
 
 
 def make_step(
@@ -46,7 +44,7 @@ def make_step(
     the number of images classified rightly, and the 2-norm of the gradient (with L2, but for AdamW; before clipping).
     """
     xp = ops.xp
-    group = replace(trials, **{name: xp.asarray(getattr(trials, name)) for name in _ON_DEVICE})
+    group = trials.on_device(xp)
 
     def step(
         model: parameters.Model, state: parameters.Model, images: Images, chosen: Array, lr: Array, number: int

@@ -1,6 +1,6 @@
 """What PyTorch, Keras, scikit-learn, Optuna, Ray and W&B call the keys and values of an experiment's file.
 
-Names are compared in lower case, without blanks, dots, - and _.
+Those of settings are declared with them. Names are compared in lower case, without blanks, dots, - and _.
 """
 
 from __future__ import annotations
@@ -8,50 +8,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from core.config.settings import DECLARED
+
 _OTHERS = {
-    # settings
-    "lr": "learning_rate learning_rate_init init_lr initial_lr base_lr max_lr eta eta0 step_length",
-    "reg": "weight_decay wd l2 l2_reg l2_penalty alpha lambda regularization regularisation kernel_regularizer",
-    "dropout": "dropout_rate drop_rate drop p_dropout dropout_p dropout_prob",
-    "epochs": "n_epochs num_epochs max_epochs epochs_max nb_epoch n_epoch epoch max_iter num_train_epochs n_iter",
-    "patience": "early_stopping early_stopping_patience early_stop early_stopping_rounds n_iter_no_change",
-    "batch_size": "batch bs minibatch minibatch_size mini_batch mini_batch_size train_batch_size batchsize"
-    " per_device_train_batch_size",
-    "initial": "init initializer initialiser initialization initialisation kernel_initializer weight_init",
-    "gradient": "reduction loss_reduction",
-    "clip": "clipnorm clip_norm clipping",
-    "clip_global": "global_clipnorm max_grad_norm max_norm grad_clip clip_grad_norm gradient_clip gradient_clip_val",
-    "schedule": "scheduler lr_schedule lr_scheduler learning_rate_schedule lr_policy",
-    "decay": "gamma lr_decay decay_rate learning_rate_decay lr_gamma",
-    "step_factor": "factor lr_factor drop_factor",
-    "step_epochs": "step_size lr_step_size decay_steps drop_every",
-    "exp_rate": "exp_decay exponential_rate",
-    "lr_min": "eta_min min_lr final_lr",
-    "warmup": "warmup_epochs warmup_steps num_warmup_steps warm_up",
-    "cycle_rise": "pct_start",
-    "cycle_start": "div_factor",
-    "cycle_end": "final_div_factor",
-    "optimiser": "optimizer optim opt solver updater",
-    "momentum": "momentum_factor sgd_momentum mu",
-    "nesterov": "use_nesterov nesterovs_momentum nesterov_momentum",
-    "beta1": "beta_1 b1 adam_beta1 betas",
-    "beta2": "beta_2 b2 adam_beta2 betas",
-    "adam_eps": "eps epsilon adam_epsilon",
-    "filters": "channels out_channels n_filters num_filters conv_filters widths hidden_layer_sizes hidden_sizes layers"
-    " architecture units",
-    "pool": "pooling max_pool maxpool maxpooling",
-    "residual": "skip skip_connections resnet shortcut shortcuts",
-    "global_pool": "gap global_avg_pool global_average_pooling avg_pool global_pooling",
-    "flip": "horizontal_flip hflip random_flip random_horizontal_flip mirror fliplr",
-    "crop": "random_crop shift translate padding pad width_shift_range height_shift_range",
-    "rotate": "rotation rotation_range random_rotation degrees",
-    "brightness": "brightness_range color_jitter colour_jitter",
-    "contrast": "contrast_range",
-    "saturation": "saturation_range",
-    "noise": "gaussian_noise noise_std stddev sigma",
-    "cutout": "random_erasing erasing coarse_dropout",
     # the file
-    "seed": "random_state random_seed",
     "data": "dataset",
     "backend": "device",
     "stages": "stage",
@@ -106,8 +66,11 @@ def _plain(name: str) -> str:
 
 
 _KNOWN: dict[str, list[str]] = {}
-for _ours, _theirs in _OTHERS.items():
-    for _name in _theirs.split():
+for _ours, _theirs in [
+    *((name, declared.synonyms) for name, declared in DECLARED.items()),
+    *((name, names.split()) for name, names in _OTHERS.items()),
+]:
+    for _name in _theirs:
         _KNOWN.setdefault(_plain(_name), []).append(_ours)
 
 

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from itertools import chain, pairwise
 
 from core.config.architecture import Architecture, parse_filters, parse_pool
-from core.config.settings import Settings
+from core.config.settings import BY_GROUP, Settings
 from core.data.dataset import Dataset
 from sweep.experiment.checks import Value
 from sweep.search.cell import Cell
-
-GROUPING = ("filters", "pool", "residual", "global_pool", "batch_size", "optimiser")  # equal in all trials of a group
 
 
 def by_setting(cells: Sequence[Cell]) -> list[list[Cell]]:
@@ -49,7 +47,7 @@ def groups(cells: Sequence[Cell]) -> list[list[Cell]]:
     """Cells that can train as one group: same architecture, batch size and optimiser. In the plan's order."""
     found: dict[tuple[Value, ...], list[Cell]] = {}
     for cell in cells:
-        found.setdefault(tuple(getattr(cell.settings, name) for name in GROUPING), []).append(cell)
+        found.setdefault(tuple(getattr(cell.settings, name) for name in BY_GROUP), []).append(cell)
     return list(found.values())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -63,8 +63,7 @@ class Step:
         data_seed: int,
     ) -> None:
         xp, strength, count = device.xp, trials.augmentation, len(trials.seed)
-        on_device = replace(
-            trials,
+        on_device = trials.replace(
             seed=xp.asarray(trials.seed, np.uint64),
             dropout=xp.asarray(trials.dropout, np.float32),
             sums=xp.asarray(trials.sums),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -185,7 +184,7 @@ def test_an_optimiser_changes_no_gradient_and_works_in_place(optimiser: str) -> 
     model = arrays(0)
     state = optimisers.initial_state(optimiser, model, trials)
     views = {name: values[1:2] for name, values in model.items()}, {name: values[1:2] for name, values in state.items()}
-    alone = Hyperparameters(**{f.name: getattr(trials, f.name)[1:2] for f in fields(trials)})
+    alone = trials.take(slice(1, 2))
     optimisers.UPDATES[optimiser](views[0], {n: v[1:2] for n, v in gradients.items()}, views[1], alone, np.ones(1), 0)
     for name, values in gradients.items():
         np.testing.assert_array_equal(values, kept[name])
