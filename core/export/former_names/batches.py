@@ -1,0 +1,3 @@
+"""core.batches"""
+
+from core.data.images import Images as Images
