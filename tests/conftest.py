@@ -82,10 +82,10 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
 @pytest.fixture(scope="session")
 def empty_store(once: Once) -> Path:
     """An mlflow.db without runs: making one takes seconds, copying it does not."""
-    from core.tracking.tracker import Tracker
+    from core.tracking.store import Store
 
     stores.get_ready()
-    return once("store", lambda folder: Tracker(f"sqlite:///{folder / 'mlflow.db'}")) / "mlflow.db"
+    return once("store", lambda folder: Store(f"sqlite:///{folder / 'mlflow.db'}").create()) / "mlflow.db"
 
 
 @pytest.fixture

@@ -81,19 +81,19 @@ def _test_run(options: argparse.Namespace) -> None:
 
     backend = backends.load(options.backend)
     tracker = Tracker(options.tracking_uri)
-    run = tracker.find(options.run_id)
+    run = tracker.lookup.find(options.run_id)
     if run.tags.get("kind") == "stage":
         best = run.tags.get("winner.run_id")
         raise InputError(
             f"run {run.run_id} is a stage, not a trial"
-            + (f": {_command(best, tracker.uri)} tests its winner" if best else " and has no winner yet")
+            + (f": {_command(best, tracker.store.uri)} tests its winner" if best else " and has no winner yet")
         )
-    model = model_npz.load_model(tracker.artifact(run, "model.npz"))
+    model = model_npz.load_model(tracker.artifacts.path(run, "model.npz"))
     data = data_of(run, options.data, options.data_dir)
     if data.x_test is None:
         raise InputError(
             f"{data.source} has no test images, so run {run.run_id} cannot be tested; on another file's x_test and "
-            f"y_test: --model {tracker.artifact(run, 'model.npz')} --data FILE.npz"
+            f"y_test: --model {tracker.artifacts.path(run, 'model.npz')} --data FILE.npz"
         )
     result = evaluate_model(backend, model, data)
     try:
@@ -123,7 +123,7 @@ def _record(tracker: Tracker, run: RunInfo, result: Evaluation) -> str:
         _write_csv(folder / "classes.csv", list(result.classes[0]), [list(row.values()) for row in result.classes])
         rows = [[name, *counts] for name, counts in zip(names, result.confusion.tolist(), strict=True)]
         _write_csv(folder / "confusion_matrix.csv", ["true \\ predicted", *names], rows)
-        tracker.log_files(run.run_id, folder, ARTIFACTS)
+        tracker.artifacts.log_files(run.run_id, folder, ARTIFACTS)
     tracker.log_metrics(run.run_id, result.metrics)  # last: once they are there, nothing is missing
     return f"recorded in run {run.run_id} ({run.name})"
 

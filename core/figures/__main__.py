@@ -102,7 +102,7 @@ def _draw_run(options: argparse.Namespace) -> int:
     from core.tracking.tracker import Tracker
 
     tracker = Tracker(options.tracking_uri)
-    run = tracker.find(options.run_id)
+    run = tracker.lookup.find(options.run_id)
     if run.tags.get("kind") == "stage":
         found = runs.of_stage(tracker, run)
     else:

@@ -31,11 +31,11 @@ def of_trial(tracker: Tracker, run: RunInfo, ops: Ops, data: Dataset, image: str
 
     image  see core.figures.model.chosen
     """
-    arrays = model_npz.load_model(tracker.artifact(run, "model.npz"))
+    arrays = model_npz.load_model(tracker.artifacts.path(run, "model.npz"))
     split = data.split(int(run.tags.get("data.seed", 0)))
     seen = Images.on_device(ops, split.x_validation, split.y_validation, data.scale)
     shown = model.chosen(image, seen, "validation image", ops, data.pixels)
-    history = tracker.history(run)
+    history = tracker.artifacts.history(run)
     best_epoch = int(run.metrics.get("best_epoch", 0))
     of = f"validation images of {data.name}"
     given = (ops, arrays, seen, data.classes, shown, data.pixels)
@@ -44,7 +44,7 @@ def of_trial(tracker: Tracker, run: RunInfo, ops: Ops, data: Dataset, image: str
 
 def of_beginning(tracker: Tracker, run: RunInfo, ops: Ops, data: Dataset) -> dict[str, Picture]:
     """How the activations of a trial's network spread under each initialisation, by a batch of its training images."""
-    architecture = architecture_of(model_npz.load_model(tracker.artifact(run, "model.npz")), data.x.shape[1:])
+    architecture = architecture_of(model_npz.load_model(tracker.artifacts.path(run, "model.npz")), data.x.shape[1:])
     split, largest = data.split(int(run.tags.get("data.seed", 0))), max(map(math.prod, architecture.conv_shapes))
     count = max(1, min(IMAGES, VALUES // largest))
     seen = Images.on_device(ops, split.x_train[:count], split.y_train[:count], data.scale)
@@ -71,8 +71,10 @@ def of_stage(tracker: Tracker, run: RunInfo) -> dict[str, Picture]:
 
 def stage_trials(tracker: Tracker, run: RunInfo) -> list[search.Trial]:
     """A stage's ranked trials, of several seeds the best one's curve."""
-    runs = {found.run_id: found for found in tracker.siblings(run, kind="trial", stage=run.tags.get("stage", ""))}
-    rows = tracker.table(run, "summary.csv")
+    runs = {
+        found.run_id: found for found in tracker.lookup.siblings(run, kind="trial", stage=run.tags.get("stage", ""))
+    }
+    rows = tracker.artifacts.table(run, "summary.csv")
     if lost := [row["trial"] for row in rows if row["run_id"] not in runs]:
         raise InputError(f"run {run.run_id} tells of {lost[0]}, whose run is gone: run the sweep again")
     columns = list(rows[0])
@@ -83,7 +85,7 @@ def stage_trials(tracker: Tracker, run: RunInfo) -> list[search.Trial]:
             row["trial"],
             {key: values[key][place] for key in searched if row[key]},
             float(row["best_val_accuracy"]) if row["best_val_accuracy"] else None,
-            [epoch["val_accuracy"] for epoch in tracker.history(runs[row["run_id"]])],
+            [epoch["val_accuracy"] for epoch in tracker.artifacts.history(runs[row["run_id"]])],
             fixed=runs[row["run_id"]].tags.get("source") == "point",
             finished=row["status"] in ("finished", "cut"),
         )

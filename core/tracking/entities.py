@@ -36,11 +36,16 @@ class RunInfo:
 
 @dataclass(frozen=True)
 class ExperimentInfo:
-    """An experiment as plain data."""
+    """An experiment as plain data.
+
+    location  where it keeps the artifacts of its runs: an address
+    """
 
     experiment_id: str
     name: str
     tags: dict[str, str]
+    location: str
+    deleted: bool
 
 
-Steps = Iterable[tuple[int, float, Mapping[str, float]]]  # number, time, and values by name
+Steps = Iterable[tuple[int, float, Mapping[str, float]]]  # step, time (seconds since 1970), and values by name

@@ -1,20 +1,13 @@
-"""What goes wrong with a store of runs: told by codes whether it may pass, and in one line without passwords.
-
-Import its names from core.tracking, which first tells MLflow how to behave.
-"""
+"""What goes wrong with a store of runs: told by codes whether it may pass, and in one line without passwords."""
 
 from __future__ import annotations
 
 import os
 import re
 import sqlite3
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import wraps
 from http import HTTPStatus
-from typing import Any, Protocol
 
 from alembic.util.exc import CommandError
 from mlflow.exceptions import MlflowException
@@ -23,7 +16,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from core import errors
 from core.addresses import without_passwords
-from core.errors import DamageError, InputError, printable
+from core.errors import DamageError, InputError
 
 _PASSING = frozenset({408, 429, 500, 502, 503, 504})  # HTTP: what MLflow's own client tries again
 _COME_TO_NOTHING = (http.ConnectionError, http.Timeout, http.RetryError, http.ChunkedEncodingError)
@@ -49,36 +42,6 @@ _SQLITE = {
     sqlite3.SQLITE_NOTADB: DamageError,
 }
 _DENIED = (1044, 1045, 1142, 1143)  # MySQL's numbers; SQLSTATE's class for it is 28
-
-
-class Patient(Protocol):
-    """Who waits so many seconds for a store that does not answer."""
-
-    @property
-    def patience(self) -> float: ...
-
-
-def patient(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Try again while the store is unreachable, for as long as its tracker has patience.
-
-    Nothing is done twice by that: each of these methods says how things are to be.
-    """
-
-    @wraps(method)
-    def patiently(self: Patient, *arguments: Any, **options: Any) -> Any:
-        deadline, pause = time.monotonic() + self.patience, 0.1
-        while True:
-            try:
-                return method(self, *arguments, **options)
-            except UnreachableError as error:
-                if time.monotonic() + pause > deadline:
-                    raise
-                if pause == 0.1:
-                    print(f"{printable(error)}: trying again for {self.patience:.0f} s", file=sys.stderr)
-            time.sleep(pause)
-            pause = min(2 * pause, 5.0)
-
-    return patiently
 
 
 @contextmanager

@@ -10,12 +10,12 @@ import re
 import shlex
 import sys
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
 from core.errors import InputError
 from core.hints import absolute, is_secret, quoted
+from core.tracking.entities import ExperimentInfo
 from core.tracking.relocate import local
 
 
@@ -23,22 +23,12 @@ class DeletedError(InputError):
     """All experiments of a name that this project could go on with were deleted."""
 
 
-@dataclass(frozen=True)
-class Experiment:
-    """One that MLflow has, and where it keeps artifacts."""
-
-    id: str
-    name: str
-    location: str
-    deleted: bool
-
-
 def pattern(name: str) -> str:
     """For SQL's LIKE: matches at least what named takes."""
     return re.sub(r"['\"\\]", "_", name) + "%"
 
 
-def named(name: str, found: Sequence[Experiment]) -> list[Experiment]:
+def named(name: str, found: Sequence[ExperimentInfo]) -> list[ExperimentInfo]:
     """Those called name, or name with a number."""
     return [one for one in found if re.fullmatch(re.escape(name) + r"(-\d+)?", one.name)]
 
@@ -48,7 +38,7 @@ def free(name: str, taken: Collection[str]) -> str:
     return next(new for n in count(1) if (new := f"{name}-{n}" if n > 1 else name) not in taken)
 
 
-def place(one: Experiment, here: Path) -> str:
+def place(one: ExperimentInfo, here: Path) -> str:
     """Where its artifacts lie: "here", in this project's folder of it, "elsewhere", in another project's, or "common",
     in a server's own place for those of all projects.
     """
@@ -58,7 +48,7 @@ def place(one: Experiment, here: Path) -> str:
     return "common" if path is None or path.parts[-2:] != here.parts[-2:] else "elsewhere"
 
 
-def goes_on(one: Experiment, here: Path, run_id: str) -> bool:
+def goes_on(one: ExperimentInfo, here: Path, run_id: str) -> bool:
     """Whether this project, a run of which is in an experiment that keeps artifacts elsewhere, goes on in that.
 
     It does if the run's files were moved from there, and if they lie there alone: earlier versions kept those of all
@@ -69,7 +59,9 @@ def goes_on(one: Experiment, here: Path, run_id: str) -> bool:
     return not in_both or there.samefile(here)
 
 
-def chosen(ours: Sequence[Experiment], common: Sequence[Experiment], anew: bool, store: str) -> Experiment | None:
+def chosen(
+    ours: Sequence[ExperimentInfo], common: Sequence[ExperimentInfo], anew: bool, store: str
+) -> ExperimentInfo | None:
     """The one to go on with, the newest of ours, or else of those for all, which come oldest first; None if there is
     none.
 
@@ -91,7 +83,7 @@ def chosen(ours: Sequence[Experiment], common: Sequence[Experiment], anew: bool,
     return None
 
 
-def _restore(one: Experiment, store: str) -> str:
+def _restore(one: ExperimentInfo, store: str) -> str:
     """The command that brings a deleted one back."""
-    told = shlex.join([sys.executable, "-m", "mlflow", "experiments", "restore", "-x", one.id])
+    told = shlex.join([sys.executable, "-m", "mlflow", "experiments", "restore", "-x", one.experiment_id])
     return told if is_secret(store) else f"MLFLOW_TRACKING_URI={shlex.quote(absolute(store))} {told}"

@@ -8,19 +8,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import mlflow
 from mlflow.exceptions import MlflowException
 
 from core.errors import InputError
 from core.tracking.entities import RunInfo
-from core.tracking.errors import RefusedError, UnreachableError, clear_errors, patient
+from core.tracking.errors import RefusedError, UnreachableError, clear_errors
+from core.tracking.retry import patient
 from core.tracking.served_package import ServedModel, save
-from core.tracking.tracker import Tracker
+from core.tracking.store import Store
 
 ACCURACY = "best_val_accuracy"  # the tag that versions are compared by
 DATA = "data.sha256"  # the tag of the data that it was measured on
 _CHAMPION = "champion"
-_PAGE = 200  # versions in a request
 _TRIES = 5  # to set the champion while others do
 
 
@@ -42,32 +41,25 @@ class ModelVersion:
         return value if math.isfinite(value) else None
 
 
-class Registry:
+class RegisteredModel:
     """The registered model of one name, of which there may be nothing yet.
 
     A server may have no registry, or not let us use it: all methods raise RefusedError then.
     """
 
-    def __init__(self, tracker: Tracker, name: str) -> None:
-        self.name, self._tracker = name, tracker
-        self._client = mlflow.MlflowClient(tracker.uri)
-
-    @property
-    def patience(self) -> float:
-        """Seconds for which each request waits for a store that does not answer."""
-        return self._tracker.patience
+    def __init__(self, store: Store, name: str) -> None:
+        self.store, self.name = store, name
 
     @patient
     def versions(self) -> list[ModelVersion]:
         """All versions, oldest first; none if the model is not registered."""
-        found, token, quote = [], None, '"' if "'" in self.name else "'"
+        if not self.store.exists:
+            return []
+        quote = '"' if "'" in self.name else "'"
+        wanted = f"name = {quote}{self.name}{quote}"
         with clear_errors(f"model {self.name}"):
-            while token != "":
-                page = self._client.search_model_versions(
-                    f"name = {quote}{self.name}{quote}", max_results=_PAGE, page_token=token
-                )
-                found += [ModelVersion(int(v.version), v.run_id or "", dict(v.tags)) for v in page]
-                token = page.token or ""
+            pages = self.store.pages(self.store.client.search_model_versions, filter_string=wanted)
+            found = [ModelVersion(int(v.version), v.run_id or "", dict(v.tags)) for v in pages]
         return sorted(found, key=lambda version: version.number)
 
     def has(self, run_id: str) -> bool:
@@ -88,16 +80,16 @@ class Registry:
     @patient
     def _as_logged_model(self, run: RunInfo, path: Path) -> tuple[str, str]:
         with clear_errors(f"model {self.name}"):
-            stored = self._client.create_logged_model(run.experiment_id, name=self.name, source_run_id=run.run_id)
-            self._client.log_model_artifacts(stored.model_id, str(path))
-            self._client.finalize_logged_model(stored.model_id, "READY")
+            stored = self.store.client.create_logged_model(run.experiment_id, name=self.name, source_run_id=run.run_id)
+            self.store.client.log_model_artifacts(stored.model_id, str(path))
+            self.store.client.finalize_logged_model(stored.model_id, "READY")
         # A server refuses plain paths; without one, MLflow would look for models:/ in the default store, not here.
-        return stored.model_uri if self._tracker.is_server else stored.artifact_location, stored.model_id
+        return stored.model_uri if self.store.is_server else stored.artifact_location, stored.model_id
 
     @patient
     def _as_artifact(self, run: RunInfo, path: Path) -> str:
         with clear_errors(f"model {self.name}"):
-            self._client.log_artifacts(run.run_id, str(path), path.name)
+            self.store.client.log_artifacts(run.run_id, str(path), path.name)
         return f"{run.artifact_uri}/{path.name}"
 
     @patient
@@ -106,11 +98,11 @@ class Registry:
             return  # it was made the first time, though the answer was lost
         with clear_errors(f"model {self.name}"):
             try:
-                self._client.create_registered_model(self.name)
+                self.store.client.create_registered_model(self.name)
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
-            self._client.create_model_version(self.name, source, run_id=run.run_id, tags=dict(tags), model_id=model_id)
+            self.store.client.create_model_version(self.name, source, run.run_id, dict(tags), model_id=model_id)
 
     def due(self) -> tuple[ModelVersion | None, str]:
         """The version that should be champion and is not, and why; None if all is well.
@@ -148,9 +140,11 @@ class Registry:
 
     @patient
     def _holder(self) -> int | None:
+        if not self.store.exists:
+            return None
         with clear_errors(f"model {self.name}"):
             try:
-                model = self._client.get_registered_model(self.name)
+                model = self.store.client.get_registered_model(self.name)
             except MlflowException as error:
                 if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                     return None
@@ -161,7 +155,7 @@ class Registry:
     @patient
     def _set(self, version: ModelVersion) -> None:
         with clear_errors(f"model {self.name}"):
-            self._client.set_registered_model_alias(self.name, _CHAMPION, str(version.number))
+            self.store.client.set_registered_model_alias(self.name, _CHAMPION, str(version.number))
 
 
 def _may_pass(error: InputError) -> bool:

@@ -25,6 +25,6 @@ def report(options: argparse.Namespace) -> int:
         for kind, text in texts.items():
             (Path(name) / f"report.{kind}").write_text(text, encoding="utf-8")
         for run_id in (stage.run_id for stage in found.stages if stage.run_id):
-            tracker.log_files(run_id, Path(name), "report")
+            tracker.artifacts.log_files(run_id, Path(name), "report")
     print_path(paths[0], options.open)
     return 0

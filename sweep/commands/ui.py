@@ -12,7 +12,8 @@ from core import hints
 from core.errors import InputError, printable
 from core.project import root
 from core.tracking import relocate
-from core.tracking.tracker import Tracker, store
+from core.tracking.store import tracking_uri
+from core.tracking.tracker import Tracker
 from sweep.experiment import file as experiments
 from sweep.records import views
 
@@ -31,7 +32,7 @@ def serve(port: int, uri: str | None = None) -> int:
     if page := hints.server(uri):
         _tell(page, Tracker(uri), "")
         return 0
-    place = hints.absolute(store(uri))
+    place = hints.absolute(tracking_uri(uri))
     database = Path(place.removeprefix("sqlite:///"))
     if place.startswith("sqlite:///"):
         if not database.exists():
@@ -75,7 +76,7 @@ def _first(uri: str | None) -> str:
 
 def _tell(page: str, tracker: Tracker, end: str) -> None:
     """Print links: to the views of the experiments last changed, and to all."""
-    every = [(found, views.titles(found.tags)) for found in tracker.experiments()]
+    every = [(found, views.titles(found.tags)) for found in tracker.lookup.experiments()]
     for found, titles in [pair for pair in every if pair[1]][:_MOST]:
         print(printable(found.name), file=sys.stderr)
         for key, title in titles.items():

@@ -16,7 +16,7 @@ def verify(options: argparse.Namespace) -> int:
 
     threads.use(options.threads)
     tracker = Tracker(options.tracking_uri)
-    run = tracker.find(options.run)
+    run = tracker.lookup.find(options.run)
     trial.settings_of(tracker, run)  # what cannot be trained again is told before data is read
     then = {name: run.tags[name] for name in ("backend", "precision", "code")}
     backend = backends.load(options.backend or then["backend"], options.precision or then["precision"])

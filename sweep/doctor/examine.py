@@ -16,8 +16,9 @@ from pathlib import Path
 
 from core.errors import InputError, reason
 from core.storage import atomic, checksums
+from core.tracking import store
 from core.tracking.errors import RefusedError
-from core.tracking.tracker import Tracker, store
+from core.tracking.tracker import Tracker
 from core.training.checkpoint import load_group, remove_group
 from sweep.doctor.stage_check import Finding, StageCheck
 from sweep.records.checkpoints import group_paths
@@ -41,7 +42,7 @@ def findings(sweep: Sweep, tracking_uri: str | None, fix: bool) -> Iterator[Find
     to look at.
     """
     begun, mended = sweep.folder.path.exists(), False
-    for finding in check_database(store(tracking_uri), begun, fix):
+    for finding in check_database(store.tracking_uri(tracking_uri), begun, fix):
         yield finding
         if not fix:
             return  # there is none to compare with
@@ -124,7 +125,7 @@ def examine(sweep: Sweep, tracker: Tracker, fix: bool, busy: bool = False) -> It
     busy  a sweep is at work, which has not written all of its records yet
     """
     with sweep.hints.on_deletion():
-        known = tracker.has_experiment(sweep.name, _owner(sweep))
+        known = tracker.lookup.has_experiment(sweep.name, _owner(sweep))
     if not known and not fix:
         yield Finding(f"MLflow has no experiment {sweep.name}", "its runs are made anew from their files")
         return
@@ -165,7 +166,7 @@ def _identity(sweep: Sweep, tracker: Tracker, fix: bool) -> Iterator[Finding]:
         what = f"{sweep.folder.path} does not tell whose it is"
     known = {o.run_id for stage in sweep.experiment.stages.values() for o in sweep.outcomes(stage).values()}
     known |= {path.name for path in sweep.folder.path.iterdir()}  # of the runs that have files here
-    runs = tracker.runs(tracker.experiment(sweep.name))
+    runs = tracker.lookup.runs(tracker.experiment(sweep.name))
     here = str(sweep.folder.path), sweep.folder.path.as_uri()  # where a run that has no files yet would have them
     mine = [run for run in runs if run.run_id in known] or [run for run in runs if run.artifact_uri.startswith(here)]
     owners = Counter(run.tags.get("owner", "") for run in mine)

@@ -70,7 +70,7 @@ class StageCheck:
             run = self._runs.get(outcome.run_id)
             if self._busy and run and run.status == "RUNNING":
                 continue
-            folder = self._tracker.local(run) if run else self._files(outcome.run_id)
+            folder = self._tracker.artifacts.folder(run) if run else self._files(outcome.run_id)
             try:
                 trial = self._read(folder, key)
             except InputError as error:
@@ -79,7 +79,7 @@ class StageCheck:
                     if fix:
                         self._tracker.delete(run.run_id)
                 continue
-            if run is None and self._tracker.deleted(outcome.run_id):
+            if run is None and self._tracker.lookup.deleted(outcome.run_id):
                 continue  # somebody wants it trained again
             what = "is not in MLflow" if run is None else self._difference(run, trial)
             if what and (cell := self._cell(trial)):
@@ -153,7 +153,7 @@ class StageCheck:
         wrong += [name for name, value in best.items() if run.metrics.get(name) != value]
         told = {"outcome": trial.outcome.status, "key": trial.config["key"], "stage": self._stage.name}
         wrong += [name for name, value in told.items() if run.tags.get(name) != value]
-        known = self._tracker.metrics(run.run_id, METRICS)
+        known = self._tracker.lookup.metrics(run.run_id, METRICS)
         for epoch, metrics in enumerate(trial.history, start=1):
             expected = {name: [value] for name, value in metrics.items() if math.isfinite(value)}
             found = {name: known.pop((name, epoch), []) for name in expected}
@@ -174,7 +174,7 @@ class StageCheck:
                 continue
             if run.tags["key"] in self._outcomes:
                 continue
-            folder = self._tracker.local(run)
+            folder = self._tracker.artifacts.folder(run)
             try:
                 trial = self._read(folder, run.tags["key"])
             except InputError as error:
@@ -209,7 +209,7 @@ class StageCheck:
             key = trial.config["key"]
             if trial.config["stage"] != self._stage.name or key in known or not self._cell(trial):
                 continue
-            if not self._tracker.deleted(run_id):
+            if not self._tracker.lookup.deleted(run_id):
                 known.add(key)
                 yield replace(trial, outcome=replace(trial.outcome, run_id=run_id))
 
@@ -244,7 +244,7 @@ class StageCheck:
         """The stage's own run and table."""
         for run in self._records.runs(kind="stage", stage=self._stage.name).values():
             try:
-                self._tracker.artifact(run, "summary.csv")
+                self._tracker.artifacts.path(run, "summary.csv")
             except UnreachableError:
                 raise
             except InputError as error:

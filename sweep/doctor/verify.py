@@ -46,7 +46,7 @@ def settings_of(tracker: Tracker, run: RunInfo) -> Settings:
     """What the run was trained with. Raises InputError if it is no trial, or its record is damaged."""
     if run.tags.get("kind") != "trial":
         raise InputError(f"run {run.run_id} ({run.name}) is not a trial: only trials are trained again")
-    path = tracker.artifact(run, "config.json")
+    path = tracker.artifacts.path(run, "config.json")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))["settings"]
         return Settings(**values)
@@ -57,7 +57,7 @@ def settings_of(tracker: Tracker, run: RunInfo) -> Settings:
 def verify(tracker: Tracker, run: RunInfo, ops: Ops, data: Dataset) -> Verification:
     """Train the run's trial alone, for as many epochs as it had, and compare everything but the time it took."""
     settings = settings_of(tracker, run)
-    recorded = tracker.history(run)
+    recorded = tracker.artifacts.history(run)
     again = _trained(ops, data, settings, int(run.tags["data.seed"]), len(recorded))
     differences: dict[str, float] = {}
     if len(again.history) != len(recorded):
@@ -65,7 +65,7 @@ def verify(tracker: Tracker, run: RunInfo, ops: Ops, data: Dataset) -> Verificat
     for name in [name for name in recorded[0] if name not in ("epoch", "epoch_seconds")]:
         pairs = [(before[name], after[name]) for before, after in zip(recorded, again.history, strict=False)]
         _note(differences, name, *(np.array(values) for values in zip(*pairs, strict=True)))
-    arrays = npz.read(tracker.artifact(run, "model.npz")) if again.model is not None else {}
+    arrays = npz.read(tracker.artifacts.path(run, "model.npz")) if again.model is not None else {}
     now = again.model or {}
     for name in {**arrays, **now}:
         _note(differences, name, arrays.get(name), now.get(name))

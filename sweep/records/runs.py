@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -26,9 +26,9 @@ from core.export import model_npz
 from core.machine.environment import environment
 from core.machine.origin import origin
 from core.ops import Ops
-from core.tracking.entities import DatasetInfo, RunInfo, Steps
+from core.tracking.entities import DatasetInfo, RunInfo
 from core.tracking.errors import RefusedError, UnreachableError
-from core.tracking.model_registry import ACCURACY, DATA, Registry
+from core.tracking.model_registry import ACCURACY, DATA, RegisteredModel
 from core.tracking.served_package import ServedModel
 from core.tracking.tracker import Tracker
 from core.training.progress import METRICS, Metrics, TrialResult
@@ -93,7 +93,7 @@ class Records:
         tags["mlflow.experimentKind"] = "custom_model_development"  # the page opens on runs, not on language models
         tags |= {name: self._origin[name] for name in ("host", "project")}
         self.experiment_id = tracker.experiment(experiment_name(experiment, data), tags, owner, anew)
-        self.name = tracker.experiment_name(self.experiment_id)  # with a number where another has the plain name
+        self.name = tracker.lookup.experiment_name(self.experiment_id)  # with a number where another has the plain name
 
     def _tags(self, kind: str, stage: str) -> dict[str, str]:
         data = {"data.name": self._data.name, "data.source": self._data.source, "data.sha256": self._data.sha256}
@@ -116,7 +116,9 @@ class Records:
             ended = run.status in ("FINISHED", "FAILED") and "reason" not in run.tags  # which what broke it off has
             if not ended or run.tags.get("plan") != _plan_hash(cells):
                 return run.run_id, False
-            seen = views.titles(self.tracker.experiment_tags(self.experiment_id))  # an earlier version wrote none
+            seen = views.titles(
+                self.tracker.lookup.experiment_tags(self.experiment_id)
+            )  # an earlier version wrote none
             return run.run_id, views.key(stage.name, run.run_id) in seen
         if run:
             run_id = run.run_id
@@ -125,7 +127,7 @@ class Records:
             tags = self._tags("stage", stage.name) | {"fingerprint": fingerprint}
             run_id = self.tracker.start(self.experiment_id, _title(stage), params=fixed, tags=tags)
         self.tracker.set_tags(run_id, _search(stage))  # tags, because the file may change and params cannot
-        self.tracker.log_text(run_id, self._experiment.text, self._experiment.path.name)
+        self.tracker.artifacts.log_text(run_id, self._experiment.text, self._experiment.path.name)
         return run_id, False
 
     def _reopen(self, run_id: str, name: str | None = None) -> None:
@@ -143,7 +145,7 @@ class Records:
 
     def runs(self, **tags: str) -> dict[str, RunInfo]:
         """This folder's runs of the experiment with these tags, by run id, oldest first."""
-        return {run.run_id: run for run in self.tracker.runs(self.experiment_id, owner=self._owner, **tags)}
+        return {run.run_id: run for run in self.tracker.lookup.runs(self.experiment_id, owner=self._owner, **tags)}
 
     def trials(self, runs: Mapping[str, RunInfo] | None = None) -> dict[str, str]:
         """The trials' runs, by the ids that Optuna's record has of them: a run that was rebuilt has another now.
@@ -171,7 +173,7 @@ class Records:
         What it does not know of them is told to it, and none of its epochs is told again.
         """
         there = run_id in self.runs(kind="trial", key=cell.key)
-        known = self.tracker.metrics(run_id, METRICS).keys() if there else set()
+        known = self.tracker.lookup.metrics(run_id, METRICS).keys() if there else set()
         other_code = code != self.environment["code"]
         if there and not (other_code and any(epoch > len(history) for _, epoch in known)):
             self._reopen(run_id)
@@ -190,26 +192,27 @@ class Records:
         now = time.monotonic()  # which a clock that is set back does not change
         if now >= self._due.setdefault(run_id, now + _DELAY) and now >= self._not_before:
             try:
-                self._write_epochs(run_id, self.tracker.try_log_steps)
+                with self.tracker.store.waiting(0.0):
+                    self._write_epochs(run_id)
             except UnreachableError as error:  # they are written later, in their order
                 took = time.monotonic() - now
                 self._not_before = now + max(_PAUSE, 10 * took)  # nine tenths of the time are for training
                 print(f"{printable(error)}: training goes on, and its epochs are written later", file=sys.stderr)
 
-    def _write_epochs(self, run_id: str, log: Callable[[str, Steps], None]) -> None:
+    def _write_epochs(self, run_id: str) -> None:
         known = self._known.get(run_id, ())
         new = [
             (epoch, moment, {name: value for name, value in metrics.items() if (name, epoch) not in known})
             for epoch, (moment, metrics) in self._pending.get(run_id, {}).items()
         ]
         if new:
-            log(run_id, new)
+            self.tracker.log_steps(run_id, new)
             del self._pending[run_id]  # once it is written
             self._due.pop(run_id, None)
 
     def results(self, run_id: str, cell: Cell, result: TrialResult, outcome: Outcome) -> None:
         """Metrics of the best epoch, and artifacts."""
-        self._write_epochs(run_id, self.tracker.log_steps)
+        self._write_epochs(run_id)
         self.tracker.log_metrics(run_id, best_metrics(outcome))
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
@@ -225,7 +228,7 @@ class Records:
                 curves = partial(figures.curves, result.history, result.best_epoch, title)
                 for file, drawn in figures.rendered({"curves": curves}, "png"):
                     (folder / file).write_bytes(drawn)
-            self.tracker.log_files(run_id, folder)
+            self.tracker.artifacts.log_files(run_id, folder)
         if outcome.reason:
             self.tracker.set_tags(run_id, {"reason": outcome.reason})
 
@@ -250,10 +253,10 @@ class Records:
         config = json.loads((artifacts / "config.json").read_text(encoding="utf-8"))
         run_id = self.start_trial(cell, parent, config)
         self._pending[run_id] = {epoch: (time.time(), metrics) for epoch, metrics in enumerate(history, start=1)}
-        self._write_epochs(run_id, self.tracker.log_steps)
+        self._write_epochs(run_id)
         self.tracker.log_metrics(run_id, best_metrics(outcome))
         for folder in (artifacts, *(path for path in artifacts.iterdir() if path.is_dir())):
-            self.tracker.log_files(run_id, folder, "" if folder == artifacts else folder.name)
+            self.tracker.artifacts.log_files(run_id, folder, "" if folder == artifacts else folder.name)
         if outcome.reason:
             self.tracker.set_tags(run_id, {"reason": outcome.reason})
         self.tracker.set_tags(run_id, {_WAS: outcome.run_id})
@@ -274,14 +277,14 @@ class Records:
 
     def break_off(self, run_id: str, status: str, reason: str) -> None:
         """Close a run whose training did not come to an end: "KILLED", or "FAILED" by an error."""
-        self._write_epochs(run_id, self.tracker.log_steps)
+        self._write_epochs(run_id)
         self.tracker.set_tags(run_id, {"reason": reason})
         self.tracker.finish(run_id, status)
 
     def end_stage(self, run_id: str, stage: Stage, cells: Sequence[Cell], rows: Sequence[ranking.Row]) -> None:
         """The ranked table, the stage's status, and its winner, which alone of its trials is tagged winner=true."""
-        self.tracker.log_text(run_id, tables.to_csv(rows), "summary.csv")
-        self.tracker.log_text(run_id, tables.to_markdown(rows), "summary.md")
+        self.tracker.artifacts.log_text(run_id, tables.to_csv(rows), "summary.csv")
+        self.tracker.artifacts.log_text(run_id, tables.to_markdown(rows), "summary.md")
         best = ranking.winner(rows)
         self._tend(run_id, stage, rows, best)
         ended = Counter(outcome.status for row in rows for outcome in row.outcomes)
@@ -336,11 +339,11 @@ class Records:
         self._log_figures(run_id, {"augmented": partial(figures.augmented, rows, title)})
 
     @property
-    def registry(self) -> Registry | None:
+    def registry(self) -> RegisteredModel | None:
         """The model that the stages' winners are versions of; None if they are not registered."""
         if self._model == NOT_REGISTERED:
             return None
-        return Registry(self.tracker, self._model or self.name)
+        return self.tracker.model(self._model or self.name)
 
     def register(self, stage: Stage, rows: Sequence[ranking.Row]) -> None:
         """Make the stage's winner a version of the experiment's model, unless it is one; the best of all stages is its
@@ -355,7 +358,7 @@ class Records:
         with _unless_refused(refused):
             known = registry.has(best.outcome.run_id)
         if known is False:
-            run = self.tracker.find(best.outcome.run_id)
+            run = self.tracker.lookup.find(best.outcome.run_id)
             tags = {"stage": stage.name, "trial": best.cell.name, ACCURACY: str(best.accuracy), DATA: self._data.sha256}
             with tempfile.TemporaryDirectory() as folder:
                 model = self._served(run, Path(folder))
@@ -372,7 +375,7 @@ class Records:
         about = {"classes": self._data.classes, "scale": self._data.scale, "input_shape": shape}
         about["offset"] = self._data.pixels.offset
         (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
-        files = {"model": self.tracker.artifact(run, "model.npz"), "about": folder / "about.json"}
+        files = {"model": self.tracker.artifacts.path(run, "model.npz"), "about": folder / "about.json"}
         return ServedModel(CORE / "export/mlflow_model.py", files, CORE, SERVED_WITH, shape)
 
     def _draw(self, stage: str, winner: str) -> None:
@@ -380,8 +383,8 @@ class Records:
         if self._draws:
             from core.figures import runs
 
-            trial = self.tracker.find(winner)
-            drawn = runs.of_stage(self.tracker, self.tracker.find(stage))
+            trial = self.tracker.lookup.find(winner)
+            drawn = runs.of_stage(self.tracker, self.tracker.lookup.find(stage))
             self._log_figures(stage, drawn | runs.of_beginning(self.tracker, trial, self._ops, self._data))
             self._log_figures(winner, runs.of_trial(self.tracker, trial, self._ops, self._data))
 
@@ -391,7 +394,7 @@ class Records:
         with tempfile.TemporaryDirectory() as name:
             for file, drawn in figures.rendered(pictures, "png"):
                 (Path(name) / file).write_bytes(drawn)
-            self.tracker.log_files(run_id, Path(name), "figures")
+            self.tracker.artifacts.log_files(run_id, Path(name), "figures")
 
 
 @contextmanager

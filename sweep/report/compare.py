@@ -56,11 +56,11 @@ def find(tracker: Tracker, prefixes: Sequence[str]) -> list[RunInfo]:
         raise InputError(f"{len(prefixes)} runs are to be compared: it must be from 2 to {MOST}")
     found = []
     for prefix in prefixes:
-        run = tracker.find(prefix)
+        run = tracker.lookup.find(prefix)
         if run.tags.get("kind") == "stage":
             if "winner.run_id" not in run.tags:
                 raise InputError(f"run {run.run_id} is a stage without a winner yet")
-            run = tracker.find(run.tags["winner.run_id"])
+            run = tracker.lookup.find(run.tags["winner.run_id"])
         found.append(run)
     if len({run.run_id for run in found}) < len(found):
         raise InputError(f"{', '.join(prefixes)} name one run twice")
@@ -70,7 +70,7 @@ def find(tracker: Tracker, prefixes: Sequence[str]) -> list[RunInfo]:
 def compare(tracker: Tracker, runs: Sequence[RunInfo]) -> TrialTable:
     """Results first, then the settings that differ, then what else does."""
     settings = [
-        json.loads(tracker.artifact(run, "config.json").read_text(encoding="utf-8"))["settings"] for run in runs
+        json.loads(tracker.artifacts.path(run, "config.json").read_text(encoding="utf-8"))["settings"] for run in runs
     ]
     keys = list(dict.fromkeys(key for values in settings for key in values))
     known = [name for name in _RESULTS if any(name in run.metrics for run in runs)]
@@ -84,13 +84,15 @@ def compare(tracker: Tracker, runs: Sequence[RunInfo]) -> TrialTable:
 
 
 def _settings(tracker: Tracker, run: RunInfo) -> dict[str, Any]:
-    settings: dict[str, Any] = json.loads(tracker.artifact(run, "config.json").read_text(encoding="utf-8"))["settings"]
+    settings: dict[str, Any] = json.loads(tracker.artifacts.path(run, "config.json").read_text(encoding="utf-8"))[
+        "settings"
+    ]
     return settings
 
 
 def to_html(tracker: Tracker, runs: Sequence[RunInfo], comparison: TrialTable) -> str:
     """The comparison as a page, with the curves of all runs."""
-    histories = {_name(run): tracker.history(run) for run in runs}
+    histories = {_name(run): tracker.artifacts.history(run) for run in runs}
     title = "Validation loss and accuracy by epoch"
     found = drawn(
         {"curves": partial(figures.side_by_side, histories, title)}, {"curves": f"{title}, a colour for each run."}

@@ -84,9 +84,9 @@ def pictures(tracker: Tracker, stage: StagePart) -> Pictures:
     """A stage's are drawn anew, as SVG, where its records suffice; all others are as MLflow has them."""
     if not stage.run_id or not stage.winner_run:
         return Pictures()
-    run = tracker.find(stage.run_id)
+    run = tracker.lookup.find(stage.run_id)
     found = drawn(runs.of_stage(tracker, run), CAPTIONS)
-    return Pictures(found + _kept(tracker, run, KEPT), _kept(tracker, tracker.find(stage.winner_run), WINNERS))
+    return Pictures(found + _kept(tracker, run, KEPT), _kept(tracker, tracker.lookup.find(stage.winner_run), WINNERS))
 
 
 def drawn(found: Mapping[str, figures.Picture], captions: Mapping[str, str]) -> list[Picture]:
@@ -111,12 +111,13 @@ def _png(content: bytes, caption: str, light: bool) -> Picture:
 def _kept(tracker: Tracker, run: RunInfo, captions: Mapping[str, str]) -> list[Picture]:
     """The run's pictures that have captions, by kind in the captions' order, each kind's by its number."""
     kinds, found = [name.partition("-")[0] for name in captions], []
-    for path in tracker.artifacts(run, "figures"):
+    for path in tracker.artifacts.names(run, "figures"):
         if (match := re.fullmatch(r"figures/(\D+?)(\d*)\.png", path)) and (caption := captions.get(match[1])):
             place = kinds.index(match[1].partition("-")[0])
             found.append((place, int(match[2] or 0), path, caption.format(match[2]), match[1] in LIGHT))
     return [
-        _png(tracker.artifact(run, path).read_bytes(), caption, light) for _, _, path, caption, light in sorted(found)
+        _png(tracker.artifacts.path(run, path).read_bytes(), caption, light)
+        for _, _, path, caption, light in sorted(found)
     ]
 
 

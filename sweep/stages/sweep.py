@@ -336,9 +336,8 @@ class Sweep:
                 self.signals.settled()
                 self.journal.reread()  # what was read of it may be only a part
                 self.close()  # its processes may be in the middle of something
-                tracker.patience = 0.0  # whoever stops it does not want to wait
                 try:
-                    with self.signals.held():
+                    with self.signals.held(), tracker.store.waiting(0.0):  # whoever stops it does not want to wait
                         self.close_open(records, *_ending(error))
                 except (InputError, OSError) as further:  # the next start closes them
                     self.display.warn(f"its records could not be closed: {reason(further)}")
@@ -449,10 +448,10 @@ class Sweep:
     def _tell_of_lost(self, stage: Stage, tracker: Tracker) -> None:
         """Say that trials are trained again whose runs this store has never seen."""
         every, here = self.journal.outcomes(stage.name), self.outcomes(stage)
-        lost = [o for key, o in every.items() if key not in here and not tracker.deleted(o.run_id)]
+        lost = [o for key, o in every.items() if key not in here and not tracker.lookup.deleted(o.run_id)]
         if lost:
             self.display.note(
-                f"{stage.name}: {len(lost)} trials that were done are not in {tracker.store_name}: trained again; "
+                f"{stage.name}: {len(lost)} trials that were done are not in {tracker.store.name}: trained again; "
                 f"{self.hints.quoted(self.hints.doctor('--fix'))} would bring them back instead"
             )
 

@@ -103,8 +103,13 @@ def make(folder: Path, kind: str) -> None:
 
 def make_store(folder: Path) -> None:
     """An mlflow.db without runs, for all projects to copy."""
+
+    def create(_arguments: Sequence[str] | None) -> int:
+        Tracker().store.create()
+        return 0
+
     folder.mkdir()
-    Command(folder, [], lambda arguments: Tracker() is None).wait()
+    Command(folder, [], create).wait()
     assert (folder / "mlflow.db").exists()
 
 

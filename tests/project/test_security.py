@@ -99,7 +99,7 @@ def test_what_a_store_tells_does_not_steer_the_terminal_either(
     with closing(sqlite3.connect(project / "mlflow.db")) as database, database:
         database.execute("UPDATE runs SET name = '\x1b[2J' || name, status = 'RUNNING' WHERE name LIKE 'grid-0%'")
         database.execute("UPDATE tags SET value = 'numpy \x1b[31m' WHERE key = 'packages' AND rowid % 2")
-    first, second = (run.run_id for run in Tracker().runs("1", kind="trial", stage="grid")[:2])
+    first, second = (run.run_id for run in Tracker().lookup.runs("1", kind="trial", stage="grid")[:2])
     capsys.readouterr()
     for arguments in (["doctor", "small"], ["compare", first, second]):
         main(arguments)
@@ -125,7 +125,7 @@ def test_a_run_whose_id_is_a_path_is_refused(project: Path, name: str) -> None:
         for table in ("runs", "tags", "params"):
             database.execute(f"UPDATE {table} SET run_uuid = ?", (name,))
     with pytest.raises(InputError, match="it must be 32 hexadecimal digits"):
-        Tracker().runs(experiment)
+        Tracker().lookup.runs(experiment)
 
 
 def _status(port: int, host: str) -> int:

@@ -33,7 +33,7 @@ def winner(project: Path, capsys: pytest.CaptureFixture[str]) -> RunInfo:
     assert sweep_main(["run", "small", "--stage", "grid", "--quiet"]) == 0
     tracker = Tracker()
     found = datasets.load("small.npz")
-    (run,) = tracker.runs(tracker.experiment(f"small-small-{found.sha256[:8]}"), kind="trial", winner="true")
+    (run,) = tracker.lookup.runs(tracker.experiment(f"small-small-{found.sha256[:8]}"), kind="trial", winner="true")
     capsys.readouterr()
     return run
 
@@ -44,28 +44,30 @@ def test_a_run_is_tested_and_the_figures_are_written_once(winner: RunInfo, capsy
     printed = json.loads(captured.out)
     assert "recorded in run" in captured.err
     tracker = Tracker()
-    run = tracker.find(winner.run_id)
+    run = tracker.lookup.find(winner.run_id)
     names = [name for name in run.metrics if name.startswith("test_")]
     means = ["test_precision_macro", "test_recall_macro", "test_f1_macro"]
     assert sorted(names) == sorted(["test_accuracy", "test_largest_class", "test_loss", *means])
     assert all(run.metrics[name] == printed[name] for name in names)
-    assert json.loads(tracker.artifact(run, "evaluation/metrics.json").read_text()) == printed
-    confusion = list(csv.reader(tracker.artifact(run, "evaluation/confusion_matrix.csv").read_text().splitlines()))
+    assert json.loads(tracker.artifacts.path(run, "evaluation/metrics.json").read_text()) == printed
+    confusion = list(
+        csv.reader(tracker.artifacts.path(run, "evaluation/confusion_matrix.csv").read_text().splitlines())
+    )
     assert [[int(n) for n in row[1:]] for row in confusion[1:]] == printed["confusion_matrix"]
-    assert len(tracker.artifact(run, "evaluation/classes.csv").read_text().splitlines()) == 4
+    assert len(tracker.artifacts.path(run, "evaluation/classes.csv").read_text().splitlines()) == 4
 
     assert main(["--run-id", winner.run_id]) == 0
     captured = capsys.readouterr()
     assert "has these figures already" in captured.err
     assert f"test accuracy {printed['test_accuracy']:.4f}" in captured.out
-    assert all(len(tracker._client.get_metric_history(run.run_id, name)) == 1 for name in names)
+    assert all(len(tracker.store.client.get_metric_history(run.run_id, name)) == 1 for name in names)
     assert main(["--run-id", winner.run_id, "--quiet"]) == 0
     assert capsys.readouterr().err == ""
 
 
 def test_the_figures_are_right(winner: RunInfo, project: Path, capsys) -> None:
     """Against a forward pass written out here, image by image."""
-    model = {k: v.astype(float) for k, v in np.load(Tracker().artifact(winner, "model.npz")).items()}
+    model = {k: v.astype(float) for k, v in np.load(Tracker().artifacts.path(winner, "model.npz")).items()}
     test = np.load(project / "small.npz")
     blocks = len(winner.params["filters"].split("x"))
 
@@ -161,11 +163,13 @@ def test_bad_input_gets_one_clear_line(winner: RunInfo, project: Path, capsys: p
     np.savez("three.npz", x=x, y=np.arange(9) % 3, x_test=x, y_test=np.arange(9) % 3)
     said = refused(capsys, "--model", "two.npz", "--data", "three.npz")
     assert said == "error: the model tells 2 classes apart, the images are of 3"
-    large = {k: v * (1e30 if k[0] == "w" else 1) for k, v in np.load(Tracker().artifact(winner, "model.npz")).items()}
+    large = {
+        k: v * (1e30 if k[0] == "w" else 1) for k, v in np.load(Tracker().artifacts.path(winner, "model.npz")).items()
+    }
     np.savez("large.npz", **large)
     assert "weights are too large" in refused(capsys, "--model", "large.npz", "--data", "small.npz")
     np.savez("notest.npz", x=np.zeros((9, 6, 7), np.uint8), y=np.arange(9) % 3)
-    model = str(Tracker().artifact(winner, "model.npz"))
+    model = str(Tracker().artifacts.path(winner, "model.npz"))
     assert "has no test images" in refused(capsys, "--model", model, "--data", "notest.npz")
     (project / "small.npz").rename(project / "gone.npz")
     assert "--data says where it is now" in refused(capsys, "--run-id", winner.run_id)
@@ -222,16 +226,16 @@ def test_a_class_that_a_test_lacks_is_named_and_left_out_of_the_means(project: P
 
 
 def test_a_run_that_cannot_be_written_still_shows_its_figures(winner: RunInfo, capsys) -> None:
-    obstacle = Tracker().artifact(winner, "model.npz").parent / "evaluation"
+    obstacle = Tracker().artifacts.path(winner, "model.npz").parent / "evaluation"
     obstacle.write_text("a file where the folder should be")
     assert main(["--run-id", winner.run_id]) == 2
     captured = capsys.readouterr()
     assert captured.out.startswith("test accuracy ")
     assert captured.err.startswith(f"error: artifacts of run {winner.run_id} cannot be used: ")
-    assert "test_loss" not in Tracker().find(winner.run_id).metrics
+    assert "test_loss" not in Tracker().lookup.find(winner.run_id).metrics
     obstacle.unlink()
     assert main(["--run-id", winner.run_id]) == 0
-    assert "test_loss" in Tracker().find(winner.run_id).metrics
+    assert "test_loss" in Tracker().lookup.find(winner.run_id).metrics
 
 
 @pytest.fixture

@@ -32,12 +32,12 @@ def same(project: Path) -> Path:
 
 def run_of(kind: str) -> RunInfo:
     tracker = Tracker()
-    (found,) = (run for run in tracker.runs(tracker.experiment(*experiments(tracker)), kind=kind))
+    (found,) = (run for run in tracker.lookup.runs(tracker.experiment(*experiments(tracker)), kind=kind))
     return found
 
 
 def experiments(tracker: Tracker) -> list[str]:
-    return [found.name for found in tracker._client.search_experiments() if found.name.startswith("one-")]
+    return [found.name for found in tracker.store.client.search_experiments() if found.name.startswith("one-")]
 
 
 def test_a_constant_answer_that_wins_is_told(same: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,7 +75,7 @@ def test_a_constant_answer_that_wins_is_told(same: Path, capsys: pytest.CaptureF
 
     assert evaluate(["--run-id", trial.run_id]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    model = Tracker().artifact(trial, "model.npz")
+    model = Tracker().artifacts.path(trial, "model.npz")
     assert f"same.npz has no test images, so run {trial.run_id} cannot be tested; " in line
     assert line.endswith(f"--model {model} --data FILE.npz")
     assert evaluate(["--model", str(model), "--data", "same.npz"]) == 2
@@ -93,7 +93,7 @@ def test_a_test_that_a_constant_answer_passes_is_told(same: Path, capsys: pytest
     assert found["warnings"] == [worth]
     assert captured.err.startswith(f"{worth}\n")
     assert found["largest_class"] == {"class": "0", "images": 3, "of": 4, "share": 0.75}
-    assert found["test_largest_class"] == Tracker().find(trial.run_id).metrics["test_largest_class"] == 0.75
+    assert found["test_largest_class"] == Tracker().lookup.find(trial.run_id).metrics["test_largest_class"] == 0.75
     assert found["test_f1_macro"] == f1_score(Y[24:28], np.zeros(4), average="macro")
     assert evaluate(["--run-id", trial.run_id]) == 0
     assert capsys.readouterr().out.startswith("test accuracy 0.7500 (largest class 0.7500), loss ")

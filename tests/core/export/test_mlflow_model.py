@@ -25,7 +25,6 @@ from core.data.images import Images
 from core.export.model_npz import load_model, save_model
 from core.network.inspection import probabilities
 from core.network.parameters import architecture_of, form, initial_model
-from core.tracking.model_registry import Registry
 from core.tracking.tracker import Tracker
 from sweep.__main__ import main
 from tests.conftest import EXPERIMENT
@@ -42,7 +41,7 @@ def sweep(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]
 def expected(run_id: str, tracker: Tracker | None = None) -> np.ndarray:
     """The probabilities that the run's model gives the test images."""
     tracker, found = tracker or Tracker(), datasets.load("small.npz")
-    arrays = load_model(tracker.artifact(tracker.find(run_id), "model.npz"))
+    arrays = load_model(tracker.artifacts.path(tracker.lookup.find(run_id), "model.npz"))
     assert found.x_test is not None
     assert found.y_test is not None
     images = Images(found.x_test, found.y_test, found.scale)
@@ -108,7 +107,7 @@ def test_everything_goes_on_where_the_projects_folder_has_moved(
     assert main(["report", "small"]) == 0
     tracker = Tracker()
     for number, stage in ((1, "grid"), (2, "dropout")):
-        tracker._client.set_registered_model_alias(stages["name"], "champion", str(number))
+        tracker.store.client.set_registered_model_alias(stages["name"], "champion", str(number))
         check_champion(there, stages | {"grid": stages[stage]}, environment(there))
         (there / "elsewhere").rmdir()
     assert not project.exists()
@@ -154,10 +153,10 @@ def test_a_server_keeps_and_hands_out_the_champion(project: Path, empty_store: P
         known = environment(project) | {"MLFLOW_TRACKING_URI": address}
         tracker = Tracker(address)
         check_champion(project, stages, known, tracker)
-        run = tracker.find(stages["grid"]["run_id"])
-        assert tracker.artifacts(run, "figures") == []
-        tracker.log_files(run.run_id, project / "experiments", "figures")
-        assert tracker.artifacts(run, "figures") == ["figures/small.toml"]
+        run = tracker.lookup.find(stages["grid"]["run_id"])
+        assert tracker.artifacts.names(run, "figures") == []
+        tracker.artifacts.log_files(run.run_id, project / "experiments", "figures")
+        assert tracker.artifacts.names(run, "figures") == ["figures/small.toml"]
         assert main(["ui", "--tracking-uri", address]) == 0  # a server has a page of its own
         assert f"  grid: trials, best first: {address}/#/experiments/1/runs?" in capsys.readouterr().err
         doctor = ("doctor", "small", "--tracking-uri", address)
@@ -170,20 +169,20 @@ def test_a_server_keeps_and_hands_out_the_champion(project: Path, empty_store: P
         assert "its trial is opened again" in capsys.readouterr().out
         again = sweep(capsys, "--stage", "grid", "--tracking-uri", address)["grid"]
         assert (again["trained"], again["winner"]["trial"]) == (1, stages["grid"]["winner"]["trial"])
-        assert tracker._client.get_run(run.run_id).info.end_time > 0
+        assert tracker.store.client.get_run(run.run_id).info.end_time > 0
         tracker.update(run.run_id, status="RUNNING")
-        assert tracker._client.get_run(run.run_id).info.end_time is None
+        assert tracker.store.client.get_run(run.run_id).info.end_time is None
 
 
 def test_each_stages_winner_is_a_version_and_the_best_is_champion(project: Path, capsys) -> None:
     stages = sweep(capsys)
     tracker = Tracker()
     winners = [stages[name]["winner"] for name in ("grid", "dropout")]
-    versions = Registry(tracker, stages["name"]).versions()
+    versions = tracker.model(stages["name"]).versions()
     assert [version.run_id for version in versions] == [winner["run_id"] for winner in winners]
     assert [version.tags["stage"] for version in versions] == ["grid", "dropout"]
     best = max(winners, key=lambda winner: winner["best_val_accuracy"])  # of equals the first
-    champion = tracker._client.get_model_version_by_alias(stages["name"], "champion")
+    champion = tracker.store.client.get_model_version_by_alias(stages["name"], "champion")
     assert champion.run_id == best["run_id"]
 
 
@@ -192,11 +191,11 @@ def test_a_winner_is_registered_once_and_a_new_one_takes_its_place(project: Path
     path.write_text(EXPERIMENT.replace("[0.01, 0.1]", "[1e-6]"))
     first = sweep(capsys, "--stage", "grid")
     sweep(capsys, "--stage", "grid")
-    assert len(Registry(Tracker(), first["name"]).versions()) == 1
+    assert len(Tracker().model(first["name"]).versions()) == 1
     path.write_text(EXPERIMENT.replace("[0.01, 0.1]", "[1e-6, 0.1]"))
     second = sweep(capsys, "--stage", "grid")
     assert second["grid"]["winner"]["run_id"] != first["grid"]["winner"]["run_id"]
-    champion = Tracker()._client.get_model_version_by_alias(first["name"], "champion")
+    champion = Tracker().store.client.get_model_version_by_alias(first["name"], "champion")
     assert (int(champion.version), champion.run_id) == (2, second["grid"]["winner"]["run_id"])
 
 

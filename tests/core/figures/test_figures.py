@@ -427,29 +427,29 @@ def swept(project: Path, once: Once, empty_store: Path) -> dict[str, Any]:
 
 
 def artifacts(run: RunInfo, name: str = "history.csv") -> set[str]:
-    folder = Tracker().artifact(run, name).parent
+    folder = Tracker().artifacts.path(run, name).parent
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*.png")}
 
 
 def test_stages_and_their_winners_have_pictures_in_mlflow(swept: dict[str, Any]) -> None:
     tracker = Tracker()
-    stages = [tracker.find(swept[name]["run_id"]) for name in ("grid", "dropout")]
+    stages = [tracker.lookup.find(swept[name]["run_id"]) for name in ("grid", "dropout")]
     grid_, dropout_ = (artifacts(stage, "summary.csv") for stage in stages)
     every = {"figures/curves.png", "figures/activation-spread.png"}
     assert grid_ == every | {f"figures/{n}.png" for n in ("main-effects", "parallel", "heat-maps")}
     assert dropout_ == every | {"figures/by-value.png"}
     for row in swept["grid"]["trials"]:
-        names = artifacts(tracker.find(row["run_id"]))
+        names = artifacts(tracker.lookup.find(row["run_id"]))
         assert "curves.png" in names
         assert ("figures/confusion.png" in names) == (row["rank"] == 1)
-    sources = {row["dropout"]: tracker.find(row["run_id"]).tags["source"] for row in swept["dropout"]["trials"]}
+    sources = {row["dropout"]: tracker.lookup.find(row["run_id"]).tags["source"] for row in swept["dropout"]["trials"]}
     assert {value for value, source in sources.items() if source == "point"} == {0.0, 0.5}
     assert sorted(sources.values()) == ["point"] * 2 + ["random"] * 3
 
 
 def test_a_stage_shows_how_its_winners_network_begins(swept: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     tracker, found, backend = Tracker(), datasets.load("small.npz"), backends.load()
-    winner = tracker.find(swept["grid"]["winner"]["run_id"])
+    winner = tracker.lookup.find(swept["grid"]["winner"]["run_id"])
     figure = runs.of_beginning(tracker, winner, backend, found)["activation-spread"]()
     network, seed = winner.params["filters"], int(winner.params["seed"])
     assert figure.get_suptitle() == (
@@ -473,7 +473,7 @@ def test_images_without_contrast_do_not_keep_a_stage_from_its_end(project: Path,
     np.savez(project / "small.npz", x=np.full_like(x, 7), y=y)
     assert sweep_main(["run", "small", "--stage", "grid", "--quiet", "--json"]) == 0
     stage = json.loads(capsys.readouterr().out)["stages"][0]
-    names = artifacts(Tracker().find(stage["run_id"]), "summary.csv")
+    names = artifacts(Tracker().lookup.find(stage["run_id"]), "summary.csv")
     assert "figures/curves.png" in names
     assert "figures/activation-spread.png" not in names
 

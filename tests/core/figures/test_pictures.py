@@ -258,12 +258,12 @@ def test_a_picture_that_fails_does_not_end_a_sweep(
     warnings = [line for line in captured.err.splitlines() if line.startswith("warning: the picture ")]
     assert [line.split()[3] for line in warnings] == ["curves"] * 4 + ["main-effects", "confusion"]
     tracker = Tracker()
-    run, winner = (tracker.find(stage[of]["run_id"] if of else stage["run_id"]) for of in ("", "winner"))
+    run, winner = (tracker.lookup.find(stage[of]["run_id"] if of else stage["run_id"]) for of in ("", "winner"))
     assert run.status == "FINISHED"
-    assert tracker.artifacts(run, "figures") == [
+    assert tracker.artifacts.names(run, "figures") == [
         f"figures/{name}.png" for name in ("activation-spread", "curves", "heat-maps", "parallel")
     ]
-    names = tracker.artifacts(winner, "figures")
+    names = tracker.artifacts.names(winner, "figures")
     assert "figures/mistakes.png" in names
     assert "figures/confusion.png" not in names
 
@@ -283,9 +283,9 @@ def test_hundreds_of_classes_do_not_keep_a_sweep_from_its_end(
         ["No", "validation", "image"],
     ]  # of some of 300 classes; and no picture is left out
     tracker = Tracker()
-    winner = tracker.find(json.loads(captured.out)["stages"][0]["winner"]["run_id"])
+    winner = tracker.lookup.find(json.loads(captured.out)["stages"][0]["winner"]["run_id"])
     for name in ("confusion", "probabilities", "linear", "biases"):
-        with Image.open(tracker.artifact(winner, f"figures/{name}.png")) as drawn:
+        with Image.open(tracker.artifacts.path(winner, f"figures/{name}.png")) as drawn:
             assert max(drawn.size) <= LARGEST * DOTS
 
 
@@ -505,7 +505,7 @@ def test_the_columns_of_a_stages_table_are_read_as_what_trials_have(
     assert main(["run", "small", "--quiet", "--json", "--epochs", "2"]) in (0, 3)
     (stage,) = json.loads(capsys.readouterr().out)["stages"]
     tracker = Tracker()
-    run = tracker.find(stage["run_id"])
+    run = tracker.lookup.find(stage["run_id"])
     trials = runs.stage_trials(tracker, run)
     keys = ("optimiser", "lr", "momentum")
     expected = [{key: row[key] for key in keys if row[key] is not None} for row in stage["trials"]]

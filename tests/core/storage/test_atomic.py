@@ -54,7 +54,7 @@ def stored(project: Path) -> tuple[Tracker, str, Path]:
     tracker = Tracker()
     run_id = tracker.start(tracker.experiment("some"), "run")
     for name, text in (("a.txt", "first"), ("b.txt", "second"), ("a.txt", "third")):
-        tracker.log_text(run_id, text, name)
+        tracker.artifacts.log_text(run_id, text, name)
     (folder,) = project.glob("mlruns/some/*/artifacts")
     return tracker, run_id, folder
 
@@ -62,8 +62,8 @@ def stored(project: Path) -> tuple[Tracker, str, Path]:
 def refused(tracker: Tracker, run: RunInfo) -> bool:
     """Whether one of the two files is."""
     try:
-        tracker.artifact(run, "b.txt")
-        tracker.artifact(run, "a.txt")
+        tracker.artifacts.path(run, "b.txt")
+        tracker.artifacts.path(run, "a.txt")
     except InputError:
         return True
     return False
@@ -71,19 +71,19 @@ def refused(tracker: Tracker, run: RunInfo) -> bool:
 
 def test_sha256sum_agrees_with_the_list(stored: tuple[Tracker, str, Path]) -> None:
     tracker, run_id, folder = stored
-    assert tracker.artifact(tracker.find(run_id), "a.txt").read_text() == "third"
+    assert tracker.artifacts.path(tracker.lookup.find(run_id), "a.txt").read_text() == "third"
     checked = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=folder, capture_output=True, text=True, check=True)
     assert checked.stdout.splitlines() == ["a.txt: OK", "b.txt: OK"]
 
 
 def test_a_changed_file_or_list_is_refused(stored: tuple[Tracker, str, Path]) -> None:
     tracker, run_id, folder = stored
-    run, sums = tracker.find(run_id), folder / "SHA256SUMS"
+    run, sums = tracker.lookup.find(run_id), folder / "SHA256SUMS"
     right = (folder / "a.txt").read_text()
     (folder / "a.txt").write_text("thirt")
     with pytest.raises(InputError, match=r"a\.txt is damaged: its SHA-256 differs from the one in SHA256SUMS"):
-        tracker.artifact(run, "a.txt")
-    assert tracker.artifact(run, "b.txt").read_text() == "second"
+        tracker.artifacts.path(run, "a.txt")
+    assert tracker.artifacts.path(run, "b.txt").read_text() == "second"
     (folder / "a.txt").write_text(right)
     assert not refused(tracker, run)
     whole, sound = sums.read_bytes(), checksums.listed(folder)

@@ -18,7 +18,9 @@ from core.errors import InputError
 from core.evaluate.__main__ import main as evaluate
 from core.figures.__main__ import main as figures
 from core.project import root
-from core.tracking.experiments import Experiment, chosen
+from core.tracking.entities import ExperimentInfo
+from core.tracking.experiments import chosen
+from core.tracking.lookup import Lookup
 from core.tracking.relocate import local
 from core.tracking.tracker import Tracker
 from sweep.__main__ import main
@@ -92,10 +94,10 @@ def test_each_of_two_projects_has_what_it_trained(pair: tuple[Path, Path], store
             stages.append(grid(capsys))
             tracker = Tracker()
             for run_id in (stages[-1]["run_id"], *(trial["run_id"] for trial in stages[-1]["trials"])):
-                run = tracker.find(run_id)
+                run = tracker.lookup.find(run_id)
                 place = next(folder.glob(f"mlruns/*/{run_id}/artifacts"))
                 assert run.artifact_uri == place.as_uri()  # where MLflow's page finds them
-                assert tracker.artifact(run, "SHA256SUMS").parent == place
+                assert tracker.artifacts.path(run, "SHA256SUMS").parent == place
     name = next((pair[0] / "mlruns").glob("small-*")).name
     for folder, model in zip(pair, (name, f"{name}-2"), strict=True):
         assert served_from(store, model).is_relative_to(folder)
@@ -125,7 +127,7 @@ def test_a_project_moves_and_trains_nothing_again(pair: tuple[Path, Path], store
         everything_works(capsys, stage)
         assert main(["run", "small", "--quiet"]) == 0  # what it trains now lies here, too
         tracker = Tracker()
-        runs = tracker.siblings(tracker.find(stage["run_id"]))
+        runs = tracker.lookup.siblings(tracker.lookup.find(stage["run_id"]))
         assert len(runs) == 2 + 4 + 3
         for run in runs:
             assert run.artifact_uri == next(moved.glob(f"mlruns/*/{run.run_id}/artifacts")).as_uri()
@@ -147,7 +149,7 @@ def test_a_copy_is_a_project_of_its_own(pair: tuple[Path, Path], store: str, cap
         assert main(["doctor", "small", "--fix"]) == 0
         after = grid(capsys)
         assert after["trained"] == 0
-        assert Tracker().local(Tracker().find(after["run_id"])).is_relative_to(copy)
+        assert Tracker().artifacts.folder(Tracker().lookup.find(after["run_id"])).is_relative_to(copy)
     with within(pair[0]):
         again = grid(capsys)
         assert (again["run_id"], again["trained"]) == (before["run_id"], 0)
@@ -161,7 +163,7 @@ def plain_copy(pair: tuple[Path, Path]) -> tuple[str, list[str], Path]:
         experiment = Tracker().experiment("some", owner="first")
         for _ in range(2):
             runs.append(Tracker().start(experiment, "run", tags={"owner": "first"}))
-            Tracker().log_text(runs[-1], "hello", "note.txt")
+            Tracker().artifacts.log_text(runs[-1], "hello", "note.txt")
     shutil.copytree(pair[0], copy)
     return experiment, runs, copy
 
@@ -173,7 +175,7 @@ def copied(plain_copy: tuple[str, list[str], Path]) -> tuple[str, list[str], Pat
     with within(copy):
         own = Tracker().experiment("some", owner="first")
         assert own != experiment
-        Tracker().log_text(Tracker().start(own, "run", tags={"owner": "first"}), "hello", "note.txt")
+        Tracker().artifacts.log_text(Tracker().start(own, "run", tags={"owner": "first"}), "hello", "note.txt")
     return plain_copy
 
 
@@ -182,7 +184,7 @@ def its_own(project: Path, experiment: str, runs: list[str]) -> None:
         tracker = Tracker()
         assert tracker.experiment("some", owner="first") == experiment
         for run_id in runs:
-            assert tracker.find(run_id).artifact_uri == (project / "mlruns/some" / run_id / "artifacts").as_uri()
+            assert tracker.lookup.find(run_id).artifact_uri == (project / "mlruns/some" / run_id / "artifacts").as_uri()
 
 
 def test_a_copy_takes_nothing_over_where_a_run_lost_its_files(copied: tuple[str, list[str], Path], pair) -> None:
@@ -215,13 +217,13 @@ def test_a_project_whose_runs_lie_with_another_goes_on_there(pair: tuple[Path, P
         theirs = Tracker().experiment("some", owner="first")
     with within(pair[1]):
         run_id = Tracker().start(theirs, "run", tags={"owner": "second"})
-        Tracker().log_text(run_id, "hello", "note.txt")
+        Tracker().artifacts.log_text(run_id, "hello", "note.txt")
         assert list(pair[0].glob("mlruns/some/*/artifacts/note.txt"))
         assert Tracker().experiment("some", owner="second") == theirs
         assert Tracker().experiment("some", owner="third") != theirs
     shutil.rmtree(pair[0])
     with within(pair[1]):
-        assert Tracker().has_experiment("some", "second")
+        assert Tracker().lookup.has_experiment("some", "second")
 
 
 def test_the_owner_of_a_database_takes_no_experiment_of_who_shares_it(pair: tuple[Path, Path], monkeypatch) -> None:
@@ -233,85 +235,91 @@ def test_the_owner_of_a_database_takes_no_experiment_of_who_shares_it(pair: tupl
             runs.append(
                 tracker.start(tracker.experiment("some", owner=folder.name), "run", tags={"owner": folder.name})
             )
-            tracker.log_text(runs[-1], folder.name, "note.txt")
+            tracker.artifacts.log_text(runs[-1], folder.name, "note.txt")
     for folder in pair:
         with within(folder):
             for run_id, other in zip(runs, pair, strict=True):
-                place = Tracker().artifact(Tracker().find(run_id), "note.txt")
+                place = Tracker().artifacts.path(Tracker().lookup.find(run_id), "note.txt")
                 assert place.read_text() == other.name
                 assert place.is_relative_to(other)
     shutil.rmtree(pair[1])
     with within(pair[0]):
         tracker = Tracker()
-        assert tracker.experiment("some", owner="first") == tracker.find(runs[0]).experiment_id
-        assert tracker.find(runs[1]).artifact_uri.startswith(pair[1].as_uri())
+        assert tracker.experiment("some", owner="first") == tracker.lookup.find(runs[0]).experiment_id
+        assert tracker.lookup.find(runs[1]).artifact_uri.startswith(pair[1].as_uri())
 
 
 def test_an_experiment_of_ones_own_comes_before_one_for_all(pair: tuple[Path, Path]) -> None:
     with within(pair[0]):
         ours = Tracker().experiment("some", owner="first")
-        for_all = Tracker()._client.create_experiment("some-2", artifact_location="mlflow-artifacts:/2")
+        for_all = Tracker().store.client.create_experiment("some-2", artifact_location="mlflow-artifacts:/2")
         assert Tracker().experiment("some", owner="first") == ours
     with within(pair[1]):
         assert Tracker().experiment("some", owner="second") == for_all
-        Tracker()._client.delete_experiment(for_all)
+        Tracker().store.client.delete_experiment(for_all)
         with pytest.raises(InputError, match="experiment some-2 was deleted"):
             Tracker().experiment("some", owner="second")
 
 
 def test_what_others_begin_anew_in_a_place_for_all_is_not_taken_unasked(pair: tuple[Path, Path]) -> None:
     def for_all(name: str) -> str:
-        return str(tracker._client.create_experiment(name, artifact_location=f"mlflow-artifacts:/{name}"))
+        return str(tracker.store.client.create_experiment(name, artifact_location=f"mlflow-artifacts:/{name}"))
 
     with within(pair[1]):
         tracker = Tracker()
         old = for_all("some")
         tracker.start(old, "run", tags={"owner": "second"})
-        tracker._client.delete_experiment(old)
+        tracker.store.client.delete_experiment(old)
         new = for_all("some-2")
         assert tracker.experiment("some", owner="third") == new
-        for ask in (tracker.experiment, tracker.has_experiment):
+        for ask in (tracker.experiment, tracker.lookup.has_experiment):
             with pytest.raises(InputError, match="experiment some was deleted"):
                 ask("some", owner="second")
         assert tracker.experiment("some", owner="second", anew=True) == new
-        tracker._client.restore_experiment(old)
+        tracker.store.client.restore_experiment(old)
         assert tracker.experiment("some", owner="second") == old  # where its runs are
-        tracker._client.delete_experiment(old)
+        tracker.store.client.delete_experiment(old)
         tracker.start(new, "run", tags={"owner": "second"})
         assert tracker.experiment("some", owner="second") == new
 
 
-class Blind(Tracker):
-    """To whom a server does not show an experiment that there is."""
+class Blind(Lookup):
+    """To which a server does not show an experiment that there is."""
 
-    def _named(self, name: str) -> list[Experiment]:
-        return [found for found in super()._named(name) if found.name != name]
-
-
-def test_a_name_of_an_experiment_that_one_may_not_see_is_left(project: Path) -> None:
-    theirs = Tracker().experiment("some")
-    ours = Blind().experiment("some")
-    assert Tracker().experiment_name(ours) == "some-2"
-    assert ours != theirs
-    assert Blind().experiment("some") == ours
+    def experiments_called(self, name: str) -> list[ExperimentInfo]:
+        return [found for found in super().experiments_called(name) if found.name != name]
 
 
-class Late(Tracker):
-    """Whom another project precedes, between its look and its own."""
+class Late(Lookup):
+    """Which another project precedes, between the look and what follows."""
 
-    def _named(self, name: str) -> list[Experiment]:
-        found = super()._named(name)
+    def experiments_called(self, name: str) -> list[ExperimentInfo]:
+        found = super().experiments_called(name)
         if not found:
             with within(root().with_name("first")):
                 Tracker().experiment(name, owner="first")
         return found
 
 
+def looking(how: type[Lookup]) -> Tracker:
+    tracker = Tracker()
+    tracker.lookup = how(tracker.store)
+    return tracker
+
+
+def test_a_name_of_an_experiment_that_one_may_not_see_is_left(project: Path) -> None:
+    theirs = Tracker().experiment("some")
+    ours = looking(Blind).experiment("some")
+    assert Tracker().lookup.experiment_name(ours) == "some-2"
+    assert ours != theirs
+    assert looking(Blind).experiment("some") == ours
+
+
 def test_projects_that_begin_together_have_an_experiment_each(pair: tuple[Path, Path]) -> None:
     with within(pair[1]):
-        assert Late().experiment_name(Late().experiment("some", owner="second")) == "some-2"
+        assert Tracker().lookup.experiment_name(looking(Late).experiment("some", owner="second")) == "some-2"
     with within(pair[0]):
-        assert Tracker().experiment_name(Tracker().experiment("some", owner="first")) == "some"
+        assert Tracker().lookup.experiment_name(Tracker().experiment("some", owner="first")) == "some"
 
 
 @pytest.fixture
@@ -320,7 +328,7 @@ def deleted(project: Path, once: Once, empty_store: Path) -> tuple[Path, str]:
     copy_swept(once("trained", lambda folder: make_swept(folder, empty_store, "--figures", "none")), project)
     tracker, name = Tracker(), next(project.glob("mlruns/*/sweep.json")).parent.name
     experiment = tracker.experiment(name)
-    tracker._client.delete_experiment(experiment)
+    tracker.store.client.delete_experiment(experiment)
     return project, experiment
 
 
@@ -337,7 +345,7 @@ def test_a_deleted_experiment_is_told_of_and_stays_deleted(deleted: tuple[Path, 
     assert main(["run", "small", "--epochs", "3"]) == 2
     assert re.search(r"sweep run small --new-experiment .*--epochs 3 --figures none`", capsys.readouterr().err)
     assert everything(project) == before
-    client = Tracker()._client
+    client = Tracker().store.client
     assert client.get_experiment(experiment).lifecycle_stage == "deleted"
     client.restore_experiment(experiment)  # as the line says
     assert grid(capsys)["trained"] == 0
@@ -346,7 +354,7 @@ def test_a_deleted_experiment_is_told_of_and_stays_deleted(deleted: tuple[Path, 
 def test_the_command_that_is_printed_brings_a_deleted_experiment_back(project: Path) -> None:
     tracker = Tracker(f"sqlite:///{project}/my $store.db")
     experiment = tracker.experiment("some")
-    tracker._client.delete_experiment(experiment)
+    tracker.store.client.delete_experiment(experiment)
     with pytest.raises(InputError) as told:
         tracker.experiment("some")
     (command,) = re.findall("`(.*?)`", str(told.value))
@@ -356,7 +364,7 @@ def test_the_command_that_is_printed_brings_a_deleted_experiment_back(project: P
 
 
 def test_the_command_that_brings_back_shows_no_password() -> None:
-    deleted = Experiment("7", "some", "mlflow-artifacts:/7", deleted=True)
+    deleted = ExperimentInfo("7", "some", {}, "mlflow-artifacts:/7", deleted=True)
     with pytest.raises(InputError) as told:
         chosen([], [deleted], False, "http://user:hidden@host:5000")
     assert "restore -x 7` (set MLFLOW_TRACKING_URI first: a password is not printed)" in str(told.value)
@@ -372,15 +380,15 @@ def test_beside_a_deleted_experiment_another_can_be_begun(deleted: tuple[Path, s
     assert main(["run", "small", "--stage", "dropout", "--quiet"]) == 0
     assert main(["doctor", "small"]) == 0
     assert evaluate(["--run-id", stage["winner"]["run_id"]]) == 0
-    assert Tracker()._client.get_experiment(experiment).lifecycle_stage == "deleted"
+    assert Tracker().store.client.get_experiment(experiment).lifecycle_stage == "deleted"
 
 
 def test_what_another_project_deleted_stays_its_own_affair(pair: tuple[Path, Path]) -> None:
     with within(pair[0]):
         theirs = Tracker().experiment("some", owner="first")
-        Tracker()._client.delete_experiment(theirs)
+        Tracker().store.client.delete_experiment(theirs)
     with within(pair[1]):
         ours = Tracker().experiment("some", owner="second")
-        assert Tracker().experiment_name(ours) == "some-2"
+        assert Tracker().lookup.experiment_name(ours) == "some-2"
     with within(pair[0]), pytest.raises(InputError, match="experiment some was deleted"):
         Tracker().experiment("some", owner="first")

@@ -18,7 +18,7 @@ from mlflow.exceptions import RestException
 from core.errors import InputError
 from core.tracking.entities import RunInfo
 from core.tracking.errors import RefusedError
-from core.tracking.model_registry import ACCURACY, DATA, Registry
+from core.tracking.model_registry import ACCURACY, DATA, RegisteredModel
 from core.tracking.served_package import ServedModel, copy_package, save
 from core.tracking.tracker import Tracker
 from sweep.__main__ import main
@@ -28,9 +28,9 @@ from tests.core.export.test_mlflow_model import environment
 from tests.project.test_layers import imported
 
 
-def add(registry: Registry, accuracy: object, **tags: str) -> int:
+def add(registry: RegisteredModel, accuracy: object, **tags: str) -> int:
     """A version, of which there is no more than what the registry knows."""
-    client = registry._client
+    client = registry.store.client
     if not client.search_registered_models(f"name = '{registry.name}'"):
         client.create_registered_model(registry.name)
     source = (Path.cwd() / "nowhere").as_uri()
@@ -38,31 +38,31 @@ def add(registry: Registry, accuracy: object, **tags: str) -> int:
     return int(client.create_model_version(registry.name, source, tags=known | tags, await_creation_for=0).version)
 
 
-def champion(registry: Registry) -> int | None:
-    number = registry._client.get_registered_model(registry.name).aliases.get("champion")
+def champion(registry: RegisteredModel) -> int | None:
+    number = registry.store.client.get_registered_model(registry.name).aliases.get("champion")
     return None if number is None else int(number)
 
 
 @pytest.fixture
-def registry(project: Path) -> Registry:
-    return Registry(Tracker(), "some")
+def registry(project: Path) -> RegisteredModel:
+    return Tracker().model("some")
 
 
-def test_the_best_is_champion_and_keeps_that_on_a_tie(registry: Registry) -> None:
+def test_the_best_is_champion_and_keeps_that_on_a_tie(registry: RegisteredModel) -> None:
     registry.crown()  # of nothing
     for accuracy, holder in ((0.5, 1), (0.5, 1), (0.9, 3), (0.9, 3), (0.7, 3), (None, 3), ("nan", 3), ("?", 3), (1, 9)):
         number = add(registry, accuracy)
         registry.crown()
         assert champion(registry) == holder, number
-    registry._client.set_registered_model_alias("some", "champion", "2")
+    registry.store.client.set_registered_model_alias("some", "champion", "2")
     registry.crown()
     assert champion(registry) == 9
-    registry._client.delete_model_version("some", "9")
+    registry.store.client.delete_model_version("some", "9")
     registry.crown()
     assert champion(registry) == 3
 
 
-def test_versions_of_different_data_are_not_compared(registry: Registry) -> None:
+def test_versions_of_different_data_are_not_compared(registry: RegisteredModel) -> None:
     add(registry, 0.5, **{DATA: "a"})
     registry.crown()
     add(registry, 0.9, **{DATA: "b"})
@@ -72,13 +72,13 @@ def test_versions_of_different_data_are_not_compared(registry: Registry) -> None
 
 @pytest.mark.parametrize("better_comes", ["before the worse is set", "after the worse is set"])
 def test_who_sets_the_champion_from_an_older_list_looks_again(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch, better_comes: str
+    registry: RegisteredModel, monkeypatch: pytest.MonkeyPatch, better_comes: str
 ) -> None:
     add(registry, 0.5)
-    other, setting = Registry(Tracker(), "some"), Registry._set
+    other, setting = Tracker().model("some"), RegisteredModel._set
     done: list[int] = []
 
-    def slow(self: Registry, version: object) -> None:
+    def slow(self: RegisteredModel, version: object) -> None:
         if self is registry and not done and "before" in better_comes:
             done.append(add(other, 0.9))
             other.crown()
@@ -87,26 +87,26 @@ def test_who_sets_the_champion_from_an_older_list_looks_again(
             done.append(add(other, 0.9))
             other.crown()
 
-    monkeypatch.setattr(Registry, "_set", slow)
+    monkeypatch.setattr(RegisteredModel, "_set", slow)
     registry.crown()
     assert (done, champion(registry)) == ([2], 2)
 
 
 def test_who_is_refused_as_another_sets_the_champion_looks_again(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch
+    registry: RegisteredModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(registry, 0.5)
-    setting, refused = Registry._set, [InputError("UNIQUE constraint failed")]
+    setting, refused = RegisteredModel._set, [InputError("UNIQUE constraint failed")]
 
-    def refusing(self: Registry, version: object) -> None:
+    def refusing(self: RegisteredModel, version: object) -> None:
         if refused:
             raise refused.pop()
         setting(self, version)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Registry, "_set", refusing)
+    monkeypatch.setattr(RegisteredModel, "_set", refusing)
     registry.crown()
     assert champion(registry) == 1
-    registry._client.delete_registered_model_alias("some", "champion")
+    registry.store.client.delete_registered_model_alias("some", "champion")
     refused += [InputError(f"again {number}") for number in range(9)]
     with pytest.raises(InputError, match="again"):
         registry.crown()
@@ -115,7 +115,7 @@ def test_who_is_refused_as_another_sets_the_champion_looks_again(
 
 @pytest.mark.parametrize(("code", "asked"), [("PERMISSION_DENIED", 1), ("BAD_REQUEST", 5)])
 def test_a_server_that_refuses_to_set_the_champion_is_asked_again_if_others_may_be_why(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch, code: str, asked: int
+    registry: RegisteredModel, monkeypatch: pytest.MonkeyPatch, code: str, asked: int
 ) -> None:
     add(registry, 0.5)
     calls: list[object] = []
@@ -124,7 +124,7 @@ def test_a_server_that_refuses_to_set_the_champion_is_asked_again_if_others_may_
         calls.append(arguments)
         raise RestException({"error_code": code, "message": "no"})
 
-    monkeypatch.setattr(registry._client, "set_registered_model_alias", refusing)
+    monkeypatch.setattr(registry.store.client, "set_registered_model_alias", refusing)
     with pytest.raises(RefusedError, match=r"no$"):
         registry.crown()
     assert len(calls) == asked
@@ -135,7 +135,7 @@ def test_many_at_once_agree_on_the_best(project: Path) -> None:
     source = (project / "nowhere").as_uri()
 
     def finish(accuracy: float) -> None:
-        registry = Registry(Tracker(patience=60.0), "some")
+        registry = Tracker(patience=60.0).model("some")
         run = RunInfo(f"{int(10 * accuracy):032x}", "run", "FINISHED", "some", {}, {}, {}, {}, source, "0")
         barrier.wait()
         registry._add(run, source, None, {ACCURACY: str(accuracy)})
@@ -143,7 +143,7 @@ def test_many_at_once_agree_on_the_best(project: Path) -> None:
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(finish, accuracies))
-    registry = Registry(Tracker(), "some")
+    registry = Tracker().model("some")
     number = champion(registry)
     assert {v.number: v.accuracy for v in registry.versions()}[number] == 0.9  # type: ignore[index]
     assert registry.due() == (None, "")
@@ -158,12 +158,12 @@ def swept(once: Once, project: Path, empty_store: Path) -> Path:
 def test_doctor_finds_and_mends_a_champion_that_is_not_the_best(
     swept: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (model,) = Tracker()._client.search_registered_models()
-    registry = Registry(Tracker(), model.name)
+    (model,) = Tracker().store.client.search_registered_models()
+    registry = Tracker().model(model.name)
     best = champion(registry)
     assert main(["doctor", "small"]) == 0
     worse = add(registry, 0.25)
-    registry._client.set_registered_model_alias(model.name, "champion", str(worse))
+    registry.store.client.set_registered_model_alias(model.name, "champion", str(worse))
     assert main(["doctor", "small", "--register", "none"]) == 0
     capsys.readouterr()
     assert main(["doctor", "small"]) == 1
@@ -172,7 +172,7 @@ def test_doctor_finds_and_mends_a_champion_that_is_not_the_best(
     assert champion(registry) == worse
     assert main(["doctor", "small", "--fix"]) == 0
     assert champion(registry) == best
-    registry._client.delete_registered_model_alias(model.name, "champion")
+    registry.store.client.delete_registered_model_alias(model.name, "champion")
     assert main(["doctor", "small"]) == 1
     assert "no version is champion" in capsys.readouterr().out
 
@@ -183,10 +183,10 @@ def test_registering_is_named_or_left_out(
     run = ("run", "small", "--quiet", "--stage")
     monkeypatch.setenv("SWEEP_REGISTER", "none")
     assert main([*run, "grid"]) == 0
-    assert not Tracker()._client.search_registered_models()
+    assert not Tracker().store.client.search_registered_models()
     assert main([*run, "dropout", "--register", "mine"]) == 0
-    assert [model.name for model in Tracker()._client.search_registered_models()] == ["mine"]
-    assert champion(Registry(Tracker(), "mine")) == 1
+    assert [model.name for model in Tracker().store.client.search_registered_models()] == ["mine"]
+    assert champion(Tracker().model("mine")) == 1
     for name in ("", " ", "a/b", "a:b", "a'b"):
         assert main([*run, "grid", "--register", name]) == 2
         assert "register is " in capsys.readouterr().err
@@ -202,12 +202,12 @@ def test_a_winner_that_was_not_registered_is_by_the_next_run_or_by_doctor(
     said = capsys.readouterr().out
     for stage in ("grid", "dropout"):
         assert f", the winner of {stage}, is no version of model mine" in said
-    assert not Tracker()._client.search_registered_models()
+    assert not Tracker().store.client.search_registered_models()
     winners = {run.run_id for run in _winners()}
     assert main(["run", "small", "--quiet", "--register", "other"]) == 0
     assert main(["doctor", "small", "--register", "mine", "--fix"]) == 0
     for name in ("mine", "other"):
-        registry = Registry(Tracker(), name)
+        registry = Tracker().model(name)
         assert {version.run_id for version in registry.versions()} == winners
         assert len(registry.versions()) == 2
         assert registry.due() == (None, "")
@@ -216,7 +216,9 @@ def test_a_winner_that_was_not_registered_is_by_the_next_run_or_by_doctor(
 
 def _winners() -> list[RunInfo]:
     tracker = Tracker()
-    return [run for found in tracker.experiments() for run in tracker.runs(found.experiment_id, winner="true")]
+    return [
+        run for found in tracker.lookup.experiments() for run in tracker.lookup.runs(found.experiment_id, winner="true")
+    ]
 
 
 # --- The package of a version

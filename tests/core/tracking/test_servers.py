@@ -15,7 +15,6 @@ import pytest
 
 from core.errors import InputError
 from core.tracking.errors import RefusedError
-from core.tracking.model_registry import Registry
 from core.tracking.tracker import Tracker
 from sweep.__main__ import main
 from tests.core.export.test_mlflow_model import check_champion, environment, running, sweep
@@ -131,7 +130,7 @@ def test_a_passing_answer_is_waited_for(
     with proxy.serving() as address:
         tracker = Tracker(address, patience=60)
         run_id = tracker.start(tracker.experiment("passing"), "run", params={"lr": 0.1})
-        assert tracker.find(run_id).params == {"lr": "0.1"}
+        assert tracker.lookup.find(run_id).params == {"lr": "0.1"}
     assert sum("/log-batch" in path for path in proxy.asked) == 3
     assert f"too many {status} error responses: trying again for 60 s" in capsys.readouterr().err
 
@@ -149,7 +148,7 @@ def test_a_server_without_logged_models_keeps_a_version_with_its_run(
         found = run(capsys, "older", "--tracking-uri", address)
         assert found["stages"][0]["trained"] == 4
         tracker = Tracker(address)
-        (version,) = Registry(tracker, found["experiment"]).versions()
+        (version,) = tracker.model(found["experiment"]).versions()
         winner = found["stages"][0]["winner"]["run_id"]
         assert version.run_id == winner
         stages = {"name": found["experiment"], "grid": found["stages"][0]}
@@ -167,7 +166,7 @@ def test_a_server_without_a_registry_loses_nothing_else(
     with proxy.serving() as address:
         result = run(capsys, name, "--tracking-uri", address)
         (stage,) = result["stages"]
-        assert Tracker(address).find(stage["run_id"]).status == "FINISHED"
+        assert Tracker(address).lookup.find(stage["run_id"]).status == "FINISHED"
         assert result["said"].count("the winner of grid is not registered") == 1
         assert "trying again" not in result["said"]
         assert run(capsys, name, "--tracking-uri", address)["stages"][0]["trained"] == 0
@@ -185,7 +184,7 @@ def test_a_server_without_tags_of_experiments_loses_nothing_else(
     (project / "experiments/small.toml").rename(project / "experiments/untagged.toml")
     with Proxy(server, without("/set-experiment-tag")).serving() as address:
         result = run(capsys, "untagged", "--tracking-uri", address, "--register", "none")
-        assert Tracker(address).find(result["stages"][0]["run_id"]).status == "FINISHED"
+        assert Tracker(address).lookup.find(result["stages"][0]["run_id"]).status == "FINISHED"
     assert result["said"].count("MLflow's page has no views of grid") == 1
 
 
@@ -195,7 +194,7 @@ def test_a_server_that_lets_nobody_set_the_champion_keeps_the_version(
     (project / "experiments/small.toml").rename(project / "experiments/uncrowned.toml")
     with Proxy(server, without("/registered-models/alias")).serving() as address:
         result = run(capsys, "uncrowned", "--tracking-uri", address)
-        (version,) = Registry(Tracker(address), result["experiment"]).versions()
+        (version,) = Tracker(address).model(result["experiment"]).versions()
     assert version.run_id == result["stages"][0]["winner"]["run_id"]
     assert result["said"].count(f"no champion of model {result['experiment']} is set") == 1
     assert "is not registered" not in result["said"]

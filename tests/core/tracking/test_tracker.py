@@ -35,7 +35,7 @@ def test_a_run_is_read_as_it_was_written(tracker: Tracker, project: Path) -> Non
     run_id = tracker.start(
         experiment, "trial 1", parent=parent, params={"lr": 0.1, "filters": "3x4"}, tags={"kind": "trial"}, dataset=data
     )
-    (run,) = tracker.runs(experiment, kind="trial")
+    (run,) = tracker.lookup.runs(experiment, kind="trial")
     assert (run.run_id, run.name, run.status, run.experiment) == (run_id, "trial 1", "RUNNING", "first")
     assert run.params == {"lr": "0.1", "filters": "3x4"}
     assert run.tags["mlflow.parentRunId"] == parent
@@ -43,25 +43,25 @@ def test_a_run_is_read_as_it_was_written(tracker: Tracker, project: Path) -> Non
         tracker.log_steps(run_id, [(epoch, 5.0, {"loss": 1 / epoch, "bad": math.nan, "worse": math.inf})])
     for status in ("KILLED", "FAILED", "FINISHED"):
         tracker.finish(run_id, status)
-        (run,) = tracker.runs(experiment, kind="trial")
+        (run,) = tracker.lookup.runs(experiment, kind="trial")
         assert run.status == status
     assert run.metrics == {"loss": 0.5}
     tracker.update(run_id, status="RUNNING", name="renamed")
-    assert (tracker.find(run_id).status, tracker.find(run_id).name) == ("RUNNING", "renamed")
+    assert (tracker.lookup.find(run_id).status, tracker.lookup.find(run_id).name) == ("RUNNING", "renamed")
     tracker.remove_tags(run_id, ["kind"])
-    assert "kind" not in tracker.find(run_id).tags
-    stored = tracker._client.get_run(run_id).inputs.dataset_inputs[0]
+    assert "kind" not in tracker.lookup.find(run_id).tags
+    stored = tracker.store.client.get_run(run_id).inputs.dataset_inputs[0]
     assert (stored.dataset.digest, stored.dataset.source) == (("ab" * 32)[:36], "scikit-learn")
 
 
 def test_a_run_that_goes_on_has_no_end(tracker: Tracker) -> None:
     run_id = tracker.start(tracker.experiment("first"), "run")
     tracker.finish(run_id, "KILLED")
-    assert tracker._client.get_run(run_id).info.end_time > 0
+    assert tracker.store.client.get_run(run_id).info.end_time > 0
     tracker.update(run_id, name="renamed")
-    assert tracker._client.get_run(run_id).info.end_time > 0
+    assert tracker.store.client.get_run(run_id).info.end_time > 0
     tracker.update(run_id, status="RUNNING")
-    info = tracker._client.get_run(run_id).info
+    info = tracker.store.client.get_run(run_id).info
     assert (info.status, info.end_time) == ("RUNNING", None)
 
 
@@ -70,31 +70,31 @@ def test_the_latest_number_counts_although_the_clock_was_set_back(tracker: Track
     tracker.log_steps(run_id, [(0, time.time() + 86_400, {"a": 0.75, "b": 0.25})])
     for value in (0.5, 0.25, 0.125):
         tracker.log_metrics(run_id, {"a": value, "c": value})
-        assert tracker.find(run_id).metrics == {"a": value, "b": 0.25, "c": value}
+        assert tracker.lookup.find(run_id).metrics == {"a": value, "b": 0.25, "c": value}
     (told,) = (
-        point.timestamp / 1000 for point in tracker._client.get_metric_history(run_id, "c") if point.value == 0.5
+        point.timestamp / 1000 for point in tracker.store.client.get_metric_history(run_id, "c") if point.value == 0.5
     )
     assert told == pytest.approx(time.time(), abs=60)  # the time it is, where nothing says otherwise
 
 
 def test_a_name_is_cut_to_what_databases_keep(tracker: Tracker) -> None:
     run_id = tracker.start(tracker.experiment("first"), "a" * 251)
-    assert tracker.find(run_id).name == "a" * 250
+    assert tracker.lookup.find(run_id).name == "a" * 250
     tracker.update(run_id, name="b" * 300)
-    assert tracker.find(run_id).name == "b" * 250
+    assert tracker.lookup.find(run_id).name == "b" * 250
 
 
 def test_many_steps_are_logged_together(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.tracking.tracker._PAGE", 2)
+    monkeypatch.setattr("core.tracking.store.PAGE", 2)
     run_id = tracker.start(tracker.experiment("first"), "trial 1")
     tracker.log_steps(run_id, [(epoch, epoch + 0.5, {"loss": 1 / epoch, "accuracy": 0.5}) for epoch in (1, 2, 3)])
-    points = tracker._client.get_metric_history(run_id, "loss")
+    points = tracker.store.client.get_metric_history(run_id, "loss")
     assert [(point.step, point.timestamp, point.value) for point in points] == [
         (1, 1500, 1.0),
         (2, 2500, 0.5),
         (3, 3500, 1 / 3),
     ]
-    assert len(tracker._client.get_metric_history(run_id, "accuracy")) == 3
+    assert len(tracker.store.client.get_metric_history(run_id, "accuracy")) == 3
 
 
 def test_an_experiment_is_made_once_and_stays_deleted(tracker: Tracker) -> None:
@@ -102,50 +102,50 @@ def test_an_experiment_is_made_once_and_stays_deleted(tracker: Tracker) -> None:
     for other in ('it\'s "100%"_first-2a', 'it\'s "1000"_first', "first"):
         tracker.experiment(other)
     assert tracker.experiment('it\'s "100%"_first') == experiment
-    tracker._client.delete_experiment(experiment)
-    for asked in (tracker.experiment, tracker.has_experiment):
+    tracker.store.client.delete_experiment(experiment)
+    for asked in (tracker.experiment, tracker.lookup.has_experiment):
         with pytest.raises(InputError, match=f"deleted in MLflow, .* mlflow experiments restore -x {experiment}`"):
             asked('it\'s "100%"_first')
     anew = tracker.experiment('it\'s "100%"_first', anew=True)
-    assert tracker.experiment_name(anew) == 'it\'s "100%"_first-2'
+    assert tracker.lookup.experiment_name(anew) == 'it\'s "100%"_first-2'
     assert tracker.experiment('it\'s "100%"_first') == anew
-    assert tracker._client.get_experiment(experiment).lifecycle_stage == "deleted"
+    assert tracker.store.client.get_experiment(experiment).lifecycle_stage == "deleted"
 
 
 def test_more_runs_than_a_page(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.tracking.tracker._PAGE", 2)
+    monkeypatch.setattr("core.tracking.store.PAGE", 2)
     experiment = tracker.experiment("first")
     started = [tracker.start(experiment, f"run {k}", tags={"kind": "trial"}) for k in range(5)]
-    assert [run.run_id for run in tracker.runs(experiment, kind="trial")] == started
+    assert [run.run_id for run in tracker.lookup.runs(experiment, kind="trial")] == started
 
 
 def test_tags_with_quotes_in_them(tracker: Tracker) -> None:
     experiment = tracker.experiment("first")
     for value in ("it's", 'a "quoted" one', "plain"):
         run_id = tracker.start(experiment, "run", tags={"note": value})
-        assert [run.run_id for run in tracker.runs(experiment, note=value)] == [run_id]
+        assert [run.run_id for run in tracker.lookup.runs(experiment, note=value)] == [run_id]
 
 
 def test_a_run_is_found_among_more_experiments_than_a_page(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.tracking.tracker._PAGE", 2)
+    monkeypatch.setattr("core.tracking.store.PAGE", 2)
     for run_id in [tracker.start(tracker.experiment(f"e{k}"), "run") for k in range(5)]:
-        assert tracker.find(run_id).run_id == run_id
+        assert tracker.lookup.find(run_id).run_id == run_id
 
 
 def test_a_run_is_found_by_the_beginning_of_its_id(tracker: Tracker) -> None:
     first, second = tracker.experiment("first"), tracker.experiment("second")
     ids = [tracker.start(e, f"run {k}") for k in range(10) for e in (first, second)]
     for run_id in ids:
-        assert tracker.find(run_id).run_id == run_id
-        assert tracker.find(run_id[:12]).run_id == run_id
+        assert tracker.lookup.find(run_id).run_id == run_id
+        assert tracker.lookup.find(run_id[:12]).run_id == run_id
     shared = next(c for c in "0123456789abcdef" if sum(run_id.startswith(c) for run_id in ids) > 1)
     with pytest.raises(InputError, match=f'run ids begin with "{shared}"'):
-        tracker.find(shared)
+        tracker.lookup.find(shared)
     with pytest.raises(InputError, match="no run id begins"):
-        tracker.find("0" * 32)
+        tracker.lookup.find("0" * 32)
     for bad in ("", "xyz", "a" * 33, "' OR 1=1", "../../etc"):
         with pytest.raises(InputError, match="hexadecimal"):
-            tracker.find(bad)
+            tracker.lookup.find(bad)
 
 
 def test_beside_a_damaged_list_of_checksums_new_files_can_be_written_and_old_ones_are_refused(
@@ -153,38 +153,38 @@ def test_beside_a_damaged_list_of_checksums_new_files_can_be_written_and_old_one
 ) -> None:
     run_id = tracker.start(tracker.experiment("first"), "run")
     for name in ("old.txt", "replaced.txt"):
-        tracker.log_text(run_id, "hello", name)
+        tracker.artifacts.log_text(run_id, "hello", name)
     (sums,) = project.glob("mlruns/*/*/artifacts/SHA256SUMS")
     sums.write_bytes(sums.read_bytes()[:14])
     for name in ("replaced.txt", "new.txt"):
-        tracker.log_text(run_id, "again", name)
-        assert tracker.artifact(tracker.find(run_id), name).read_text() == "again"
+        tracker.artifacts.log_text(run_id, "again", name)
+        assert tracker.artifacts.path(tracker.lookup.find(run_id), name).read_text() == "again"
     with pytest.raises(InputError, match=r"old\.txt is damaged: it is missing in SHA256SUMS"):
-        tracker.artifact(tracker.find(run_id), "old.txt")
+        tracker.artifacts.path(tracker.lookup.find(run_id), "old.txt")
 
 
 def test_artifacts_are_found_in_place_and_after_the_folder_moved(tracker: Tracker, project: Path, monkeypatch) -> None:
     experiment = tracker.experiment("an experiment")
     run_id = tracker.start(experiment, "run")
-    tracker.log_text(run_id, "hello", "note.txt")
+    tracker.artifacts.log_text(run_id, "hello", "note.txt")
     (project / "files").mkdir()
     (project / "files" / "a.csv").write_text("1,2")
-    tracker.log_files(run_id, project / "files", "below")
-    run = tracker.find(run_id)
-    assert tracker.artifact(run, "note.txt").read_text() == "hello"
-    assert tracker.artifact(run, "below/a.csv").read_text() == "1,2"
-    assert tracker.artifacts(run, "below") == ["below/a.csv"]
-    assert tracker.artifacts(run, "nowhere") == []
-    assert tracker.artifact(run, "note.txt").is_relative_to(project / "mlruns" / "an experiment")
+    tracker.artifacts.log_files(run_id, project / "files", "below")
+    run = tracker.lookup.find(run_id)
+    assert tracker.artifacts.path(run, "note.txt").read_text() == "hello"
+    assert tracker.artifacts.path(run, "below/a.csv").read_text() == "1,2"
+    assert tracker.artifacts.names(run, "below") == ["below/a.csv"]
+    assert tracker.artifacts.names(run, "nowhere") == []
+    assert tracker.artifacts.path(run, "note.txt").is_relative_to(project / "mlruns" / "an experiment")
     with pytest.raises(InputError, match=r"\(run, RUNNING\) has no model\.npz"):
-        tracker.artifact(run, "model.npz")
+        tracker.artifacts.path(run, "model.npz")
 
     there = move(project, monkeypatch)
     tracker = Tracker()
-    assert tracker.artifact(tracker.find(run_id), "note.txt").read_text() == "hello"
-    assert tracker.find(run_id).artifact_uri == (there / f"mlruns/an experiment/{run_id}/artifacts").as_uri()
+    assert tracker.artifacts.path(tracker.lookup.find(run_id), "note.txt").read_text() == "hello"
+    assert tracker.lookup.find(run_id).artifact_uri == (there / f"mlruns/an experiment/{run_id}/artifacts").as_uri()
     later = tracker.start(tracker.experiment("an experiment"), "later")
-    assert tracker.find(later).artifact_uri == (there / f"mlruns/an experiment/{later}/artifacts").as_uri()
+    assert tracker.lookup.find(later).artifact_uri == (there / f"mlruns/an experiment/{later}/artifacts").as_uri()
 
 
 def move(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -200,7 +200,7 @@ def test_after_a_move_mlflows_page_finds_artifacts(
     tracker: Tracker, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_id = tracker.start(tracker.experiment("first"), "run")
-    tracker.log_text(run_id, "hello", "note.txt")
+    tracker.artifacts.log_text(run_id, "hello", "note.txt")
     there = move(project, monkeypatch)
     monkeypatch.setattr(os, "environ", dict(os.environ))
     monkeypatch.setattr(os, "execv", lambda *command: None)
@@ -217,29 +217,29 @@ def test_after_a_move_a_database_that_cannot_be_written_is_still_read(
     tracker: Tracker, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_id = tracker.start(tracker.experiment("first"), "run")
-    tracker.log_text(run_id, "hello", "note.txt")
+    tracker.artifacts.log_text(run_id, "hello", "note.txt")
     with closing(sqlite3.connect(project / "mlflow.db")) as database, database:
         database.execute("CREATE TRIGGER refusing BEFORE UPDATE ON runs BEGIN SELECT RAISE(ABORT, 'no'); END")
-    was = tracker.find(run_id).artifact_uri
+    was = tracker.lookup.find(run_id).artifact_uri
     move(project, monkeypatch)
     tracker = Tracker()
-    assert tracker.find(run_id).artifact_uri == was
-    assert tracker.artifact(tracker.find(run_id), "note.txt").read_text() == "hello"
+    assert tracker.lookup.find(run_id).artifact_uri == was
+    assert tracker.artifacts.path(tracker.lookup.find(run_id), "note.txt").read_text() == "hello"
 
 
 def test_a_copy_is_its_own_and_leaves_the_original_alone(
     tracker: Tracker, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_id = tracker.start(tracker.experiment("first"), "run")
-    tracker.log_text(run_id, "hello", "note.txt")
+    tracker.artifacts.log_text(run_id, "hello", "note.txt")
     copy = project.with_name(f"{project.name}-copy")
     shutil.copytree(project, copy)
     monkeypatch.setenv("SWEEP_ROOT", str(copy))
     there = Tracker()
-    assert there.find(run_id).artifact_uri.startswith(copy.as_uri())
-    assert Tracker(f"sqlite:///{project}/mlflow.db").find(run_id).artifact_uri.startswith(f"{project.as_uri()}/")
+    assert there.lookup.find(run_id).artifact_uri.startswith(copy.as_uri())
+    assert Tracker(f"sqlite:///{project}/mlflow.db").lookup.find(run_id).artifact_uri.startswith(f"{project.as_uri()}/")
     monkeypatch.setenv("SWEEP_ROOT", str(project))
-    assert Tracker().find(run_id).artifact_uri.startswith(f"{project.as_uri()}/")
+    assert Tracker().lookup.find(run_id).artifact_uri.startswith(f"{project.as_uri()}/")
 
 
 def test_a_shared_database_follows_only_what_is_no_longer_where_it_was(
@@ -254,12 +254,12 @@ def test_a_shared_database_follows_only_what_is_no_longer_where_it_was(
         monkeypatch.setenv("SWEEP_ROOT", str(folder))
         tracker = Tracker(uri)
         runs.append(tracker.start(tracker.experiment(name), "run"))
-        tracker.log_text(runs[-1], name, "note.txt")
+        tracker.artifacts.log_text(runs[-1], name, "note.txt")
     shutil.copytree(project / "b/mlruns/stays", project / "a/mlruns/stays")
     (project / "a").rename(project / "c")
     monkeypatch.setenv("SWEEP_ROOT", str(project / "c"))
     tracker = Tracker(uri)
-    found = [tracker.artifact(tracker.find(run_id), "note.txt") for run_id in runs]
+    found = [tracker.artifacts.path(tracker.lookup.find(run_id), "note.txt") for run_id in runs]
     assert [path.read_text() for path in found] == ["moved", "stays"]
     assert [path.relative_to(project).parts[0] for path in found] == ["c", "b"]
 
@@ -330,17 +330,17 @@ def test_two_that_make_the_store_together_after_one_was_killed(project: Path) ->
 
 
 def test_the_address_comes_from_the_flag_or_the_environment(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Tracker().uri == f"sqlite:///{project / 'mlflow.db'}"
+    assert Tracker().store.uri == f"sqlite:///{project / 'mlflow.db'}"
     os.rename(project / "mlflow.db", project / "other.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/other.db")
-    assert Tracker().uri.endswith("other.db")
+    assert Tracker().store.uri.endswith("other.db")
     assert not (project / "mlflow.db").exists()
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    assert Tracker(f"sqlite:///{project}/other.db").uri.endswith("other.db")
+    assert Tracker(f"sqlite:///{project}/other.db").store.uri.endswith("other.db")
 
 
 def test_artifacts_that_cannot_be_written(tracker: Tracker, project: Path) -> None:
     run_id = tracker.start(tracker.experiment("first"), "run")
     (project / "mlruns").write_text("a file where the folder should be")
     with pytest.raises(InputError, match="artifacts of run"):
-        tracker.log_text(run_id, "hello", "note.txt")
+        tracker.artifacts.log_text(run_id, "hello", "note.txt")

@@ -65,10 +65,10 @@ def mended(project: Path, capsys: pytest.CaptureFixture[str], again: int) -> Non
     assert ids == {run.run_id for run in runs("trial") if run.status == "FINISHED"}
     tracker = Tracker()
     for run_id in ids:
-        run = tracker.find(run_id)
-        steps = [step for name, step in tracker.metrics(run_id, ["val_loss"])]
-        assert steps == list(range(1, len(tracker.history(run)) + 1))
-        assert tracker.artifact(run, "model.npz").is_file()
+        run = tracker.lookup.find(run_id)
+        steps = [step for name, step in tracker.lookup.metrics(run_id, ["val_loss"])]
+        assert steps == list(range(1, len(tracker.artifacts.history(run)) + 1))
+        assert tracker.artifacts.path(run, "model.npz").is_file()
 
 
 def experiment(project: Path) -> str:
@@ -227,10 +227,10 @@ def write_an_owner_by_hand(project: Path) -> None:
 
 
 def damage_a_picture(project: Path) -> None:
-    run, folder = Tracker().find(artifacts(project).parent.name), project / "figures"
+    run, folder = Tracker().lookup.find(artifacts(project).parent.name), project / "figures"
     folder.mkdir()
     (folder / "some.png").write_bytes(b"as it was drawn")
-    Tracker().log_files(run.run_id, folder, "figures")
+    Tracker().artifacts.log_files(run.run_id, folder, "figures")
     shutil.rmtree(folder)
     flip(artifacts(project) / "figures/some.png", 3)
 
@@ -308,8 +308,8 @@ def test_pictures_are_drawn_anew_where_they_are_wanted(done: Path, capsys) -> No
     for options, drawn in (((), False), (("--figures", "all"), True)):
         damage_the_summary(done)
         assert doctor(capsys, "--fix", *options)[0] == 0
-        stage = Tracker().find(artifacts(done, "stage").parent.name)
-        assert bool(Tracker().artifacts(stage, "figures")) == drawn
+        stage = Tracker().lookup.find(artifacts(done, "stage").parent.name)
+        assert bool(Tracker().artifacts.names(stage, "figures")) == drawn
 
 
 def test_a_sweep_whose_folder_lost_its_owner_trains_nothing_again(done: Path, capsys) -> None:
@@ -348,10 +348,10 @@ def test_a_killed_sweep_that_lost_its_name_before_a_trial_ended_is_known_by_its_
 def test_so_is_one_that_had_begun_its_stage_and_nothing_else(project: Path, capsys) -> None:
     code = """
 import os
-from sweep import records
+from core.tracking.artifacts import Artifacts
 def dying(*given):
     os._exit(9)
-records.Tracker.log_text = dying
+Artifacts.log_text = dying
 from sweep.__main__ import main
 main(["run", "small", "--stage", "grid", "--quiet"])
 """
@@ -451,7 +451,7 @@ def test_a_doctor_that_is_killed_leaves_all_to_the_next(done: Path, capsys) -> N
     for moment in ("after a run was made", "before it is closed"):
         code = f"""
 import os
-from sweep import records
+from core.tracking.artifacts import Artifacts
 def dying(*given):
     os._exit(9)
 if {moment!r} == "before it is closed":

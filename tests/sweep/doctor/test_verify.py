@@ -24,7 +24,7 @@ def sweep(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]
 
 def artifact(run_id: str, name: str) -> Path:
     tracker = Tracker()
-    return tracker.artifact(tracker.find(run_id), name)
+    return tracker.artifacts.path(tracker.lookup.find(run_id), name)
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])

@@ -48,7 +48,7 @@ def trained(capsys: pytest.CaptureFixture[str], experiment: str, *arguments: str
 
 def weights(run_id: str) -> dict[str, np.ndarray]:
     tracker = Tracker()
-    with np.load(tracker.artifact(tracker.find(run_id), "model.npz")) as file:
+    with np.load(tracker.artifacts.path(tracker.lookup.find(run_id), "model.npz")) as file:
         return dict(file)
 
 

@@ -31,7 +31,7 @@ def stages(project: Path, once: Once, empty_store: Path) -> dict[str, dict[str, 
 
 def experiment() -> tuple[str, dict[str, str]]:
     """The id of the only one, and its tags."""
-    (found,) = (found for found in Tracker().experiments() if found.name != "Default")
+    (found,) = (found for found in Tracker().lookup.experiments() if found.name != "Default")
     return found.experiment_id, found.tags
 
 
@@ -46,8 +46,8 @@ def seen(view: dict[str, Any]) -> list[RunInfo]:
     """The runs that MLflow finds for a view, in its order."""
     order = f"{view['orderByKey']} {'ASC' if view['orderByAsc'] else 'DESC'}"
     tracker, (found, _) = Tracker(), experiment()
-    pages = tracker._client.search_runs([found], view["searchFilter"], order_by=[order])
-    return [tracker._plain(run) for run in pages]
+    pages = tracker.store.client.search_runs([found], view["searchFilter"], order_by=[order])
+    return [tracker.lookup.plain(run) for run in pages]
 
 
 def test_a_view_has_a_stages_trials_in_our_order(stages: dict[str, dict[str, Any]]) -> None:
@@ -69,7 +69,7 @@ def test_ranks_follow_what_is_trained_later_and_a_trial_that_was_broken_off_is_n
     path = project / "experiments/small.toml"
     path.write_text(path.read_text().replace("lr = [0.01, 0.1]", "lr = [0.01, 0.1, 0.05]"))
     tracker, (found, _) = Tracker(), experiment()
-    other = tracker.find(stages["grid"]["trials"][1]["run_id"])
+    other = tracker.lookup.find(stages["grid"]["trials"][1]["run_id"])
     same = {name: other.tags[name] for name in ("kind", "stage", "owner", "key", "mlflow.parentRunId")}
     lost = tracker.start(found, "broken off", tags=same)
     tracker.log_metrics(lost, {"rank": 2.0})
@@ -77,7 +77,7 @@ def test_ranks_follow_what_is_trained_later_and_a_trial_that_was_broken_off_is_n
     assert main(["run", "small", "--stage", "grid", "--json", "--quiet"]) == 0
     (grid,) = json.loads(capsys.readouterr().out)["stages"]
     assert len(grid["trials"]) == 6
-    assert tracker.find(lost).tags["ranked"] == "false"
+    assert tracker.lookup.find(lost).tags["ranked"] == "false"
     _, tags = experiment()
     runs = seen(state(tags[KEPT + views.key("grid", grid["run_id"])]))
     assert [(run.run_id, run.metrics["rank"]) for run in runs] == [
@@ -86,7 +86,7 @@ def test_ranks_follow_what_is_trained_later_and_a_trial_that_was_broken_off_is_n
 
 
 def test_a_stages_counts_are_no_metrics_of_which_the_page_makes_charts(stages: dict[str, dict[str, Any]]) -> None:
-    run = Tracker().find(stages["grid"]["run_id"])
+    run = Tracker().lookup.find(stages["grid"]["run_id"])
     assert (run.tags["trials_finished"], run.tags["trials_failed"]) == ("4", "0")
     assert not [name for name in run.metrics if name.startswith("trials")]
 
@@ -95,7 +95,7 @@ def test_what_an_earlier_version_left_gets_its_views_from_the_same_command(stage
     found, before = experiment()
     for name in before:
         if name.startswith(KEPT):
-            Tracker()._client.delete_experiment_tag(found, name)
+            Tracker().store.client.delete_experiment_tag(found, name)
     assert main(["run", "small", "--quiet"]) == 0
     _, after = experiment()
     assert views.titles(after) == views.titles(before)

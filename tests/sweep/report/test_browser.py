@@ -299,7 +299,7 @@ def test_it_shows_what_the_runs_say(opened: Opened, path: Path, monkeypatch: pyt
     monkeypatch.setenv("SWEEP_ROOT", str(path.parent.parent))
     tracker = Tracker()
     for run_id, accuracy in zip(opened.column("run_id"), opened.column("best_val_accuracy"), strict=True):
-        known = tracker.find(run_id).metrics.get("best_val_accuracy")
+        known = tracker.lookup.find(run_id).metrics.get("best_val_accuracy")
         assert json.dumps(known) == (accuracy or "null")
 
 
@@ -339,9 +339,9 @@ def runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, RunInfo]:
     """The stages' runs by stage, and the grid's winner."""
     monkeypatch.setenv("SWEEP_ROOT", str(path.parent.parent))
     tracker = Tracker()
-    (experiment,) = (e for e in tracker._client.search_experiments() if e.name.startswith("small"))
-    found = {run.tags["stage"]: run for run in tracker.runs(experiment.experiment_id, kind="stage")}
-    return found | {"winner": tracker.find(found["grid"].tags["winner.run_id"])}
+    (experiment,) = (e for e in tracker.store.client.search_experiments() if e.name.startswith("small"))
+    found = {run.tags["stage"]: run for run in tracker.lookup.runs(experiment.experiment_id, kind="stage")}
+    return found | {"winner": tracker.lookup.find(found["grid"].tags["winner.run_id"])}
 
 
 def address(page: Any, *parts: str) -> str:
@@ -414,7 +414,7 @@ def test_mlflow_shows_pictures(mlflow_page: Any, runs: dict[str, RunInfo], run: 
 
 def test_mlflow_compares_two_trials(mlflow_page: Any, runs: dict[str, RunInfo]) -> None:
     best, page = runs["winner"], mlflow_page.context.new_page()
-    trials = Tracker().siblings(best, kind="trial", stage="grid", outcome="finished")
+    trials = Tracker().lookup.siblings(best, kind="trial", stage="grid", outcome="finished")
     other = next(run for run in trials if all(run.params[key] != best.params[key] for key in ("lr", "filters")))
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))

@@ -119,9 +119,9 @@ def test_the_page_needs_nothing_but_itself_and_is_kept_with_each_stage(project: 
     assert all(page.alternatives)
     tracker = Tracker()
     for stage in stages.values():
-        run = tracker.find(stage["run_id"])
-        assert tracker.artifact(run, "report/report.html").read_text() == text
-        assert tracker.artifact(run, "report/report.md").read_text() == markdown
+        run = tracker.lookup.find(stage["run_id"])
+        assert tracker.artifacts.path(run, "report/report.html").read_text() == text
+        assert tracker.artifacts.path(run, "report/report.md").read_text() == markdown
 
 
 def test_pictures_that_mlflow_keeps_are_in_the_page_those_of_the_winner_folded(
@@ -141,15 +141,17 @@ def test_pictures_that_mlflow_keeps_are_in_the_page_those_of_the_winner_folded(
     order += ["batch-norm", "biases", "linear", "image"]
     order += [f"maps-{kind}{n}" for n in range(1, 5) for kind in ("conv", "pool", "relu")] + ["probabilities"]
     tracker = Tracker()
-    winner = tracker.find(stage["winner"]["run_id"])
-    kept = [name for name in order if (tracker.artifact(winner, "model.npz").parent / f"figures/{name}.png").exists()]
-    assert len(kept) == len(tracker.artifacts(winner, "figures")) > 10
+    winner = tracker.lookup.find(stage["winner"]["run_id"])
+    kept = [
+        name for name in order if (tracker.artifacts.path(winner, "model.npz").parent / f"figures/{name}.png").exists()
+    ]
+    assert len(kept) == len(tracker.artifacts.names(winner, "figures")) > 10
     for part, run, names in (
-        (shown, tracker.find(stage["run_id"]), ["activation-spread", "augmented"]),
+        (shown, tracker.lookup.find(stage["run_id"]), ["activation-spread", "augmented"]),
         (folded, winner, kept),
     ):
         found = [base64.b64decode(data) for data in re.findall(r'src="data:image/png;base64,([^"]*)"', part)]
-        assert found == [tracker.artifact(run, f"figures/{name}.png").read_bytes() for name in names]
+        assert found == [tracker.artifacts.path(run, f"figures/{name}.png").read_bytes() for name in names]
 
 
 def test_only_settings_that_differ_have_a_column(project: Path, capsys) -> None:

@@ -63,7 +63,7 @@ def sweep(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) 
 def runs(**tags: str) -> list[RunInfo]:
     tracker = Tracker()
     found = datasets.load("small.npz")
-    return tracker.runs(tracker.experiment(f"adaptive-small-{found.sha256[:8]}"), kind="trial", **tags)
+    return tracker.lookup.runs(tracker.experiment(f"adaptive-small-{found.sha256[:8]}"), kind="trial", **tags)
 
 
 def without_runs(stage: dict) -> list[dict]:
@@ -314,7 +314,7 @@ def test_pruned_trials_leave_the_group_and_close_with_what_they_had(
         assert run.tags["reason"].startswith("pruned by ")
         assert run.tags["reason"].endswith(f"after epoch {row['epochs']}")
         assert run.metrics["best_val_accuracy"] == row["best_val_accuracy"]
-        assert Tracker().artifact(run, "model.npz").exists()
+        assert Tracker().artifacts.path(run, "model.npz").exists()
     assert len(runs(outcome="pruned")) == len(pruned)
     assert sweep(capsys)[0]["trained"] == 0
     assert len(begun[-1].known) == 8 - len(pruned)  # only these can be the best
@@ -333,7 +333,8 @@ def test_a_stage_that_augments_has_a_picture_of_it(project: Path, capsys, monkey
     augmenting, plain = sweep(capsys)
     tracker = Tracker()
     folders = [
-        tracker.artifact(tracker.find(s["run_id"]), "summary.csv").parent / "figures" for s in (augmenting, plain)
+        tracker.artifacts.path(tracker.lookup.find(s["run_id"]), "summary.csv").parent / "figures"
+        for s in (augmenting, plain)
     ]
     assert [(folder / "augmented.png").exists() for folder in folders] == [True, False]
     assert (folders[0] / "augmented.png").read_bytes().startswith(b"\x89PNG")

@@ -102,7 +102,7 @@ def test_after_a_kill_it_goes_on_from_the_last_epoch(undisturbed, capsys) -> Non
     start("in epoch 3")
     assert {run.status for run in runs("trial")} == {"RUNNING"}
     start("in epoch 1")  # of those that go on
-    known = [Tracker()._client.get_run(run.run_id) for run in (*runs("trial"), *runs("stage"))]
+    known = [Tracker().store.client.get_run(run.run_id) for run in (*runs("trial"), *runs("stage"))]
     assert {(run.info.status, run.info.end_time, run.data.tags.get("reason")) for run in known} == {
         ("RUNNING", None, None)
     }

@@ -35,12 +35,14 @@ def patient_project(project: Path) -> Path:
 
 def every_epoch_once(tracker: Tracker, count: int) -> None:
     """Of every trial, as its history tells."""
-    (experiment,) = [found.experiment_id for found in tracker._client.search_experiments() if found.name != "Default"]
-    trials = tracker.runs(experiment, kind="trial")
+    (experiment,) = [
+        found.experiment_id for found in tracker.store.client.search_experiments() if found.name != "Default"
+    ]
+    trials = tracker.lookup.runs(experiment, kind="trial")
     assert [run.status for run in trials] == ["FINISHED"] * count
     for run in trials:
-        history = tracker.history(run)
-        found = tracker.metrics(run.run_id, ["val_loss"])
+        history = tracker.artifacts.history(run)
+        found = tracker.lookup.metrics(run.run_id, ["val_loss"])
         assert found == {("val_loss", epoch): [row["val_loss"]] for epoch, row in enumerate(history, start=1)}
 
 
@@ -102,16 +104,16 @@ def test_who_has_no_patience_is_told_at_once(project: Path, monkeypatch: pytest.
 
     def locked(*arguments: object, **options: object) -> None:
         calls.append("again")
-        if len(calls) < 3 or tracker.patience == 0:
+        if len(calls) < 3 or tracker.store.patience == 0:
             raise UnreachableError("the database is locked")
 
-    monkeypatch.setattr(Tracker, "try_log_steps", locked)
+    monkeypatch.setattr(tracker.store.client, "log_batch", locked)
     with pytest.raises(InputError, match="locked"):
         tracker.log_metrics(run_id, {"a": 1.0})
     assert len(calls) == 1
     calls.clear()
-    tracker.patience = 5.0
-    tracker.log_metrics(run_id, {"a": 1.0})
+    with tracker.store.waiting(5.0):
+        tracker.log_metrics(run_id, {"a": 1.0})
     assert len(calls) == 3
 
 
@@ -148,7 +150,7 @@ def test_a_database_that_lets_nobody_in_is_not_waited_for(error: OperationalErro
 def test_a_run_is_made_once_though_the_answer_was_lost(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tracker = Tracker(patience=5.0)
     experiment = tracker.experiment("some")
-    create = tracker._client.create_run
+    create = tracker.store.client.create_run
     calls = []
 
     def losing(*arguments: object, **options: object) -> object:
@@ -158,9 +160,9 @@ def test_a_run_is_made_once_though_the_answer_was_lost(project: Path, monkeypatc
             raise MlflowException("API request to http://127.0.0.1 failed") from requests.Timeout("timed out")
         return made
 
-    monkeypatch.setattr(tracker._client, "create_run", losing)
+    monkeypatch.setattr(tracker.store.client, "create_run", losing)
     run_id = tracker.start(experiment, "run")
-    assert [run.run_id for run in tracker.runs(experiment)] == [run_id]
+    assert [run.run_id for run in tracker.lookup.runs(experiment)] == [run_id]
     assert len(calls) == 1
 
 
@@ -168,7 +170,7 @@ def test_the_name_of_an_experiment_is_waited_for_as_all_else_is(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tracker = Tracker(patience=5.0)
-    experiment, ask, calls = tracker.experiment("some"), tracker._client.get_experiment, []
+    experiment, ask, calls = tracker.experiment("some"), tracker.store.client.get_experiment, []
 
     def late(*arguments: object) -> object:
         calls.append(arguments)
@@ -177,14 +179,14 @@ def test_the_name_of_an_experiment_is_waited_for_as_all_else_is(
             raise MlflowException(said) from requests.Timeout("timed out")
         return ask(*arguments)
 
-    monkeypatch.setattr(tracker._client, "get_experiment", late)
-    assert tracker.experiment_name(experiment) == "some"
+    monkeypatch.setattr(tracker.store.client, "get_experiment", late)
+    assert tracker.lookup.experiment_name(experiment) == "some"
     assert "timed out: trying again for 5 s" in capsys.readouterr().err
     other = Tracker()
     calls.clear()
-    monkeypatch.setattr(other._client, "get_experiment", late)
+    monkeypatch.setattr(other.store.client, "get_experiment", late)
     with pytest.raises(UnreachableError, match=f"^experiment {experiment} cannot be used: timed out$"):
-        other.experiment_name(experiment)
+        other.lookup.experiment_name(experiment)
 
 
 def test_a_clock_that_is_set_back_delays_no_epoch(

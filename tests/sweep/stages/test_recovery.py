@@ -31,7 +31,7 @@ def sweep(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict:
 
 def runs(tracker: Tracker | None = None, **tags: str) -> list[RunInfo]:
     tracker = tracker or Tracker()
-    return tracker.runs(tracker.experiment(f"small-small-{datasets.load('small.npz').sha256[:8]}"), **tags)
+    return tracker.lookup.runs(tracker.experiment(f"small-small-{datasets.load('small.npz').sha256[:8]}"), **tags)
 
 
 def edit(project: Path, old: str, new: str) -> None:
@@ -116,10 +116,10 @@ def test_another_folders_sweep_in_the_same_store_is_left_alone(
     other.mkdir()
     shutil.copytree(project / "experiments", other / "experiments")
     monkeypatch.setenv("SWEEP_ROOT", str(other))
-    grid = sweep(capsys, "--tracking-uri", tracker.uri)
+    grid = sweep(capsys, "--tracking-uri", tracker.store.uri)
     assert grid["trained"] == 4
-    assert tracker.find(trial.run_id).status == "RUNNING"
-    (own,), (others,) = runs(tracker, kind="stage"), tracker.runs(trial.experiment_id, kind="stage")
+    assert tracker.lookup.find(trial.run_id).status == "RUNNING"
+    (own,), (others,) = runs(tracker, kind="stage"), tracker.lookup.runs(trial.experiment_id, kind="stage")
     assert own.experiment_id != others.experiment_id
 
 
@@ -138,7 +138,7 @@ def test_a_copy_of_the_project_leaves_the_original_alone(
     assert {path: path.read_bytes() for path in project.rglob("*") if path.is_file()} == before
     tracker = Tracker()
     for row in grid["trials"]:
-        assert tracker.artifact(tracker.find(row["run_id"]), "model.npz").is_relative_to(copy)
+        assert tracker.artifacts.path(tracker.lookup.find(row["run_id"]), "model.npz").is_relative_to(copy)
 
 
 def test_a_plan_that_changed_is_what_the_stage_tells(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -149,7 +149,7 @@ def test_a_plan_that_changed_is_what_the_stage_tells(project: Path, capsys: pyte
     (stage,) = runs(kind="stage")
     assert stage.tags["winner.run_id"] == second["winner"]["run_id"]
     assert [run.run_id for run in runs(kind="trial", winner="true")] == [second["winner"]["run_id"]]
-    assert len(Tracker().artifact(stage, "summary.csv").read_text().splitlines()) == 3
+    assert len(Tracker().artifacts.path(stage, "summary.csv").read_text().splitlines()) == 3
     assert {run.run_id: run.name for run in runs(kind="trial")}[second["winner"]["run_id"]].startswith(
         second["winner"]["trial"]
     )
@@ -232,7 +232,7 @@ def test_a_stage_whose_ending_broke_off_at_its_last_step_is_ended_by_the_next(
     finish = Tracker.finish
 
     def failing_at_the_stage(tracker: Tracker, run_id: str, status: str) -> None:
-        if status == "FINISHED" and tracker.find(run_id).tags["kind"] == "stage":
+        if status == "FINISHED" and tracker.lookup.find(run_id).tags["kind"] == "stage":
             raise InputError("the disk has an error")
         finish(tracker, run_id, status)
 

@@ -39,7 +39,7 @@ def table(path: Path) -> list[dict[str, str]]:
 def runs(kind: str, **tags: str) -> list[RunInfo]:
     tracker = Tracker()
     found = datasets.load("small.npz")
-    return tracker.runs(tracker.experiment(f"small-small-{found.sha256[:8]}"), kind=kind, **tags)
+    return tracker.lookup.runs(tracker.experiment(f"small-small-{found.sha256[:8]}"), kind=kind, **tags)
 
 
 def test_both_stages_and_nothing_twice(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,10 +88,10 @@ def test_a_trials_run_tells_everything(project: Path, capsys: pytest.CaptureFixt
     assert stage.run_id == grid["run_id"]
     assert stage.status == "FINISHED"
     assert stage.tags["winner.run_id"] == grid["winner"]["run_id"]
-    summary = table(tracker.artifact(stage, "summary.csv"))
+    summary = table(tracker.artifacts.path(stage, "summary.csv"))
     assert [row["run_id"] for row in summary] == [row["run_id"] for row in grid["trials"]]
-    assert tracker.artifact(stage, "summary.md").read_text().count("\n") == 6
-    assert tracker.artifact(stage, "small.toml").read_text() == (project / "experiments/small.toml").read_text()
+    assert tracker.artifacts.path(stage, "summary.md").read_text().count("\n") == 6
+    assert tracker.artifacts.path(stage, "small.toml").read_text() == (project / "experiments/small.toml").read_text()
 
     sha256 = datasets.load("small.npz").sha256
     for run in runs("trial"):
@@ -106,17 +106,17 @@ def test_a_trials_run_tells_everything(project: Path, capsys: pytest.CaptureFixt
         assert run.params["filters"] == row["filters"]
         assert float(run.params["lr"]) == row["lr"]
         assert run.metrics["best_val_accuracy"] == row["best_val_accuracy"]
-        history = table(tracker.artifact(run, "history.csv"))
+        history = table(tracker.artifacts.path(run, "history.csv"))
         assert [int(line["epoch"]) for line in history] == [1, 2, 3]
         assert float(history[row["best_epoch"] - 1]["val_accuracy"]) == row["best_val_accuracy"]
         for name in ("train_loss", "train_accuracy", "val_loss", "learning_rate", "gradient_norm", "epoch_seconds"):
-            points = tracker._client.get_metric_history(run.run_id, name)
+            points = tracker.store.client.get_metric_history(run.run_id, name)
             assert [(p.step, p.value) for p in points] == [(int(h["epoch"]), float(h[name])) for h in history]
-        config = json.loads(tracker.artifact(run, "config.json").read_text())
+        config = json.loads(tracker.artifacts.path(run, "config.json").read_text())
         assert config["settings"]["lr"] == row["lr"]
         assert config["data"]["sha256"] == sha256
-        assert load_model(tracker.artifact(run, "model.npz"))["w1"].shape[0] == int(row["filters"].split("x")[0])
-        dataset = tracker._client.get_run(run.run_id).inputs.dataset_inputs[0].dataset
+        assert load_model(tracker.artifacts.path(run, "model.npz"))["w1"].shape[0] == int(row["filters"].split("x")[0])
+        dataset = tracker.store.client.get_run(run.run_id).inputs.dataset_inputs[0].dataset
         assert (dataset.name, dataset.digest) == ("small", sha256[:36])
 
 
@@ -165,7 +165,7 @@ def test_a_stages_name_tells_its_winner_once_it_has_ended(
     path, start_trial, names = project / "experiments" / "small.toml", Records.start_trial, []
 
     def spy(self: Records, cell: Cell, parent: str) -> str:
-        names.append(self.tracker.find(parent).name)
+        names.append(self.tracker.lookup.find(parent).name)
         return start_trial(self, cell, parent)
 
     monkeypatch.setattr(Records, "start_trial", spy)
@@ -240,7 +240,7 @@ def test_parts_of_a_group_train_one_after_another_and_come_out_as_the_whole(
 
 def test_a_missing_run_is_trained_again(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     grid = result(capsys, "--stage", "grid")["stages"][0]
-    Tracker()._client.delete_run(grid["trials"][2]["run_id"])
+    Tracker().store.client.delete_run(grid["trials"][2]["run_id"])
     again = result(capsys, "--stage", "grid")["stages"][0]
     assert again["trained"] == 1
     assert {row["run_id"] for row in again["trials"]} == {run.run_id for run in runs("trial")}
@@ -310,6 +310,8 @@ def test_a_trial_of_a_group_equals_the_same_trial_alone(project: Path, capsys: p
     (alone,) = json.loads(capsys.readouterr().out)["stages"][0]["trials"]
     tracker = Tracker()
     same = next(row for row in together["trials"] if (row["lr"], row["filters"]) == (0.1, "2"))
-    ours, theirs = (load_model(tracker.artifact(tracker.find(row["run_id"]), "model.npz")) for row in (alone, same))
+    ours, theirs = (
+        load_model(tracker.artifacts.path(tracker.lookup.find(row["run_id"]), "model.npz")) for row in (alone, same)
+    )
     assert ours.keys() == theirs.keys()
     assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
