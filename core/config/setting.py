@@ -37,6 +37,7 @@ class Setting:
     only      the values of other settings with which alone it does something
     by_group  whether all trials of a group have the same value: it decides shapes, or which code trains
     synonyms  names that other libraries have for it
+    later     declared after trials were stored: at its default it is not recorded, so that their keys stay
     """
 
     rule: Rule
@@ -45,6 +46,7 @@ class Setting:
     only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     by_group: bool = False
     synonyms: tuple[str, ...] = ()
+    later: bool = False
 
 
 def setting(
@@ -56,7 +58,8 @@ def setting(
     only: Mapping[str, tuple[str, ...]] | None = None,
     by_group: bool = False,
     synonyms: str = "",
+    later: bool = False,
 ) -> Any:
     """A field of the dataclass Settings; synonyms are separated by blanks."""
-    declared = Setting(rule, help, column, only or {}, by_group, tuple(synonyms.split()))
+    declared = Setting(rule, help, column, only or {}, by_group, tuple(synonyms.split()), later)
     return field(default=default, metadata={"setting": declared})

@@ -304,9 +304,13 @@ class Settings:
                 check_setting(name, value)
 
     def effective(self) -> dict[str, Any]:
-        """The settings that the result depends on: without those of a schedule or an optimiser that is not used."""
+        """The settings that the result depends on, by which a stored trial is known.
+
+        Without those of a schedule or an optimiser that is not used, and without later ones at their defaults.
+        """
         idle = self.idle()
-        return {name: value for name, value in vars(self).items() if name not in idle}
+        left_out = idle.keys() | {name for name in _LATER if getattr(self, name) == _DEFAULTS[name]}
+        return {name: value for name, value in vars(self).items() if name not in left_out}
 
     def idle(self) -> dict[str, str]:
         """The settings that do nothing beside the others, and which one's value is why: {"momentum": "optimiser"}."""
@@ -325,6 +329,7 @@ BY_GROUP = tuple(name for name, declared in DECLARED.items() if declared.by_grou
 _DEFAULTS = {field.name: field.default for field in fields(Settings)}
 _RULES = {name: declared.rule for name, declared in DECLARED.items()}
 _ONLY = {name: declared.only for name, declared in DECLARED.items() if declared.only}
+_LATER = frozenset(name for name, declared in DECLARED.items() if declared.later)
 CHOICES = {name: rule.choices for name, rule in _RULES.items() if rule.choices}
 
 
