@@ -59,9 +59,9 @@ def run(trials: int, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
 
 def test_a_trial_costs_the_same_after_many_others(load_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(2, monkeypatch)  # makes the database
-    early, _ = run(10, monkeypatch)
-    run(40, monkeypatch)
-    late, _ = run(48, monkeypatch)
+    early, _ = run(6, monkeypatch)
+    run(22, monkeypatch)
+    late, _ = run(26, monkeypatch)
     assert early > 8  # it is counted
     assert late == pytest.approx(early, rel=0.1)
 
@@ -69,10 +69,10 @@ def test_a_trial_costs_the_same_after_many_others(load_project: Path, monkeypatc
 def test_a_start_with_nothing_to_do_reads_each_line_once_and_asks_no_more_of_more_trials(
     load_project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(4, monkeypatch)
-    few, _ = run(4, monkeypatch)
-    run(24, monkeypatch)
-    many, read = run(24, monkeypatch)
+    run(2, monkeypatch)
+    few, _ = run(2, monkeypatch)
+    run(9, monkeypatch)
+    many, read = run(9, monkeypatch)
     (journal,) = load_project.glob("mlruns/*/optuna.journal")
     assert read == journal.read_bytes().count(b"\n")
     assert many == few

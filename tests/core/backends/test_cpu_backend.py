@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from core.backends.registry import load
+from tests.conftest import Once
 from tests.core.backends.test_shapes import LARGER
 
 numba = pytest.importorskip("numba")
@@ -37,27 +38,28 @@ from core.backends.registry import load
 from tests.core.backends.test_shapes import LARGER, trained
 CPU = load("cpu")
 trials = [Settings(lr=0.1, dropout=0.5, seed=seed) for seed in (0, 1, 1)]
-np.savez(sys.argv[2], **trained(CPU, LARGER[sys.argv[3]], trials, 4))
+for name, architecture in LARGER.items():
+    np.savez(f"{name} {sys.argv[1]}.npz", **trained(CPU, architecture, trials, 4))
 """
 
 
-def python(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a process of its own, in the folder of the tests."""
+def python(
+    code: str, *arguments: str, folder: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run code in a process of its own, in this folder or that of the tests."""
     variables = os.environ | {"PYTHONPATH": str(ROOT)} | environment
     command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
+    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=True)
 
 
 @pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="this machine has one core")
 @pytest.mark.parametrize("name", LARGER)
-def test_the_number_of_threads_changes_no_bit(tmp_path: Path, name: str) -> None:
-    models = []
-    for count in (1, 2):
-        file = tmp_path / f"{count}.npz"
-        python(TRAIN, str(count), str(file), name)
-        models.append(dict(np.load(file)))
-    for name, values in models[0].items():
-        np.testing.assert_array_equal(models[1][name], values, err_msg=name)
+def test_the_number_of_threads_changes_no_bit(once: Once, name: str) -> None:
+    folder = once("threads", lambda folder: [python(TRAIN, count, folder=folder) for count in ("1", "2")])
+    with np.load(folder / f"{name} 1.npz") as one, np.load(folder / f"{name} 2.npz") as two:
+        assert [*one] == [*two]
+        for values in one:
+            np.testing.assert_array_equal(two[values], one[values], err_msg=values)
 
 
 # -------------------------------------------------------------------------------------------------------------- memory

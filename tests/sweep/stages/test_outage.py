@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from threading import Timer
 
@@ -26,9 +28,9 @@ from tests.helpers.servers import free_port
 
 @pytest.fixture
 def patient_project(project: Path) -> Path:
-    """Whose two trials train for some seconds."""
+    """Whose two trials train until a store has been away."""
     path = project / "experiments" / "small.toml"
-    text = path.read_text().replace("epochs = 3", "epochs = 1000\npatience = 1000")
+    text = path.read_text().replace("epochs = 3", "epochs = 600\npatience = 600")
     path.write_text(text.replace('filters = ["3x4", "2"]', 'filters = ["3x4"]'))
     return project
 
@@ -58,13 +60,24 @@ def test_a_server_that_is_away_while_trials_train(patient_project: Path, empty_s
         with subprocess.Popen([*command, "--tracking-uri", address], stderr=subprocess.PIPE, text=True) as process:
             assert process.stderr is not None
             said = until(process, "epoch 5/")
-            first.close()
+            with halted(process):
+                first.close()
             said += until(process, "training goes on, and its epochs are written later")
-            said += until(process, "epoch 900/")
+            said += until(process, "epoch 500/")
             with running(patient_project, port, "health", *serving):
                 said += process.stderr.readlines()
                 assert process.wait() == 0, said
                 every_epoch_once(Tracker(address), 2)
+
+
+@contextmanager
+def halted(process: subprocess.Popen[str]) -> Iterator[None]:
+    """It does nothing for the block: what happens in it comes before the end of the training, however slow it is."""
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
 
 
 def until(process: subprocess.Popen[str], sign: str) -> list[str]:
@@ -87,14 +100,21 @@ def test_a_database_that_is_locked_while_trials_train(patient_project: Path) -> 
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         until(process, "epoch 5/")
-        with closing(sqlite3.connect(patient_project / "mlflow.db", isolation_level=None, timeout=30)) as database:
-            database.execute("BEGIN EXCLUSIVE")
-            time.sleep(30)
+        with closing(sqlite3.connect(patient_project / "mlflow.db", isolation_level=None, timeout=0)) as database:
+            lock(database, process)
+            said = until(process, "is locked")
             database.execute("COMMIT")
-        said = process.stderr.read()
+        said += process.stderr.readlines()
         assert process.wait() == 0, said
-    assert "is locked" in said
     every_epoch_once(Tracker(), 2)
+
+
+def lock(database: sqlite3.Connection, process: subprocess.Popen[str]) -> None:
+    """Take it where the process is between two transactions."""
+    while True:
+        with halted(process), suppress(sqlite3.OperationalError):
+            database.execute("BEGIN EXCLUSIVE")
+            return
 
 
 def test_who_has_no_patience_is_told_at_once(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
