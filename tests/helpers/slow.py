@@ -13,6 +13,12 @@ import pytest
 SLOW = pytest.StashKey[Counter[str]]()  # how many tests are slow, by file and reason
 
 
+def slow(why: str, *parameters: Any) -> list[Any]:
+    """Parameters whose tests wait: parametrize("seeds", [1, *slow("why", 2, 3)]); a tuple stands for several."""
+    marks = pytest.mark.slow(why)
+    return [pytest.param(*(each if isinstance(each, tuple) else (each,)), marks=marks) for each in parameters]
+
+
 def why_slow(mark: pytest.Mark) -> str:
     """What the marker says: @pytest.mark.slow("why")."""
     if [*map(type, mark.args)] != [str]:

@@ -57,6 +57,7 @@ def run(trials: int, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
     return len(statements) - RANK * len(moved), len(lines)
 
 
+@pytest.mark.slow("grows a stage three times")
 def test_a_trial_costs_the_same_after_many_others(load_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(2, monkeypatch)  # makes the database
     early, _ = run(6, monkeypatch)

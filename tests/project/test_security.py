@@ -135,6 +135,7 @@ def _status(port: int, host: str) -> int:
         return connection.getresponse().status
 
 
+@pytest.mark.slow("starts MLflow's page")
 def test_the_page_answers_this_machine_alone_and_ends_quietly(project: Path) -> None:
     port = free_port()
     log = project / "ui.log"

@@ -152,6 +152,7 @@ def written(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*.nb?")}
 
 
+@pytest.mark.slow("compiles kernels in processes of their own")
 def test_what_one_process_compiled_the_next_one_loads(compiled: Path) -> None:
     before = written(compiled)
     assert len(before) > 2
@@ -224,6 +225,7 @@ def test_copies_of_the_same_text_share_what_one_has_compiled(tmp_path: Path) -> 
     assert {f"{number:016x}" for number in range(4, KEPT + 3)} | {"mine"} < left
 
 
+@pytest.mark.slow("compiles kernels in processes of their own")
 def test_an_edited_helper_and_another_option_of_the_compiler_compile_again(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     assert twice(checkout(tmp_path / "a", HELPER, 0), cache)[0] == 42
@@ -243,6 +245,7 @@ def test_all_kernels_are_counted() -> None:
     assert cache._Progress()._all == sum(name.startswith("core.backends.cpu.kernels.") for name in found)
 
 
+@pytest.mark.slow("compiles kernels in processes of their own")
 @pytest.mark.skipif(os.name == "posix" and os.geteuid() == 0, reason="root may write everywhere")
 def test_a_cache_that_may_only_be_read_is_read(compiled: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(compiled, tmp_path / "cache"))

@@ -168,6 +168,7 @@ def test_tiles_cover_a_convolution_and_fit_a_block(
     assert (cut and gradient) or width > 40
 
 
+@pytest.mark.slow("large images, on a GPU's kernels run by the CPU")
 @pytest.mark.parametrize(("trials", "shape", "filters"), [(2, (3, 4, 9, 300), 5), (1, (2, 3, 40, 90), 12)])
 def test_large_images_are_cut_into_bands_or_left_to_the_reference(
     trials: int, shape: tuple[int, int, int, int], filters: int

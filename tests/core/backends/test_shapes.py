@@ -19,13 +19,14 @@ from core.ops import Ops
 from core.training.optimisers import initial_state
 from tests.helpers.backends import FAST, TENSOR_CORES, loaded
 from tests.helpers.cases import NETWORKS, Case, Inputs, worst_excess
+from tests.helpers.slow import slow
 
 same_every_time = settings(
     derandomize=True, deadline=None, max_examples=40, database=None, suppress_health_check=[HealthCheck.filter_too_much]
 )
 
 
-@pytest.fixture(scope="module", params=[*FAST, TENSOR_CORES])
+@pytest.fixture(scope="module", params=[*FAST, *slow("a GPU's kernels on a CPU, once more", TENSOR_CORES)])
 def fast(request: pytest.FixtureRequest) -> Ops:
     return loaded(request.param)
 

@@ -88,6 +88,7 @@ print(found.to_json(orient="split"))
     np.testing.assert_allclose(found["data"], expected(stages["grid"]["winner"]["run_id"], tracker), atol=1e-6)
 
 
+@pytest.mark.slow("starts processes with MLflow alone")
 def test_everything_goes_on_where_the_projects_folder_has_moved(
     project: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,6 +132,7 @@ def running(project: Path, port: int, health: str, *arguments: str) -> Iterator[
         process.wait(timeout=20)
 
 
+@pytest.mark.slow("starts MLflow's server")
 def test_it_predicts_over_http(project: Path, capsys) -> None:
     stages = sweep(capsys, "--stage", "grid")
     model = ("models", "serve", "-m", f"models:/{stages['name']}@champion", "--env-manager", "local")
@@ -143,6 +145,7 @@ def test_it_predicts_over_http(project: Path, capsys) -> None:
     np.testing.assert_allclose(found, expected(stages["grid"]["winner"]["run_id"]), atol=1e-6)
 
 
+@pytest.mark.slow("starts MLflow's server")
 def test_a_server_keeps_and_hands_out_the_champion(project: Path, empty_store: Path, capsys) -> None:
     shutil.copy(empty_store, project / "server.db")
     store = ("--backend-store-uri", f"sqlite:///{project / 'server.db'}", "--workers", "1")

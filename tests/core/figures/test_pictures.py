@@ -149,6 +149,7 @@ def test_titles_that_are_too_long_are_broken_then_cut() -> None:
     assert blank(4, 4, "word " * 100).get_suptitle().count("\n") == 2
 
 
+@pytest.mark.slow("draws many large pictures")
 def test_many_curves_stay_small_as_svg() -> None:
     trials = {trial.name: trial.curve for trial in many_trials(600)}
     drawn = content(training.overlay(trials, None, ""), "svg")
@@ -240,6 +241,7 @@ def test_a_picture_that_fails_is_one_line_and_the_others_are_drawn(capsys: pytes
     assert lines == [f"warning: the picture two is left out, as it cannot be drawn: {reason}"]
 
 
+@pytest.mark.slow("draws many large pictures")
 def test_a_picture_that_fails_does_not_end_a_sweep(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,6 +270,7 @@ def test_a_picture_that_fails_does_not_end_a_sweep(
     assert "figures/confusion.png" not in names
 
 
+@pytest.mark.slow("draws many large pictures")
 def test_hundreds_of_classes_do_not_keep_a_sweep_from_its_end(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,7 @@ from core.tracking.tracker import Tracker
 from sweep.__main__ import main
 from tests.conftest import Once, copy_swept, make_project, make_swept
 from tests.helpers import postgres
+from tests.helpers.slow import slow
 from tests.sweep.doctor.test_doctor import everything
 
 GRID = ["run", "small", "--stage", "grid"]
@@ -87,6 +88,7 @@ def served_from(store: str, name: str) -> Path:
     return place
 
 
+@pytest.mark.slow("two projects, each swept, evaluated and drawn")
 def test_each_of_two_projects_has_what_it_trained(pair: tuple[Path, Path], store: str, capsys) -> None:
     stages = []
     for folder in pair:
@@ -115,7 +117,7 @@ def test_each_of_two_projects_has_what_it_trained(pair: tuple[Path, Path], store
     assert not pair[0].exists()
 
 
-@pytest.mark.parametrize("store", ["", "postgresql"], indirect=True)
+@pytest.mark.parametrize("store", ["", *slow("starts PostgreSQL", "postgresql")], indirect=True)
 def test_a_project_moves_and_trains_nothing_again(pair: tuple[Path, Path], store: str, capsys) -> None:
     with within(pair[1]):
         grid(capsys)
@@ -351,6 +353,7 @@ def test_a_deleted_experiment_is_told_of_and_stays_deleted(deleted: tuple[Path, 
     assert grid(capsys)["trained"] == 0
 
 
+@pytest.mark.slow("starts MLflow's command, and makes its database")
 def test_the_command_that_is_printed_brings_a_deleted_experiment_back(project: Path) -> None:
     tracker = Tracker(f"sqlite:///{project}/my $store.db")
     experiment = tracker.experiment("some")

@@ -155,6 +155,7 @@ def swept(once: Once, project: Path, empty_store: Path) -> Path:
     return project
 
 
+@pytest.mark.slow("mends a sweep again and again")
 def test_doctor_finds_and_mends_a_champion_that_is_not_the_best(
     swept: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -258,6 +259,7 @@ def save_as_before(path: Path, model: ServedModel) -> None:
     )
 
 
+@pytest.mark.slow("starts a process with MLflow alone")
 @pytest.mark.filterwarnings("ignore")  # MLflow's, of its own types
 def test_versions_that_differ_compute_each_with_its_own_package_in_one_process(swept: Path) -> None:
     model = next((swept / "mlruns").glob("*/*/artifacts/model.npz"))

@@ -21,6 +21,8 @@ from tests.core.export.test_mlflow_model import check_champion, environment, run
 from tests.helpers.proxies import Answer, Proxy, make_certificate
 from tests.helpers.servers import free_port
 
+pytestmark = pytest.mark.slow("starts MLflow's server")
+
 CREDENTIALS = "Basic " + base64.b64encode(b"me:secret").decode()
 VARIABLES = ("USERNAME", "PASSWORD", "TOKEN", "SERVER_CERT_PATH", "INSECURE_TLS")
 

@@ -163,6 +163,7 @@ def test_progress_goes_to_stderr_and_the_table_to_stdout(project: Path, capsys: 
     assert captured.err == ""
 
 
+@pytest.mark.slow("starts sweeps in processes of their own")
 def test_live_bars_on_a_terminal(project: Path) -> None:
     """Run under a pseudo-terminal, as a user sees it."""
     import pty
@@ -226,6 +227,7 @@ def test_data_without_a_class_to_learn(project: Path, capsys: pytest.CaptureFixt
     assert "classes" in refused(capsys, "run", "small", "--data", "one.npz")
 
 
+@pytest.mark.slow("starts sweeps in processes of their own")
 def test_without_anywhere_to_write_to_a_sweep_ends_as_ever(project: Path) -> None:
     command = [sys.executable, "-m", "sweep", "run", "small", "--stage", "grid"]
     closed = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *command], stderr=subprocess.PIPE, text=True)

@@ -21,6 +21,7 @@ from core.tracking.tracker import Tracker
 from sweep.__main__ import main
 from tests.conftest import Once, copy_swept, make_swept
 from tests.helpers import forked
+from tests.helpers.slow import slow
 from tests.sweep.stages.test_recovery import KILLED, sweep
 from tests.sweep.stages.test_run import runs, start_sweep, wait_for_training
 
@@ -249,32 +250,35 @@ def forget_the_database() -> None:
     ("harm", "told", "again"),
     [
         (lose_the_database, "there is no ", 0),
-        (tear_the_database, "mlflow.db is damaged: ", 0),
         (change_a_metric, "differs in MLflow: val_loss of epoch 2", 0),
-        (repeat_an_epoch, "differs in MLflow: val_accuracy of epoch 2", 0),
-        (change_a_tag, "differs in MLflow: outcome", 0),
         (damage_a_model, "model.npz is damaged: its SHA-256 differs", 1),
-        (cut_a_history, "history.csv is damaged: its SHA-256 differs", 1),
-        (lose_a_config, "config.json is missing", 1),
-        (damage_the_sums, "is damaged: ", 1),
-        (damage_the_journal, "optuna.journal is damaged: its SHA-256 differs", 0),
         (lose_the_journal, "Optuna's journal has no record of grid-01 lr=0.01 3x4", 0),
-        (cut_the_journal, "Optuna's journal has no record of grid-04 lr=0.1 2", 0),
-        (tear_the_journal, "the last line of ", 0),
         (damage_the_owner, "sweep.json is damaged: ", 0),
-        (damage_the_summary, "summary.csv is damaged: its SHA-256 differs", 0),
         (leave_a_run_open, "was left open by a process that ended", 0),
-        (leave_a_torn_group, "grid-0123456789abcdef.group is damaged", 0),
         (swap_the_files_of_two_stages, "artifacts holds the files of another trial, ", 2),
-        (copy_the_files_of_another, "artifacts holds the files of another trial, ", 1),
         (lose_the_sums_and_flip_a_bit, "SHA256SUMS is missing", 1),
-        (lose_the_database_and_the_journal, "there is no ", 0),
-        (lose_all_records, "there is no ", 0),
-        (lose_the_journal_and_swap_files, "artifacts holds the files of another trial, ", 1),
-        (lose_the_owner, "does not tell whose it is", 0),
-        (write_an_owner_by_hand, "sweep.json is damaged: its SHA-256 is missing", 0),
-        (damage_a_picture, "artifacts/figures: damaged: some.png", 0),
-        (leave_half_a_file, ".model.npz.999999999.unfinished was being written by a process that was killed", 0),
+        *slow(
+            "looks, mends and looks again",
+            (tear_the_database, "mlflow.db is damaged: ", 0),
+            (repeat_an_epoch, "differs in MLflow: val_accuracy of epoch 2", 0),
+            (change_a_tag, "differs in MLflow: outcome", 0),
+            (cut_a_history, "history.csv is damaged: its SHA-256 differs", 1),
+            (lose_a_config, "config.json is missing", 1),
+            (damage_the_sums, "is damaged: ", 1),
+            (damage_the_journal, "optuna.journal is damaged: its SHA-256 differs", 0),
+            (cut_the_journal, "Optuna's journal has no record of grid-04 lr=0.1 2", 0),
+            (tear_the_journal, "the last line of ", 0),
+            (damage_the_summary, "summary.csv is damaged: its SHA-256 differs", 0),
+            (leave_a_torn_group, "grid-0123456789abcdef.group is damaged", 0),
+            (copy_the_files_of_another, "artifacts holds the files of another trial, ", 1),
+            (lose_the_database_and_the_journal, "there is no ", 0),
+            (lose_all_records, "there is no ", 0),
+            (lose_the_journal_and_swap_files, "artifacts holds the files of another trial, ", 1),
+            (lose_the_owner, "does not tell whose it is", 0),
+            (write_an_owner_by_hand, "sweep.json is damaged: its SHA-256 is missing", 0),
+            (damage_a_picture, "artifacts/figures: damaged: some.png", 0),
+            (leave_half_a_file, ".model.npz.999999999.unfinished was being written by a process that was killed", 0),
+        ),
     ],
 )
 def test_harm_is_found_and_mended(done: Path, capsys, harm: Callable[[Path], None], told: str, again: int) -> None:
@@ -304,6 +308,7 @@ def test_a_run_that_is_made_anew_tells_who_trained_it_with_what(done: Path, caps
     assert {run.tags["mlflow.user"] for run in runs("stage")} == {"somebody else"}
 
 
+@pytest.mark.slow("draws all pictures of a stage")
 def test_pictures_are_drawn_anew_where_they_are_wanted(done: Path, capsys) -> None:
     for options, drawn in (((), False), (("--figures", "all"), True)):
         damage_the_summary(done)
@@ -363,6 +368,7 @@ main(["run", "small", "--stage", "grid", "--quiet"])
     assert [run.status for run in runs("stage")] == ["FINISHED"]
 
 
+@pytest.mark.slow("starts a sweep in a process of its own")
 def test_while_a_sweep_is_at_work_it_is_left_alone(project: Path, capsys) -> None:
     path = project / "experiments/small.toml"
     path.write_text(path.read_text().replace("[settings]", "[settings]\npatience = 100000"))
@@ -445,6 +451,7 @@ os._exit(9)
     mended(done, capsys, 0)
 
 
+@pytest.mark.slow("mends a sweep again and again")
 def test_a_doctor_that_is_killed_leaves_all_to_the_next(done: Path, capsys) -> None:
     lose_the_database(done)
     forget_the_database()
@@ -508,6 +515,7 @@ filters = ["2", "3"]
 """
 
 
+@pytest.mark.slow("searches three times")
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_a_search_whose_journal_was_lost_goes_on_as_it_would_have(project: Path, capsys, seeds: int) -> None:
     def search(name: str, trials: int) -> list[Stage]:
@@ -526,6 +534,7 @@ def test_a_search_whose_journal_was_lost_goes_on_as_it_would_have(project: Path,
     assert found[0]["trained"] == 8 * seeds
 
 
+@pytest.mark.slow("mends a sweep again and again")
 def test_retries_are_read_back_from_their_files(project: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     initial_model = parameters.initial_model
 

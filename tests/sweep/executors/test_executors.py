@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from sweep.executors.processes import ProcessExecutor
 from sweep.executors.worker import _portable
 from sweep.stages.sweep import StageResult, Sweep
 from tests.conftest import EXPERIMENT, small_images
+from tests.helpers.slow import slow
 from tests.sweep.stages.test_run import runs
 
 REFERENCE = OPS
@@ -64,6 +66,7 @@ def test_processes_train_what_one_would(project: Path, capsys: pytest.CaptureFix
             np.testing.assert_array_equal(found, values, err_msg=name)
 
 
+@pytest.mark.slow("starts two processes for a sweep")
 def test_a_large_group_is_cut_so_that_every_process_has_one(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = project / "experiments" / "small.toml"
     path.write_text(EXPERIMENT.replace('["3x4", "2"]', '["3x4"]').replace("[0.01, 0.1]", "[0.01, 0.03, 0.1]"))
@@ -74,6 +77,7 @@ def test_a_large_group_is_cut_so_that_every_process_has_one(project: Path, capsy
     }
 
 
+@pytest.mark.slow("starts two processes for a sweep")
 def test_the_same_command_again_trains_nothing(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trials = trained(capsys, "small", "--processes", "2")
     assert len({trial["run_id"] for trial in trials}) == 4
@@ -138,6 +142,7 @@ def gone(pids: list[int], seconds: float = 20) -> bool:
     return False
 
 
+@pytest.mark.slow("starts a sweep and its two processes")
 @needs_proc
 def test_a_process_that_is_killed_ends_the_sweep_with_one_line_and_the_same_command_goes_on(
     project: Path, capsys: pytest.CaptureFixture[str]
@@ -238,19 +243,25 @@ def test_an_error_travels_with_the_lines_that_led_to_it() -> None:
     assert str(lost).startswith("LocalError: why (")
 
 
+@pytest.mark.slow("starts two processes for a sweep")
 def test_no_process_is_left_when_a_sweep_is_done(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = set(multiprocessing.active_children())
     trained(capsys, "small", "--processes", "2")
     assert set(multiprocessing.active_children()) == before
 
 
+SWEEP, ALL = "the sweep", "all, as a terminal does"
+OTHER_ENDS = [(signal.SIGINT, SWEEP), *product((signal.SIGTERM, signal.SIGKILL), (SWEEP, ALL))]
+
+
 @needs_proc
-@pytest.mark.parametrize("whole", [False, True], ids=["the sweep", "all, as a terminal does"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_sweep_that_is_stopped_takes_its_processes_with_it(project: Path, number: int, whole: bool) -> None:
+@pytest.mark.parametrize(
+    ("number", "who"), [(signal.SIGINT, ALL), *slow("starts a sweep and its two processes", *OTHER_ENDS)]
+)
+def test_a_sweep_that_is_stopped_takes_its_processes_with_it(project: Path, number: int, who: str) -> None:
     sweep = start(project)
     workers = children(sweep)
-    (os.killpg if whole else os.kill)(sweep.pid, number)
+    (os.killpg if who == ALL else os.kill)(sweep.pid, number)
     _, errors = sweep.communicate(timeout=60)
     assert sweep.returncode == (-number if number == signal.SIGKILL else 128 + number)
     assert "Traceback" not in errors
@@ -261,7 +272,7 @@ def test_a_sweep_that_is_stopped_takes_its_processes_with_it(project: Path, numb
 
 
 @needs_proc
-@pytest.mark.parametrize("after", [0.3, 0.8, 1.3, 1.8])
+@pytest.mark.parametrize("after", [0.8, *slow("starts a sweep and its two processes", 0.3, 1.3, 1.8)])
 def test_ctrl_c_while_processes_start_is_quiet(project: Path, after: float) -> None:
     """Whenever it comes: before there are any, while they import, or once they train."""
     train_for_long(project)

@@ -23,6 +23,7 @@ from sweep.__main__ import main
 from sweep.report import course_report
 from sweep.report.stage_part import Accuracy, StagePart
 from tests.conftest import EXPERIMENT
+from tests.helpers.slow import slow
 
 
 class Page(HTMLParser):
@@ -124,6 +125,7 @@ def test_the_page_needs_nothing_but_itself_and_is_kept_with_each_stage(project: 
         assert tracker.artifacts.path(run, "report/report.md").read_text() == markdown
 
 
+@pytest.mark.slow("draws all pictures of a sweep")
 def test_pictures_that_mlflow_keeps_are_in_the_page_those_of_the_winner_folded(
     project: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,7 +175,7 @@ def test_accuracy_stands_right_after_the_trial(project: Path, capsys) -> None:
     assert "| rank | trial | best_val_accuracy | lr | filters |" in markdown
 
 
-@pytest.mark.parametrize("command", ["report", "compare"])
+@pytest.mark.parametrize("command", ["report", *slow("draws the page's pictures twice", "compare")])
 def test_the_page_is_opened_when_asked_for(
     project: Path, capsys, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:

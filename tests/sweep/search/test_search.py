@@ -26,6 +26,7 @@ from sweep.search.cell import Cell
 from sweep.search.outcome import Outcome
 from sweep.terminal.display import Display, Work
 from tests.helpers import forked
+from tests.helpers.slow import slow
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 HEAD = 'seed = 1\ndata = "small.npz"\n[settings]\nepochs = 4\nbatch_size = 16\npatience = 4\nfilters = "2"\n'
@@ -105,7 +106,7 @@ main(["run", "adaptive", "--quiet"])
 """
 
 
-@pytest.mark.parametrize("at_once", [1, 3])
+@pytest.mark.parametrize("at_once", [3, *slow("searches three times, one setting at a time", 1)])
 def test_a_killed_adaptive_stage_ends_as_if_it_had_not_been(
     project: Path, capsys, empty_store: Path, at_once: int
 ) -> None:
@@ -294,7 +295,11 @@ def test_a_stage_whose_budget_is_spent_can_be_built_on(project: Path, capsys) ->
 
 
 @pytest.mark.parametrize(
-    "pruner", ['"median"', '{ kind = "halving", reduction = 2 }', '{ kind = "hyperband", reduction = 2 }']
+    "pruner",
+    [
+        '"median"',
+        *slow("sweeps three times", *(f'{{ kind = "{kind}", reduction = 2 }}' for kind in ("halving", "hyperband"))),
+    ],
 )
 def test_pruned_trials_leave_the_group_and_close_with_what_they_had(
     project: Path, capsys, monkeypatch: pytest.MonkeyPatch, pruner: str
@@ -324,6 +329,7 @@ def test_pruned_trials_leave_the_group_and_close_with_what_they_had(
     assert {row["status"] for row in stage["trials"]} == {"finished"}
 
 
+@pytest.mark.slow("draws all pictures of a stage")
 def test_a_stage_that_augments_has_a_picture_of_it(project: Path, capsys, monkeypatch) -> None:
     monkeypatch.setenv("SWEEP_FIGURES", "all")
     write(
@@ -355,7 +361,10 @@ def test_samples_show_each_kind_of_augmentation_beside_the_images_as_they_are(pr
     assert augmented_samples(backends.load(), found, 0, rows[1:2]) == []
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (REPOSITORY / "experiments").glob("*.toml")))
+SHIPPED = {path.stem for path in (REPOSITORY / "experiments").glob("*.toml")}
+
+
+@pytest.mark.parametrize("name", ["report", *slow("trains a whole experiment", *sorted(SHIPPED - {"report"}))])
 def test_every_shipped_experiment_runs_at_toy_size(project: Path, capsys, name: str) -> None:
     text = (REPOSITORY / "experiments" / f"{name}.toml").read_text()
     text = re.sub(r'"(\d+(x\d+)+)"', lambda filters: re.sub(r"\d+", lambda n: str(int(n[0]) // 16), filters[0]), text)

@@ -95,6 +95,7 @@ def until(process: subprocess.Popen[str], sign: str) -> list[str]:
     raise AssertionError(f"no line with {sign!r} in {said}")
 
 
+@pytest.mark.slow("a sweep trains until it has waited for a locked database")
 def test_a_database_that_is_locked_while_trials_train(patient_project: Path) -> None:
     command = [sys.executable, "-m", "sweep", "run", "small", "--stage", "grid"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:

@@ -21,6 +21,7 @@ from core.tracking.entities import RunInfo
 from core.tracking.tracker import Tracker
 from sweep.__main__ import main
 from tests.helpers import forked
+from tests.helpers.slow import slow
 
 
 def sweep(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict:
@@ -75,7 +76,10 @@ main(["run", "small", "--stage", "grid", "--quiet"])
 """
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+QUICK = ["after the results", "between Optuna's record and its state", "while the stage ends"]
+
+
+@pytest.mark.parametrize("moment", [*QUICK, *slow("kills a sweep and goes on", *sorted(MOMENTS.keys() - QUICK))])
 def test_killed_at_any_moment_each_cell_counts_once(project: Path, capsys, moment: str) -> None:
     killed = forked.python(KILLED, *MOMENTS[moment])
     assert killed.returncode == 9, killed.stderr
@@ -91,6 +95,7 @@ def test_killed_at_any_moment_each_cell_counts_once(project: Path, capsys, momen
     assert sweep(capsys)["trained"] == 0
 
 
+@pytest.mark.slow("starts a sweep in a process of its own, and makes MLflow's database twice")
 def test_killed_while_the_store_is_made(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (project / "mlflow.db").unlink()
     process = subprocess.Popen([sys.executable, "-m", "sweep", "run", "small", "--stage", "grid"])
@@ -247,7 +252,7 @@ def test_a_stage_whose_ending_broke_off_at_its_last_step_is_ended_by_the_next(
     assert "reason" not in stage.tags
 
 
-@pytest.mark.parametrize("seeds", [1, 2])
+@pytest.mark.parametrize("seeds", [1, *slow("trains three sweeps, each setting with two seeds", 2)])
 def test_a_trial_that_diverged_is_retried_where_the_stage_says_so(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, seeds: int
 ) -> None:

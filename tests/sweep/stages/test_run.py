@@ -23,6 +23,7 @@ from core.tracking.tracker import Tracker
 from sweep.__main__ import main
 from sweep.records.runs import Records
 from sweep.search.cell import Cell
+from tests.helpers.slow import slow
 
 
 def result(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> dict:
@@ -158,7 +159,7 @@ def test_a_grid_that_grew_trains_only_what_is_new_and_ranks_anew(
     assert sum(run.tags["winner"] == "true" for run in runs("trial")) == 1
 
 
-@pytest.mark.parametrize("seeds", [1, 2])
+@pytest.mark.parametrize("seeds", [1, *slow("trains each setting with two seeds", 2)])
 def test_a_stages_name_tells_its_winner_once_it_has_ended(
     project: Path, capsys, monkeypatch: pytest.MonkeyPatch, seeds: int
 ) -> None:
@@ -260,7 +261,9 @@ def wait_for_training(process: subprocess.Popen[str]) -> None:
     raise AssertionError("the sweep ended before its second epoch")
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), *slow("starts a sweep in a process of its own", (signal.SIGTERM, 143))]
+)
 def test_a_signal_closes_every_record(project: Path, number: int, status: int) -> None:
     process = start_sweep(project)
     wait_for_training(process)
@@ -288,6 +291,7 @@ def test_after_kill_9_the_same_command_goes_on(project: Path, capsys: pytest.Cap
     assert (statuses.count("KILLED"), statuses.count("FINISHED")) == (2, 4)
 
 
+@pytest.mark.slow("starts a sweep in a process of its own")
 def test_a_second_sweep_at_the_same_time_is_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     process = start_sweep(project)
     wait_for_training(process)
