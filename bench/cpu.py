@@ -215,7 +215,7 @@ def epoch_row(backend: ops.Ops) -> Row:
     import mlflow  # noqa: F401  that no side pays for loading it
     import optuna  # noqa: F401
 
-    import sweep.stages.sweep  # noqa: F401
+    import sweep.stages.run  # noqa: F401
 
     row = Row("epoch", "an epoch of 40,000 images, 32x32 filters, with validation, tracking and search", 3, 4.5)
     with tempfile.TemporaryDirectory() as folder:
@@ -239,12 +239,13 @@ def our_sweep(backend: ops.Ops, folder: Path) -> None:
     from core.data import registry as datasets
     from core.tracking.tracker import Tracker
     from sweep.experiment import file as experiments
+    from sweep.stages.run import run_stage
     from sweep.stages.sweep import Sweep
     from sweep.terminal import choose
 
     chosen = experiments.load(str(folder / "experiment.toml"))
-    sweep = Sweep(chosen, datasets.load(str(folder / "photos.npz")), backend, choose.choose(True))
-    result = sweep.run_stage(chosen.stages["grid"], Tracker(None))
+    sweep = Sweep.of(chosen, datasets.load(str(folder / "photos.npz")), backend, choose.choose(True))
+    result = run_stage(sweep, chosen.stages["grid"], Tracker(None))
     assert result.trained == 1
 
 

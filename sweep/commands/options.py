@@ -12,11 +12,15 @@ from core.errors import InputError
 if TYPE_CHECKING:
     from core.ops import Ops
     from sweep.experiment.stage import Experiment
+    from sweep.stages.interrupt import Signals
     from sweep.stages.sweep import Sweep
 
 
-def open_sweep(options: argparse.Namespace, quiet: bool) -> tuple[Sweep, list[str]]:
-    """The sweep that the options ask for, and the names of its stages to handle."""
+def open_sweep(options: argparse.Namespace, quiet: bool, signals: Signals | None = None) -> tuple[Sweep, list[str]]:
+    """The sweep that the options ask for, and the names of its stages to handle.
+
+    signals  that stop it
+    """
     from core.backends import registry as backends
     from core.data import registry as datasets
     from core.machine import threads
@@ -49,10 +53,16 @@ def open_sweep(options: argparse.Namespace, quiet: bool) -> tuple[Sweep, list[st
     if draws not in ("all", "none"):
         raise InputError(f'figures is "{draws}": it must be all or none')
     processes = _processes(options.processes, backend)
-    anew = {name: getattr(options, name, False) for name in ("new_data", "new_experiment")}
-    model = _model(getattr(options, "register", None))
-    sweep = Sweep(chosen, found, backend, screen, processes, draws == "all", **anew, model=model)
-    sweep.hints = hints.of(options, chosen)
+    sweep = Sweep.of(
+        *(chosen, found, backend, screen),
+        hints=hints.of(options, chosen),
+        signals=signals,
+        processes=processes,
+        pictures=draws == "all",
+        new_data=getattr(options, "new_data", False),
+        new_experiment=getattr(options, "new_experiment", False),
+        model=_model(getattr(options, "register", None)),
+    )
     return sweep, stages
 
 

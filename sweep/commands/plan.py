@@ -16,6 +16,7 @@ def plan(options: argparse.Namespace) -> int:
 
     from sweep.results import tables
     from sweep.search import cost as estimate
+    from sweep.stages.state import StageState, expected_groups, repeated_trainings
     from sweep.terminal.tables import duration, print_rows, readable
 
     sweep, stages = open_sweep(options, options.json)
@@ -24,24 +25,23 @@ def plan(options: argparse.Namespace) -> int:
     for name in stages:
         stage = sweep.experiment.stages[name]
         try:
-            cells = sweep.cells(stage, [point for point in options.points if point in stage.points])
+            state = StageState.of(sweep, stage, [point for point in options.points if point in stage.points])
         except InputError as error:
             if name == stages[0]:
                 raise
             sweep.display.note(str(error))
             continue
-        done = sweep.outcomes(stage)
-        todo, remaining = sweep.open(stage, cells)
-        waves = estimate.costs(sweep.ops, sweep.data, sweep.waves(stage, todo, remaining))
+        cells, remaining = state.cells, state.remaining
+        waves = estimate.costs(sweep.ops, sweep.data, expected_groups(sweep, state))
         costs = [cost for wave in waves for cost in wave]
         seconds = estimate.stage_seconds(waves, sweep.ops, sweep.processes)
         keys = tables.searched(cells)
         rows = [
-            {"trial": cell.label, **{key: cell.searched.get(key) for key in keys}, "done": cell.key in done}
+            {"trial": cell.label, **{key: cell.searched.get(key) for key in keys}, "done": cell.key in state.outcomes}
             for cell in cells
         ]
         groups = [asdict(cost) for cost in costs]
-        said = sweep.repeats(stage)
+        said = repeated_trainings(sweep, state)
         result.append(
             {"stage": name, "cells": rows, "proposals": remaining, "groups": groups, "seconds": seconds, "said": said}
         )
@@ -49,7 +49,7 @@ def plan(options: argparse.Namespace) -> int:
             for line in said:
                 sweep.display.note(line)
             if rows:
-                print_rows(f"{name}: {len(cells)} trials, {len(todo)} to train", rows)
+                print_rows(f"{name}: {len(cells)} trials, {len(state.todo)} to train", rows)
             if remaining:
                 sweep.display.note(
                     f"{name}: {stage.sampler} will propose {remaining} settings, {stage.at_once} at once"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sweep.stages.interrupt import Signals
-    from sweep.stages.sweep import StageResult
+    from sweep.stages.run import StageResult
 from sweep.commands.options import open_sweep
 from sweep.commands.run_summary import as_json, show_results, warn_of_classes
 
@@ -33,9 +33,9 @@ def run(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace, signals: Signals) -> int:
     from core.tracking.tracker import Tracker
     from sweep.results import ranking
+    from sweep.stages.run import run_stage
 
-    sweep, stages = open_sweep(options, options.quiet)
-    sweep.signals = signals
+    sweep, stages = open_sweep(options, options.quiet, signals)
     warn_of_classes(sweep)
     tracker = Tracker(options.tracking_uri, PATIENCE)
     results: list[StageResult] = []
@@ -43,7 +43,7 @@ def _run(options: argparse.Namespace, signals: Signals) -> int:
         for name in stages:
             stage = sweep.experiment.stages[name]
             points = [point for point in options.points if point in stage.points]
-            results.append(sweep.run_stage(stage, tracker, points))
+            results.append(run_stage(sweep, stage, tracker, points))
             if not options.json:
                 show_results(sweep, results[-1], stages, options.quiet)
             if not ranking.winner(results[-1].rows):

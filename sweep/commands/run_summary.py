@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from core.evaluate.metrics import LargestClass
     from sweep.results.ranking import Row
-    from sweep.stages.sweep import StageResult, Sweep
+    from sweep.stages.run import StageResult
+    from sweep.stages.sweep import Sweep
 
 
 def warn_of_classes(sweep: Sweep) -> None:

@@ -27,7 +27,10 @@ from sweep.records.journal_file import cut_torn_line, whole_lines
 from sweep.records.runs import Records
 from sweep.records.trial_files import TOLD
 from sweep.results import ranking
-from sweep.stages.sweep import Sweep, UnfinishedError
+from sweep.stages.end import ended_stages
+from sweep.stages.reconcile import close_open
+from sweep.stages.state import UnfinishedError
+from sweep.stages.sweep import Sweep
 
 _ELSEWHERE = (  # SQLite's codes of trouble that does not lie in its file
     *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN),
@@ -146,7 +149,7 @@ def examine(sweep: Sweep, tracker: Tracker, fix: bool, busy: bool = False) -> It
         yield from _pictures(sweep, fix)
         yield from _registered(sweep, records, fix)
     if fix:
-        sweep.close_open(records, "KILLED", "mended: the next run of the stage ends it")
+        close_open(sweep, records, "KILLED", "mended: the next run of the stage ends it")
 
 
 def _owner(sweep: Sweep) -> str:
@@ -164,7 +167,7 @@ def _identity(sweep: Sweep, tracker: Tracker, fix: bool) -> Iterator[Finding]:
         what = str(error)
     else:
         what = f"{sweep.folder.path} does not tell whose it is"
-    known = {o.run_id for stage in sweep.experiment.stages.values() for o in sweep.outcomes(stage).values()}
+    known = {o.run_id for name in sweep.experiment.stages for o in sweep.journal.outcomes(name).values()}
     known |= {path.name for path in sweep.folder.path.iterdir()}  # of the runs that have files here
     runs = tracker.lookup.runs(tracker.experiment(sweep.name))
     here = str(sweep.folder.path), sweep.folder.path.as_uri()  # where a run that has no files yet would have them
@@ -182,7 +185,7 @@ def _left_open(sweep: Sweep, records: Records, fix: bool) -> Iterator[Finding]:
         if run.status == "RUNNING":
             yield Finding(f"{run.name} was left open by a process that ended", "closed as KILLED, or as it ended")
     if fix:
-        sweep.close_open(records, "KILLED", "its process ended without closing it")
+        close_open(sweep, records, "KILLED", "its process ended without closing it")
 
 
 def _groups(sweep: Sweep, fix: bool) -> Iterator[Finding]:
@@ -226,7 +229,7 @@ def _registered(sweep: Sweep, records: Records, fix: bool) -> Iterator[Finding]:
     if (registry := records.registry) is None:
         return
     try:
-        for stage, rows in sweep.ended(records):
+        for stage, rows in ended_stages(sweep, records):
             winner = ranking.winner(rows)
             if winner and winner.accuracy is not None and not registry.has(winner.outcome.run_id):
                 what = f"{winner.cell.name}, the winner of {stage.name}, is no version of model {registry.name}"

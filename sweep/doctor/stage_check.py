@@ -24,6 +24,8 @@ from sweep.records.trial_files import TrialFiles, read_trial
 from sweep.search import grouping, plan
 from sweep.search.cell import Cell
 from sweep.search.outcome import Outcome
+from sweep.stages.end import end_again
+from sweep.stages.state import StageState, inherit
 from sweep.stages.sweep import Sweep
 
 _TIMED = "epoch_seconds"  # differs between the times that an epoch was trained
@@ -43,8 +45,8 @@ class StageCheck:
     def __init__(self, sweep: Sweep, records: Records, stage: Stage, busy: bool) -> None:
         self._sweep, self._records, self._stage, self._busy = sweep, records, stage, busy
         self._tracker = records.tracker
-        sweep.runs = None
-        every = sweep.outcomes(stage)
+        self._known: Mapping[str, Value] | None = None  # see _inherited
+        every = sweep.journal.outcomes(stage.name)
         self._runs = records.runs(kind="trial", stage=stage.name)  # later: a run is there before its outcome
         here = sweep.journal.outcomes(stage.name, records.trials(self._runs))
         self._outcomes = every | here  # of the journal, by key: those that this store has a run of, if it has
@@ -56,7 +58,9 @@ class StageCheck:
             found = True
             yield finding
         if fix and found:
-            self._sweep.end_again(self._stage, self._records)
+            runs = self._records.trials()
+            state = StageState.of(self._sweep, self._stage, runs=runs, inherited=self._known)
+            end_again(self._sweep, state, self._records)
 
     def _trials(self, fix: bool) -> Iterator[Finding]:
         for former in self._records.superseded(self._runs):
@@ -88,7 +92,13 @@ class StageCheck:
                     self._records.rebuild(cell, self._parent(), self._recorded(trial, outcome), trial.history, folder)
             elif run and run.status == "RUNNING" and fix:
                 self._records.close(run.run_id, outcome)
-        self._sweep.runs = self._records.trials()
+
+    @property
+    def _inherited(self) -> Mapping[str, Value]:
+        """What the winner of the stage before hands on, by all that the journal knows."""
+        if self._known is None:
+            self._known = inherit(self._sweep, self._stage)
+        return self._known
 
     def _recorded(self, trial: TrialFiles, outcome: Outcome) -> Outcome:
         """What the trial's files tell of how it ended, with the id of its run that the journal has."""
@@ -120,7 +130,7 @@ class StageCheck:
 
     def _plan(self, settings: Sequence[dict[str, Value]], diverged: Container[str]) -> list[Cell]:
         sweep = self._sweep
-        return plan.cells(sweep.experiment, self._stage, sweep.inherited(self._stage), sweep.data, settings, diverged)
+        return plan.cells(sweep.experiment, self._stage, self._inherited, sweep.data, settings, diverged)
 
     def _settings(self, trials: Iterable[TrialFiles]) -> list[dict[str, Value]]:
         """What the stage searches, as these trials had it; once, where they are seeds of one setting."""
@@ -143,7 +153,7 @@ class StageCheck:
         return ""
 
     def _parent(self) -> str:
-        return self._records.stage(self._stage, self._sweep.inherited(self._stage), [], reopen=True)[0]
+        return self._records.stage(self._stage, dict(self._inherited), [], reopen=True)[0]
 
     def _difference(self, run: RunInfo, trial: TrialFiles) -> str:
         """How MLflow's run differs from the files; "" if it does not."""
@@ -216,9 +226,10 @@ class StageCheck:
     def _adopt(self, adopted: Mapping[str, TrialFiles]) -> None:
         sweep, stage = self._sweep, self._stage
         settings = self._settings(sorted(adopted.values(), key=lambda trial: _number(stage, trial)))
-        study = sweep.study(stage, sweep.cells(stage))
+        state = StageState.of(sweep, stage, inherited=self._inherited)
+        study = state.study(sweep)
         if stage.adaptive:
-            self._propose_again(study, settings)
+            self._propose_again(study, state.identity, settings)
         failed = {key for key, trial in adopted.items() if trial.outcome.status == "failed"}
         attempts = [*grouping.by_setting(self._plan(settings, ())), *grouping.by_setting(self._plan(settings, failed))]
         for same in {tuple(cell.key for cell in same): same for same in attempts}.values():
@@ -230,10 +241,10 @@ class StageCheck:
             study.end(trial)
         sweep.journal.close_abandoned()  # those of which a seed is missing
 
-    def _propose_again(self, study: Study, settings: Sequence[dict[str, Value]]) -> None:
+    def _propose_again(self, study: Study, identity: str, settings: Sequence[dict[str, Value]]) -> None:
         """Note as proposed what of these settings is no point, and was not proposed as far as the journal knows."""
         points = self._stage.every_point
-        known, _ = self._sweep.tried(self._stage, self._sweep.inherited(self._stage))
+        known, _ = self._sweep.journal.proposals(self._stage, identity)
         lost = [setting for setting in settings if setting not in known]
         others, proposed = [s for s in lost if s in points], [s for s in lost if s not in points]
         for start in range(0, len(proposed), self._stage.at_once):

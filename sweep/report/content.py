@@ -16,6 +16,7 @@ from sweep.records.runs import Records, choices
 from sweep.report import course_report
 from sweep.report.stage_part import Accuracy, StagePart
 from sweep.results import advice, ranking, tables
+from sweep.stages.state import StageState
 from sweep.stages.sweep import Sweep
 
 _FIRST = ("rank", "trial", "best_val_accuracy", "spread")  # columns, which a narrow screen shows
@@ -54,8 +55,8 @@ def gather(sweep: Sweep, tracker: Tracker) -> Report:
     if owner := sweep.folder.owner:
         with sweep.hints.on_deletion():
             records = Records(tracker, sweep.experiment, sweep.data, sweep.ops, owner)
-        runs, sweep.runs = records.runs(), records.trials()
-        stages = [_stage(sweep, stage, runs, records) for stage in sweep.experiment.stages.values()]
+        runs, trials = records.runs(), records.trials()
+        stages = [_stage(sweep, stage, runs, trials, records) for stage in sweep.experiment.stages.values()]
     if not any(stage.trials for stage in stages):
         settings = "with these settings " if runs else ""
         what = f"nothing of {sweep.experiment.path.name} was trained {settings}on {sweep.data.name}"
@@ -113,14 +114,16 @@ def _commands(sweep: Sweep, stages: Sequence[StagePart], best: StagePart | None)
     return lines
 
 
-def _stage(sweep: Sweep, stage: Stage, runs: Mapping[str, RunInfo], records: Records) -> StagePart:
+def _stage(
+    sweep: Sweep, stage: Stage, runs: Mapping[str, RunInfo], trials: Mapping[str, str], records: Records
+) -> StagePart:
     searched = {key: choices(values) for key, values in stage.space.dimensions.items()}
     command = sweep.hints.quoted(sweep.hints.run(stage.name))
     try:
-        inherited = sweep.inherited(stage)
-        rows = ranking.ranked(sweep.cells(stage), sweep.outcomes(stage))
+        state = StageState.of(sweep, stage, runs=trials)
     except InputError as error:
         return StagePart(stage.name, stage.sampler, searched, {}, missing=f"Not run yet: {error}")
+    rows, inherited = state.rows, state.inherited
     if not rows:
         return StagePart(stage.name, stage.sampler, searched, inherited, missing=f"Not run yet: {command} does.")
     outcomes = [outcome for row in rows for outcome in row.outcomes]

@@ -1,296 +1,188 @@
-"""The groups of a stage in training: each epoch is told to Optuna, MLflow and the screen, and some trials end early."""
+"""Feeds the executor with the groups of a stage: those that go on, those that are planned, what is proposed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from core.errors import InputError
-from core.training.checkpoint import remove_group
-from core.training.progress import EpochReport, Progress, TrialResult, Verdict
+from core.training.progress import EpochReport, Verdict
 from sweep.executors.base import GroupTask
 from sweep.experiment.checks import Value
-from sweep.experiment.stage import Stage
 from sweep.records.checkpoints import Saved, about, path_of
 from sweep.records.runs import Records
 from sweep.records.study import Study
 from sweep.search import grouping, plan
 from sweep.search.cell import Cell
-from sweep.search.means import mean
-from sweep.search.outcome import Outcome
-from sweep.search.pruners import to_prune
+from sweep.stages.epochs import Epochs
+from sweep.stages.group import Group
+from sweep.stages.state import StageState
+from sweep.stages.sweep import Sweep
 
 if TYPE_CHECKING:
     from optuna import Trial
 
-    from sweep.stages.sweep import Sweep
 
-
-@dataclass
-class _Running:
-    """A cell of a group, and its run in MLflow. accuracy: on the validation data, after its last epoch."""
-
-    cell: Cell
-    run_id: str
-    accuracy: float = 0.0
-
-
-class _Group:
-    """Cells in training (see sweep.executors.base.GroupMonitor)."""
+class Controller:
+    """Begins the groups of a stage, one after another, as the executor asks for them."""
 
     def __init__(
-        self,
-        training: Training,
-        number: int,
-        groups: int | None,
-        running: Sequence[_Running],
-        owners: Mapping[int, Trial],
-        task: GroupTask,
+        self, sweep: Sweep, state: StageState, study: Study, records: Records, epochs: Epochs, parent: str
     ) -> None:
         """
-        number, groups  of how many this is which; None: that is not known
-        owners          the Optuna trial of each setting that is not done, by the cells' index
+        state   of the stage before this
+        parent  the stage's MLflow run
         """
-        self.number, self.groups, self.running, self.owners, self.task = number, groups, running, owners, task
-        self.cells = [each.cell for each in running]
-        self.stopping = False
-        self.left = set(task.start.active if task.start else range(len(running)))  # places of those that have not ended
-        self._training, self._reported = training, task.start is not None
-
-    def judge(self, report: EpochReport) -> Mapping[int, Verdict]:
-        self.stopping = self._training.stopping
-        return self._training.judge(self, report)
-
-    def record(self, report: EpochReport) -> None:
-        self._reported = True
-        self._training.record(self, report)
-
-    def halves(self, error: MemoryError) -> Iterator[_Group]:
-        if self._reported or len(grouping.by_setting(self.cells)) == 1:
-            raise error
-        return self._training.halves(self)
-
-
-class Training:
-    """What the groups of one stage share while they train."""
-
-    def __init__(
-        self,
-        sweep: Sweep,
-        stage: Stage,
-        inherited: Mapping[str, Value],
-        study: Study,
-        records: Records,
-        parent: str,
-        cells: Sequence[Cell],
-        outcomes: Mapping[str, Outcome],
-    ) -> None:
-        """
-        parent    the stage's MLflow run
-        cells     of its plan: those that were trained before count for its budget
-        outcomes  of all cells that were trained before in a stage of this name, by key
-        """
-        self._experiment, self._data, self._trainer = sweep.experiment, sweep.data, sweep.trainer
-        self._display, self._signals, self._grouped = sweep.display, sweep.signals, sweep.groups
-        self._folder = sweep.folder.training
-        self._stage, self._inherited, self._study = stage, inherited, study
-        self._records, self._parent = records, parent
-        self._outcomes = {key: outcome for key, outcome in outcomes.items() if not stage.reopens(outcome.status)}
-        before = [outcomes[cell.key] for cell in cells if cell.key in outcomes]
-        self._epochs, self._seconds = sum(o.epochs for o in before), sum(o.seconds for o in before)
-        self._diverged = {key for key, outcome in outcomes.items() if outcome.status == "failed"}  # before this
-        self._index = {cell.key: cell.index for cell in cells}
-        self._failed = {self._index[cell.key] for cell in cells if self._status(cell) == "failed"}
-        self._groups, self._before = 0, len(self._outcomes)
+        self._sweep, self._stage, self._inherited = sweep, state.stage, state.inherited
+        self._study, self._records, self._epochs, self._parent = study, records, epochs, parent
+        self._diverged = {key for key, outcome in state.outcomes.items() if outcome.status == "failed"}
+        self._executor, self._begun = sweep.executor, 0
         self.groups: list[list[Cell]] = []  # those that began here, and did not go on from an earlier call
 
-    def _status(self, cell: Cell) -> str:
-        return self._outcomes[cell.key].status if cell.key in self._outcomes else ""
-
-    @property
-    def trained(self) -> int:
-        """How many cells have ended here."""
-        return len(self._outcomes) - self._before
-
-    @property
-    def spent(self) -> str:
-        """Which limit of the stage's budget is reached; "" if none is."""
-        return self._stage.budget.spent(self._seconds, self._epochs)
-
-    @property
-    def stopping(self) -> bool:
-        """Whether training is to end after this epoch: a signal came."""
-        return self._signals.stopping
-
-    @property
-    def _over(self) -> bool:
-        return bool(self.stopping or self.spent)
-
-    def planned(self, cells: Sequence[Cell], saved: Sequence[Saved]) -> None:
+    def train(self, cells: Sequence[Cell], saved: Sequence[Saved]) -> None:
         """Train these cells: those of saved groups go on, then group after group is enqueued and asked for."""
-        going_on = {group.cells[place].key for group in saved for place in group.progress.active}
-        groups = self._grouped([cell for cell in cells if cell.key not in going_on])
+        going_on = {group.cells[index].key for group in saved for index in group.progress.active}
+        groups = self._sweep.planner.groups([cell for cell in cells if cell.key not in going_on])
         count = len(saved) + len(groups)
-        self._trainer.train(chain(self._resumed(saved, count), self._enqueued(groups, count)))
+        self._executor.train(chain(self._resumed(saved, count), self._enqueued(groups, count)))
 
-    def _enqueued(self, groups: Sequence[Sequence[Cell]], count: int | None) -> Iterator[_Group]:
-        for cells in groups:
-            if self._over:
-                return
-            with self._signals.held():
-                owners = self._owners(cells)
-            yield self._begun(cells, owners, count)
-
-    def _owners(self, cells: Sequence[Cell]) -> dict[int, Trial]:
-        """New Optuna trials for the settings of these cells, by the cells' index."""
-        settings = [same[0] for same in grouping.by_setting(cells)]
-        trials = self._study.enqueue([cell.point for cell in settings])
-        for cell, trial in zip(settings, trials, strict=True):
-            self._describe(trial, self._cells([cell.point]))
-        return {cell.index: trial for cell, trial in zip(settings, trials, strict=True)}
-
-    def _resumed(self, saved: Sequence[Saved], count: int) -> Iterator[_Group]:
-        """The groups that were broken off, with their runs, and new Optuna trials that know what was reported."""
-        for group in saved:
-            if self._over:
-                return
-            progress = group.progress
-            self._groups += 1
-            self._display.group(self._groups, count, group.cells)
-            with self._signals.held():
-                owners = self._owners([group.cells[place] for place in progress.active])
-                running = [_Running(*pair) for pair in zip(group.cells, group.run_ids, strict=True)]
-                for each, result in zip(running, progress.results, strict=True):
-                    each.accuracy = result.history[-1]["val_accuracy"]
-                for place in progress.active:
-                    result = progress.results[place]
-                    self._epochs, self._seconds = self._epochs + len(result.history), self._seconds + result.seconds
-                    running[place].run_id = self._records.go_on(
-                        running[place].cell, running[place].run_id, self._parent, result.history, group.code
-                    )
-                self._report_again(running, owners, progress)
-            yield self._group(count, running, owners, group)
-
-    def _report_again(self, running: Sequence[_Running], owners: Mapping[int, Trial], progress: Progress) -> None:
-        """Tell new Optuna trials the accuracies of the epochs so far."""
-        for index, trial in owners.items():
-            same = [
-                [metrics["val_accuracy"] for metrics in result.history]
-                for each, result in zip(running, progress.results, strict=True)
-                if each.cell.index == index
-            ]
-            self._study.report_curves(trial, same)
-
-    def _begun(self, cells: Sequence[Cell], owners: Mapping[int, Trial], count: int | None) -> _Group:
-        self._groups += 1
-        self.groups.append(list(cells))
-        self._display.group(self._groups, count, cells)
-        with self._signals.held():
-            running = [_Running(cell, self._records.start_trial(cell, self._parent)) for cell in cells]
-        return self._group(count, running, owners)
-
-    def _group(
-        self, count: int | None, running: Sequence[_Running], owners: Mapping[int, Trial], saved: Saved | None = None
-    ) -> _Group:
-        cells = [each.cell for each in running]
-        path = saved.path if saved else path_of(self._folder, cells)
-        known = about(cells, [each.run_id for each in running], self._records.environment)
-        shape = grouping.architecture(cells[0].settings, self._data)
-        task = GroupTask(shape, [cell.settings for cell in cells], path, known, saved.progress if saved else None)
-        return _Group(self, self._groups, count, running, owners, task)
-
-    def halves(self, group: _Group) -> Iterator[_Group]:
-        """Two groups in place of one for which memory did not suffice."""
-        name = grouping.group_name(group.cells[0].settings)
-        self._display.note(f"{name}: memory ran out with {len(group.cells)} trials: in halves")
-        self.groups.remove(group.cells)
-        with self._signals.held():
-            for running in group.running:
-                self._records.break_off(running.run_id, "KILLED", "memory ran out: trained in a smaller group")
-        for half in grouping.parts(group.cells, 2):
-            if not self._over:
-                yield self._begun(half, group.owners, None)
-
-    def proposed(self, tried: list[dict[str, Value]], remaining: int) -> None:
+    def train_proposals(self, tried: Sequence[dict[str, Value]], remaining: int) -> None:
         """Train what the sampler proposes, so many settings after those that were tried."""
-        while remaining and not self._over:
+        settings = list(tried)
+        while remaining and not self._epochs.over:
             count = min(self._stage.at_once, remaining)
             remaining -= count
-            with self._signals.held():
-                wave = self._study.propose(count, self._keys, self._outcomes, self._left_out)
-            tried += wave
-            cells = self._cells(tried)
-            self._index = {cell.key: cell.index for cell in cells}
+            with self._sweep.signals.held():
+                wave = self._study.propose(count, self._keys, self._epochs.outcomes, self._left_out)
+            settings += wave
+            cells = self._cells(settings)
+            self._epochs.plan(cells)
             # A choice among few may come up again: its outcome is known.
-            new = [cell for cell in cells if cell.point in wave and cell.key not in self._outcomes]
-            self._trainer.train(self._enqueued(self._grouped(new), None))
+            new = [cell for cell in cells if cell.point in wave and cell.key not in self._epochs.outcomes]
+            self._executor.train(self._enqueued(self._sweep.planner.groups(new), None))
 
     def _keys(self, setting: Mapping[str, Value]) -> list[str]:
         """The keys of a setting's cells at their first attempt: a retry is no part of the search."""
-        cells = plan.cells(self._experiment, self._stage, self._inherited, self._data, [dict(setting)])
+        sweep = self._sweep
+        cells = plan.cells(sweep.experiment, self._stage, self._inherited, sweep.data, [dict(setting)])
         return [cell.key for cell in cells]
 
     def _left_out(self, error: InputError) -> None:
-        self._display.warn(f"{self._stage.name}: left out what {self._stage.sampler} proposed: {error}")
+        self._sweep.display.warn(f"{self._stage.name}: left out what {self._stage.sampler} proposed: {error}")
 
     def _cells(self, settings: Sequence[dict[str, Value]]) -> list[Cell]:
-        return plan.cells(self._experiment, self._stage, self._inherited, self._data, settings, self._diverged)
+        sweep = self._sweep
+        return plan.cells(sweep.experiment, self._stage, self._inherited, sweep.data, settings, self._diverged)
 
-    def _describe(self, trial: Trial, cells: Sequence[Cell]) -> None:
-        """Tell Optuna of all cells of a setting."""
-        known = {cell.key: self._outcomes[cell.key] for cell in cells if cell.key in self._outcomes}
-        self._study.describe(trial, cells[0].setting, [cell.key for cell in cells], known)
+    def _enqueued(self, groups: Sequence[Sequence[Cell]], count: int | None) -> Iterator[Monitor]:
+        for cells in groups:
+            if self._epochs.over:
+                return
+            with self._sweep.signals.held():
+                optuna_trials = self._enqueue(cells)
+            yield self._begin(cells, optuna_trials, count)
 
-    def judge(self, group: _Group, report: EpochReport) -> dict[int, Verdict]:
-        """Tell Optuna the epoch's accuracies, and find who is pruned and whether the budget is spent."""
-        self._epochs += len(report.metrics)
-        self._seconds += next(iter(report.metrics.values()))["epoch_seconds"]
-        for place, metrics in report.metrics.items():
-            group.running[place].accuracy = metrics["val_accuracy"]
-        with self._signals.held():
-            for index in {group.running[place].cell.index for place in report.metrics}:
-                same = [running.accuracy for running in group.running if running.cell.index == index]
-                self._study.report(group.owners[index], report.epoch, mean(same))
-            pruned = self._pruned(group, report)
-        if self.spent:
-            return dict.fromkeys(report.metrics.keys() - report.ended, ("cut", self.spent))
-        return pruned
+    def _enqueue(self, cells: Sequence[Cell]) -> dict[int, Trial]:
+        """New Optuna trials for the settings of these cells, by the cells' index."""
+        settings = [same[0] for same in grouping.by_setting(cells)]
+        trials = self._study.enqueue([cell.point for cell in settings])
+        known = self._epochs.outcomes
+        for cell, trial in zip(settings, trials, strict=True):
+            every = self._cells([cell.point])
+            ended = {seed.key: known[seed.key] for seed in every if seed.key in known}
+            self._study.describe(trial, every[0].setting, [seed.key for seed in every], ended)
+        return {cell.index: trial for cell, trial in zip(settings, trials, strict=True)}
 
-    def _pruned(self, group: _Group, report: EpochReport) -> dict[int, Verdict]:
-        if self._stage.pruner is None:
-            return {}
-        running = {place: group.running[place].cell.index for place in report.metrics.keys() - report.ended}
-        # A setting of which one seed has diverged will rank as failed: it must not take the place of another.
-        self._failed |= {group.running[place].cell.index for place, r in report.ended.items() if r.status == "failed"}
-        curves = {self._index[key]: curve for key, curve in self._study.curves().items() if key in self._index}
-        curves = {index: curve for index, curve in curves.items() if index not in self._failed}
-        stopped = to_prune(self._stage.pruner, curves, set(running.values()) - self._failed)
-        reason = f"pruned by {self._stage.pruner.kind} after epoch {report.epoch}"
-        return {place: ("pruned", reason) for place, index in running.items() if index in stopped}
+    def _begin(self, cells: Sequence[Cell], optuna_trials: Mapping[int, Trial], count: int | None) -> Monitor:
+        self._show(cells, count)
+        self.groups.append(list(cells))
+        with self._sweep.signals.held():
+            run_ids = [self._records.start_trial(cell, self._parent) for cell in cells]
+        return self._monitor(count, cells, run_ids, optuna_trials)
 
-    def record(self, group: _Group, report: EpochReport) -> None:
-        """Write down what an epoch brought."""
-        with self._signals.held():
-            for place, metrics in report.metrics.items():
-                self._records.epoch(group.running[place].run_id, report.epoch, metrics)
-            for place, result in report.ended.items():
-                running = group.running[place]
-                outcome = _outcome(running.run_id, result)
-                self._records.results(running.run_id, running.cell, result, outcome)
-                self._study.tell(group.owners[running.cell.index], running.cell.key, outcome)
-                self._records.close(running.run_id, outcome)
-                self._outcomes[running.cell.key] = outcome
-            group.left -= report.ended.keys()
-            if not group.left:
-                remove_group(group.task.path)
-        self._display.epoch(group.number, group.groups, group.cells, report)
+    def _show(self, cells: Sequence[Cell], count: int | None) -> None:
+        self._begun += 1
+        self._sweep.display.group(self._begun, count, cells)
+
+    def _resumed(self, saved: Sequence[Saved], count: int) -> Iterator[Monitor]:
+        """The groups that were broken off, with their runs, and new Optuna trials that know what was reported."""
+        for group in saved:
+            if self._epochs.over:
+                return
+            self._show(group.cells, count)
+            with self._sweep.signals.held():
+                optuna_trials = self._enqueue([group.cells[index] for index in group.progress.active])
+                run_ids = list(group.run_ids)
+                for index in group.progress.active:
+                    cell, result = group.cells[index], group.progress.results[index]
+                    self._epochs.go_on([result])
+                    given = (cell, run_ids[index], self._parent, result.history, group.code)
+                    run_ids[index] = self._records.go_on(*given)
+                self._report_again(group, optuna_trials)
+            yield self._monitor(count, group.cells, run_ids, optuna_trials, group)
+
+    def _report_again(self, group: Saved, optuna_trials: Mapping[int, Trial]) -> None:
+        """Tell new Optuna trials the accuracies of the epochs so far."""
+        trials = list(zip(group.cells, group.progress.results, strict=True))
+        for setting, optuna_trial in optuna_trials.items():
+            histories = [result.history for cell, result in trials if cell.index == setting]
+            curves = [[metrics["val_accuracy"] for metrics in history] for history in histories]
+            self._study.report_curves(optuna_trial, curves)
+
+    def _monitor(
+        self,
+        count: int | None,
+        cells: Sequence[Cell],
+        run_ids: Sequence[str],
+        optuna_trials: Mapping[int, Trial],
+        saved: Saved | None = None,
+    ) -> Monitor:
+        path = saved.path if saved else path_of(self._sweep.folder.training, cells)
+        architecture = grouping.architecture(cells[0].settings, self._sweep.data)
+        kept = about(cells, run_ids, self._records.environment)
+        progress = saved.progress if saved else None
+        task = GroupTask(architecture, [cell.settings for cell in cells], path, kept, progress)
+        return Monitor(Group(self._begun, count, cells, run_ids, optuna_trials, task), self._epochs, self._halve)
+
+    def _halve(self, group: Group) -> Iterator[Monitor]:
+        """Two groups in place of one for which memory did not suffice."""
+        name = grouping.group_name(group.cells[0].settings)
+        self._sweep.display.note(f"{name}: memory ran out with {len(group.cells)} trials: in halves")
+        self.groups.remove(group.cells)
+        with self._sweep.signals.held():
+            for run_id in group.run_ids:
+                self._records.break_off(run_id, "KILLED", "memory ran out: trained in a smaller group")
+        for half in grouping.parts(group.cells, 2):
+            if not self._epochs.over:
+                yield self._begin(half, group.optuna_trials, None)
 
 
-def _outcome(run_id: str, result: TrialResult) -> Outcome:
-    best_loss = result.history[result.best_epoch - 1]["val_loss"] if result.best_epoch else None
-    best = (result.best_accuracy, best_loss, result.best_epoch)
-    return Outcome(
-        result.status, run_id, *best, epochs=len(result.history), seconds=result.seconds, reason=result.reason
-    )
+class Monitor:
+    """What the executor asks about a group: see sweep.executors.base.GroupMonitor."""
+
+    def __init__(self, group: Group, epochs: Epochs, halve: Callable[[Group], Iterator[Monitor]]) -> None:
+        self.stopping = False
+        self._group, self._epochs, self._halve = group, epochs, halve
+        self._recorded = group.task.start is not None
+
+    @property
+    def task(self) -> GroupTask:
+        """What is to be trained."""
+        return self._group.task
+
+    def judge(self, report: EpochReport) -> Mapping[int, Verdict]:
+        """Who ends after this epoch, beside those that have."""
+        self.stopping = self._epochs.stopping
+        return self._epochs.judge(self._group, report)
+
+    def record(self, report: EpochReport) -> None:
+        """Write down what the epoch brought."""
+        self._recorded = True
+        self._epochs.record(self._group, report)
+
+    def halves(self, error: MemoryError) -> Iterator[Monitor]:
+        """Two groups in its place, which begin anew. Raises error if it has recorded an epoch, or is one setting."""
+        if self._recorded or len(grouping.by_setting(self._group.cells)) == 1:
+            raise error
+        return self._halve(self._group)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from core.errors import printable
@@ -72,3 +72,15 @@ class Display:
 def in_lines(text: str) -> str:
     """The text with all control characters as escapes but for the ends of its lines."""
     return "\n".join(map(printable, text.split("\n")))
+
+
+def once(tell: Callable[[str], None]) -> Callable[[str], None]:
+    """tell, but nothing twice, nor an empty text."""
+    told = {""}
+
+    def tell_once(text: str) -> None:
+        if text not in told:
+            told.add(text)
+            tell(text)
+
+    return tell_once

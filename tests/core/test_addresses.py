@@ -8,7 +8,7 @@ from core.addresses import shown, without_passwords
 from core.arguments import exit_status
 from core.errors import InputError
 from core.tracking.tracker import Tracker
-from sweep.stages.sweep import _ending
+from sweep.stages.run import _ending
 
 WRITTEN = [  # as a user may write it, and what is left of it
     ("http://me:hush@host:5000/x", "http://host:5000/x"),

@@ -121,7 +121,7 @@ def load() -> None:
     for name in (
         "numba",
         "sweep.commands",
-        "sweep.stages.sweep",
+        "sweep.stages.run",
         "sweep.doctor",
         "sweep.commands.report",
         "sweep.terminal.display",

@@ -32,7 +32,8 @@ from sweep.__main__ import main
 from sweep.executors.base import GroupMonitor, GroupTask, Workload
 from sweep.executors.processes import ProcessExecutor
 from sweep.executors.worker import _portable
-from sweep.stages.sweep import StageResult, Sweep
+from sweep.stages import run
+from sweep.stages.run import StageResult
 from tests.conftest import EXPERIMENT, small_images
 from tests.helpers.slow import slow
 from tests.sweep.stages.test_run import runs
@@ -299,8 +300,8 @@ def test_a_group_that_finds_too_little_memory_is_trained_in_halves(
             raise MemoryError("no room")
         return REFERENCE.make_step(ops, architecture, trials, **options)
 
-    results, run_stage = list[StageResult](), Sweep.run_stage
-    monkeypatch.setattr(Sweep, "run_stage", lambda *given: results.append(run_stage(*given)) or results[-1])
+    results, run_stage = list[StageResult](), run.run_stage
+    monkeypatch.setattr(run, "run_stage", lambda *given: results.append(run_stage(*given)) or results[-1])
     monkeypatch.setattr(reference, "OPS", replace(REFERENCE, make_step=make_step))
     assert main(["run", "small", *GRID]) == 0
     assert [len(group) for group in results[0].groups] == [1, 1, 1, 1]

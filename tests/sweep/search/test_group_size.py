@@ -22,11 +22,12 @@ from sweep.experiment import file as experiments
 from sweep.experiment.pruner import Pruner
 from sweep.experiment.space import Space
 from sweep.experiment.stage import Budget
-from sweep.search import group_size, plan
+from sweep.search import group_planner, group_size, plan
 from sweep.search.cell import Cell
 from sweep.search.group_size import ROUNDS, Size, best_size, chosen, fusion, in_turn
 from sweep.search.grouping import groups
-from sweep.stages.sweep import StageResult, Sweep
+from sweep.stages.run import StageResult
+from sweep.stages.sweep import Sweep
 from sweep.terminal.display import Display
 from tests.conftest import Once, make_swept
 
@@ -138,7 +139,7 @@ def test_what_fusing_saved_is_said_where_it_is_sure(
     small: Dataset, monkeypatch: pytest.MonkeyPatch, measured: Any, line: str
 ) -> None:
     monkeypatch.setattr(group_size, "fusion", lambda *arguments: measured)
-    group, sweep = group_of(small, 4), Sweep(experiments.load("small"), small, backends.load(), Display())
+    group, sweep = group_of(small, 4), Sweep.of(experiments.load("small"), small, backends.load(), Display())
     row = type("Row", (), {"cells": group, "outcomes": [type("Outcome", (), {"seconds": 0.25})] * 4})
     result = StageResult("grid", "", [row], 4, "", [group[:2], group[2:]])  # type: ignore[list-item]
     said = run_summary._saved(sweep, result)
@@ -163,7 +164,7 @@ def test_what_fusing_saved_is_measured_once_on_the_groups_that_trained(
 ) -> None:
     """Waves of two, where all six trials would fit into one group; the sweep that is done has nothing to measure."""
     sizes, asked = list[int](), list[list[int]]()
-    monkeypatch.setattr("sweep.stages.sweep.best_size", lambda backend, found, group, memory: sizes.append(len(group)))
+    monkeypatch.setattr(group_planner, "best_size", lambda backend, found, group, memory: sizes.append(len(group)))
     monkeypatch.setattr(group_size, "fusion", lambda backend, found, groups: asked.append([len(g) for g in groups]))
     (project / "experiments" / "waves.toml").write_text(WAVES)
     assert main(["run", "waves"]) == 0
@@ -189,15 +190,15 @@ def test_groups_are_cut_to_the_best_size_once_measured(small: Dataset, monkeypat
         asked.append(len(group))
         return Size(2, "two by two") if len(group) > 2 else None
 
-    monkeypatch.setattr("sweep.stages.sweep.best_size", measured)
+    monkeypatch.setattr(group_planner, "best_size", measured)
     screen, group = Notes(), group_of(small, 5)
     loaded = experiments.load("small")
 
     def sizes(cells: Sequence[Cell], processes: int = 1, **changes: Any) -> list[int]:
         stages = {"grid": replace(loaded.stages["grid"], **changes)}
-        sweep = Sweep(replace(loaded, stages=stages), small, backends.load(), screen, processes)
-        first = [len(part) for part in sweep.groups(cells)]
-        assert [len(part) for part in sweep.groups(cells)] == first
+        sweep = Sweep.of(replace(loaded, stages=stages), small, backends.load(), screen, processes=processes)
+        first = [len(part) for part in sweep.planner.groups(cells)]
+        assert [len(part) for part in sweep.planner.groups(cells)] == first
         return first
 
     assert sizes(group) == [1, 2, 2]
@@ -220,11 +221,11 @@ def test_the_size_is_measured_again_for_a_larger_group(small: Dataset, monkeypat
         asked.append(len(group))
         return best if len(group) < 7 else None
 
-    monkeypatch.setattr("sweep.stages.sweep.best_size", measured)
-    sweep, group = Sweep(experiments.load("small"), small, backends.load(), Display()), group_of(small, 7)
+    monkeypatch.setattr(group_planner, "best_size", measured)
+    sweep, group = Sweep.of(experiments.load("small"), small, backends.load(), Display()), group_of(small, 7)
 
     def sizes(count: int) -> list[int]:
-        return [len(part) for part in sweep.groups(group[:count])]
+        return [len(part) for part in sweep.planner.groups(group[:count])]
 
     assert [sizes(3), sizes(2), sizes(7)] == [[3], [2], [7]]  # seven are not measured
     best = Size(2, "")
@@ -242,7 +243,7 @@ def test_trials_in_small_groups_come_out_as_in_large_ones(
 ) -> None:
     swept = once("trained", lambda folder: make_swept(folder, empty_store, "--figures", "none"))
     together = json.loads((swept / "results.json").read_text())["stages"][0]["trials"]
-    monkeypatch.setattr("sweep.stages.sweep.best_size", lambda *arguments: Size(1, "one at a time"))
+    monkeypatch.setattr(group_planner, "best_size", lambda *arguments: Size(1, "one at a time"))
     capsys.readouterr()
     assert main(["run", "small", "--stage", "grid", "--json"]) == 0
     said = capsys.readouterr()

@@ -21,13 +21,13 @@ from core.network import parameters
 from core.training import loop
 from sweep.executors import checkpointer
 from sweep.records import runs
-from sweep.stages import controller
+from sweep.stages import epochs as recording
 from sweep.__main__ import main
 
 runs._DELAY = 0  # MLflow is told every epoch at once
 checkpointer._PAUSE = float(os.environ.get("PAUSE", 0))  # 0: every epoch is kept, as where they are long
 environment.code_version = lambda: os.environ.get("CODE", "some code")
-when, epochs, train_epoch, record = sys.argv[1], [], loop._train_epoch, controller.Training.record
+when, epochs, train_epoch, record = sys.argv[1], [], loop._train_epoch, recording.Epochs.record
 
 
 def dying_in_an_epoch(*arguments):
@@ -38,7 +38,7 @@ def dying_in_an_epoch(*arguments):
 
 
 def dying_before_the_record(self, group, report):
-    if 0 < len(report.ended) < len(group.left):
+    if 0 < len(report.ended) < len(group.active):
         os._exit(9)
     record(self, group, report)
 
@@ -57,7 +57,7 @@ if os.environ.get("POISON"):
 if when.startswith("in epoch"):
     loop._train_epoch = dying_in_an_epoch
 elif when == "before some ends are recorded":
-    controller.Training.record = dying_before_the_record
+    recording.Epochs.record = dying_before_the_record
 sys.exit(main(["run", "small", "--stage", "grid", "--json", *sys.argv[2:]]))
 """
 
