@@ -153,7 +153,7 @@ def _left(backend: ops.Ops, empty: bool = True) -> float:
     if backend.processes_share_device:  # it has no memory of its own
         return 0.0
     if empty:
-        import_module("core.backends.gpu.backend").give_back()
+        import_module("core.backends.gpu.backend").DEVICE.release_memory()
     return float(backend.xp.cuda.runtime.memGetInfo()[0])
 
 

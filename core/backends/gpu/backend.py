@@ -1,179 +1,32 @@
-"""The operations on a GPU: the only file that knows CuPy, which compiles, launches and records the kernels.
-
-Not yet run on a GPU: the kernels were compiled for several, and run on a CPU (tests/helpers/host_gpu.py); this file was
-not.
-Everything runs on one stream, in the order it is asked for.
-"""
+"""The operations on the current GPU. Not yet run on one: see core/backends/gpu/cupy_device.py."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
-from typing import Any
-
-import numpy as np
-
-from core.backends.gpu.cuda import source
-from core.backends.gpu.device import Grid
+from core.backends.gpu.cupy_device import CupyDevice, compute_capability, device_count, device_name, require_device
 from core.backends.gpu.operations import make_ops
-from core.backends.gpu.tiles import SHARED
-from core.errors import InputError, reason
-from core.hints import make, quoted
+from core.errors import InputError
 from core.ops import Ops
 
-try:
-    import cupy
-except ImportError as error:
-    why, setup = reason(error), quoted(make("setup"))
-    raise InputError(f'backend is "gpu", but CuPy cannot be imported ({why}): {setup} installs it') from error
-
 _TENSOR_CORES = 80  # the compute capability that brought TF32
-_OLDEST = {12: 70, 13: 75}  # compute capability that the compiler of a CUDA version knows
-_SCALARS: dict[type, Callable[[Any], Any]] = {int: np.int32, float: np.float32, type(None): lambda none: np.uint64(0)}
-
-
-def _require_device() -> None:
-    try:
-        count = cupy.cuda.runtime.getDeviceCount()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise InputError(f'backend is "gpu", but no GPU answers ({reason(error)}): use --backend cpu') from error
-    if count == 0:
-        raise InputError('backend is "gpu", but there is no GPU: use --backend cpu')
-    version = cupy.cuda.runtime.runtimeGetVersion() // 1000
-    oldest, capability = _OLDEST.get(version, 75), int(cupy.cuda.Device().compute_capability)
-    if capability < oldest:
-        raise InputError(
-            f'backend is "gpu", but the GPU is of compute capability {capability / 10}: with CUDA {version} it must be '
-            f"{oldest / 10} or newer"
-        )
-
-
-def _allocate(size: int) -> Any:
-    """Memory for recordings.
-
-    A pool of CuPy's that is refused memory gives back all that it has free. Recordings know their arrays by addresses
-    in just that memory. So others give back what they have free, and the error is one that the pool passes on.
-    """
-    for _ in range(2):
-        try:
-            return cupy.cuda.MemoryPointer(cupy.cuda.Memory(size), 0)
-        except cupy.cuda.runtime.CUDARuntimeError as error:
-            if error.status != cupy.cuda.runtime.errorMemoryAllocation:
-                raise
-        cupy.get_default_memory_pool().free_all_blocks()
-    raise cupy.cuda.memory.OutOfMemoryError(size, 0)
-
-
-class _Gpu:
-    """Runs kernels on the current GPU (see core.backends.gpu.device)."""
-
-    xp = cupy
-
-    def __init__(self) -> None:
-        # A recording needs a stream of its own kind; all else takes the same one, so that nothing has to wait.
-        # As a context that is never left: after `use`, the first context that others leave would leave ours too.
-        self.stream = cupy.cuda.Stream(non_blocking=True)
-        self.stream.__enter__()
-        # Recordings share their arrays' memory: one runs after the other, and none keeps anything. But nobody else may
-        # have it, since a recording knows its arrays by their addresses.
-        self.scratch = cupy.cuda.MemoryPool(_allocate)
-        self._module = cupy.RawModule(code=source())
-        self._kernels: dict[str, Any] = {}
-
-    def empty(self, shape: Grid, dtype: Any = np.float32) -> Any:
-        return cupy.empty(shape, dtype)
-
-    def address(self, values: Any) -> int:
-        return int(values.data.ptr)
-
-    def to_host(self, values: Any) -> np.ndarray:
-        return np.asarray(cupy.asnumpy(cupy.ascontiguousarray(values)) if isinstance(values, cupy.ndarray) else values)
-
-    def launch(self, kernel: str, grid: Grid, block: int, shared: int, *arguments: Any) -> None:
-        function = self._kernels.get(kernel)
-        if function is None:
-            function = self._kernels[kernel] = self._module.get_function(kernel)
-            function.max_dynamic_shared_size_bytes = SHARED
-        values = tuple(_SCALARS[type(value)](value) if type(value) in _SCALARS else value for value in arguments)
-        function(grid, (block,), values, shared_mem=shared)
-
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        return _Recording(self, work)
-
-
-class _Recording:
-    """Work that is done once as it is, so that all it needs is there, and from the second time on as a CUDA graph."""
-
-    def __init__(self, gpu: _Gpu, work: Callable[[], None]) -> None:
-        self._gpu, self._work = gpu, work
-        self._graph: Any = None
-        self._warm = self._plain = False
-
-    def __call__(self) -> None:
-        if self._graph is None and self._warm and not self._plain:
-            try:
-                self._graph = self._captured()
-            except (NotImplementedError, cupy.cuda.runtime.CUDARuntimeError):
-                self._plain = True  # shapes that go to the reference need cuBLAS, which cannot be recorded
-        if self._graph is not None:
-            self._graph.launch(self._gpu.stream)
-            return
-        self._warm = True
-        self._in_scratch()
-
-    def _in_scratch(self) -> None:
-        with cupy.cuda.using_allocator(self._gpu.scratch.malloc):
-            self._work()
-
-    def _captured(self) -> Any:
-        if cupy.cuda.get_current_stream() != self._gpu.stream:  # then nothing would be recorded, and nothing trained
-            raise RuntimeError("the stream of the GPU backend is not the current one")
-        self._gpu.stream.begin_capture()
-        try:
-            self._in_scratch()
-        except BaseException:
-            with suppress(cupy.cuda.runtime.CUDARuntimeError):  # it is worth nothing now, and what broke it is raised
-                self._gpu.stream.end_capture()
-            raise
-        return self._gpu.stream.end_capture()
-
-
-def device_count() -> int:
-    """The GPUs that this process sees."""
-    return int(cupy.cuda.runtime.getDeviceCount())
-
-
-def free_memory() -> int:
-    """Bytes that the GPU still has, with those that CuPy keeps for later."""
-    kept = cupy.get_default_memory_pool().free_bytes() + _GPU.scratch.free_bytes()
-    return int(cupy.cuda.runtime.memGetInfo()[0] + kept)
-
-
-def give_back() -> None:
-    """Return to the GPU what CuPy keeps for later. No recording may be in use."""
-    cupy.get_default_memory_pool().free_all_blocks()
-    _GPU.scratch.free_all_blocks()
 
 
 def with_precision(precision: str) -> Ops:
     """The backend for "float32" or "tf32". Raises InputError for "tf32" on a GPU that has no such tensor cores."""
-    capability = cupy.cuda.Device().compute_capability
-    if precision == "tf32" and int(capability) < _TENSOR_CORES:
-        raise InputError(
-            f'precision is "tf32", but the GPU is of compute capability {int(capability) / 10}: use float32'
-        )
+    capability = compute_capability()
+    if precision == "tf32" and capability < _TENSOR_CORES:
+        raise InputError(f'precision is "tf32", but the GPU is of compute capability {capability / 10}: use float32')
     return make_ops(
-        _GPU,
+        DEVICE,
         precision,
+        device=device_name(),
         device_count=device_count(),
         max_processes=device_count,
-        device=cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode(),
-        xp=cupy,
-        to_host=_GPU.to_host,
-        free_memory=free_memory,
+        free_memory=DEVICE.free_memory,
+        xp=DEVICE.xp,
+        to_host=DEVICE.to_host,
     )
 
 
-_require_device()
-_GPU = _Gpu()
+require_device()
+DEVICE = CupyDevice()
 OPS = with_precision("float32")

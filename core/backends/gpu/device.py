@@ -15,6 +15,7 @@ from core.random import Array
 
 Grid = tuple[int, ...]
 BLOCK = 256  # threads, where nothing else decides
+BlockGradient = tuple[Array | None, Array, Array, Array, Array, Array | None]  # as fused.block_grad
 
 
 class Device(Protocol):

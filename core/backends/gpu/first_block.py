@@ -1,4 +1,4 @@
-"""The block that reads images of few channels as they come (first.cu)."""
+"""The block that reads images of few channels as they come (first_block.cu)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from core.backends.gpu import tiles
-from core.backends.gpu.convolution import BlockGradient, arranged
-from core.backends.gpu.device import BLOCK, Device, for_each, seen, stored, structure, whole
+from core.backends.gpu.convolution import arranged
+from core.backends.gpu.device import BLOCK, BlockGradient, Device, for_each, seen, stored, structure, whole
 from core.random import Array
 
 

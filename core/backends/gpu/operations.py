@@ -1,7 +1,8 @@
-"""The operations as launches of the kernels: what reference.py means, in float32. Other types and rare shapes go there.
+"""The operations as launches of the kernels: the reference's in float32. Other types and rare shapes go there.
 
 Activations lie as (T, N, H, W, C), C rounded up to a multiple of 8 and the padding zero; callers see views
-(T, N, C, H, W). A Device runs the kernels: a GPU, or, to check them, a CPU.
+(T, N, C, H, W). What an operation saves is its gradient's function, and what that needs. A Device runs the kernels: a
+GPU, or, to check them, a CPU.
 """
 
 from __future__ import annotations
@@ -13,12 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from core.backends.gpu import convolution, first_block, tiles, update
+from core.backends.gpu import convolution, first_block, later_block, tiles, update
 from core.backends.gpu import head as linear
-from core.backends.gpu.convolution import BlockGradient
-from core.backends.gpu.device import Device, for_each, seen, stored, whole
+from core.backends.gpu.device import BlockGradient, Device, for_each, seen, stored, whole
 from core.backends.gpu.memory import step_memory
-from core.backends.gpu.recorded_step import Step as Recorded
+from core.backends.gpu.recorded_step import RecordedStep
 from core.backends.reference import backend, fused, plain
 from core.config.architecture import EPSILON, PAD, POOL, Architecture
 from core.config.hyperparameters import Hyperparameters
@@ -36,21 +36,27 @@ def make_ops(on: Device, precision: str = "float32", **fields: Any) -> Ops:
     precision  "float32", or "tf32": the 3x3 convolutions' operands, but for the first layer's, are rounded to 10 bits
     fields     of Ops, as the device has them
     """
-    fast = _Operations(on, tensor=precision == "tf32")
-    fields["precision"] = precision
-    names = (
-        *("conv2d", "conv2d_grad", "block", "block_grad", "block_inference", "head", "head_grad", "head_inference"),
-        *("augment", "update", "make_step"),
-    )
-    own = {name: getattr(fast, name) for name in names}
+    conv, block, head = _Convolution(on), _Block(on, tensor=precision == "tf32"), _Head(on)
+    training = _Training(on)
     return replace(
         backend.OPS,
         name="gpu",
+        precision=precision,
+        conv2d=conv.conv2d,
+        conv2d_grad=conv.conv2d_grad,
+        block=block.block,
+        block_grad=block.block_grad,
+        block_inference=block.block_inference,
+        head=head.head,
+        head_grad=head.head_grad,
+        head_inference=head.head_inference,
+        augment=training.augment,
+        update=training.update,
+        make_step=training.make_step,
         map_trials=all_at_once,
         step_memory=step_memory,
         process_resource="GPUs",
         processes_share_device=False,
-        **own,
         **fields,
     )
 
@@ -64,11 +70,11 @@ def _of_type(*arrays: Array) -> bool:
     return all(values.dtype == np.float32 for values in arrays)
 
 
-class _Operations:
-    """The operations of a device. What they save is their gradient's function, and what that needs."""
+class _Convolution:
+    """A convolution by itself."""
 
-    def __init__(self, device: Device, *, tensor: bool) -> None:
-        self._device, self._tensor = device, tensor
+    def __init__(self, device: Device) -> None:
+        self._device = device
 
     def conv2d(self, x: Array, w: Array, b: Array, *, stride: int = 1, pad: int = PAD) -> tuple[Array, Any]:
         fits = stride == 1 and w.shape[-1] in (1, 3) and pad < w.shape[-1] and _of_type(x, w)
@@ -83,29 +89,21 @@ class _Operations:
         z, _ = convolution.convolved(self._device, cuts.forward, pixels, w, bias)
         return seen(z, w.shape[1]), (self._conv2d_grad, (cuts, pixels, w))
 
-    def _conv2d_grad(self, dy: Array, saved: Any, *, need_dx: bool) -> tuple[Array | None, Array, Array]:
-        cuts, pixels, w = saved
-        return convolution.plain_gradient(self._device, cuts, dy, pixels, w, need_dx=need_dx)
-
     def conv2d_grad(self, dy: Array, saved: Any, *, need_dx: bool = True) -> tuple[Array | None, Array, Array]:
         gradient, kept = saved
         results: tuple[Array | None, Array, Array] = gradient(dy, kept, need_dx=need_dx)
         return results
 
-    def _cuts(self, x: Array, w: Array, pad: int, pool: int) -> tiles.Cuts | None:
-        """How a block's convolution is cut, if the kernels can do it."""
-        if not _of_type(x, w) or w.shape[-1] != 3 or pad > 2:
-            return None
-        shape = tiles.Convolution.of(x.shape[1:], w.shape[1], 3, pad)
-        enough = shape.images * shape.rows * shape.columns > 1 and pool <= 3 and min(shape.rows, shape.columns) >= pool
-        if not enough:
-            return None
-        return (tiles.cuts(shape, tensor=True) if self._tensor else None) or tiles.cuts(shape)
+    def _conv2d_grad(self, dy: Array, saved: Any, *, need_dx: bool) -> tuple[Array | None, Array, Array]:
+        cuts, pixels, w = saved
+        return convolution.plain_gradient(self._device, cuts, dy, pixels, w, need_dx=need_dx)
 
-    def _pictures(self, x: Array, w: Array, shortcut: Array | None, pad: int, pool: int) -> tiles.Pictures | None:
-        """The form of a block that reads images as they come."""
-        few = x.shape[2] <= tiles.FEW_CHANNELS and shortcut is None and self._cuts(x, w, pad, pool) is not None
-        return tiles.pictures(x.shape, w.shape[1], pad, pool) if few else None
+
+class _Block:
+    """The block: the one that reads images, and the later ones. tensor: these on tensor cores, where they fit."""
+
+    def __init__(self, device: Device, *, tensor: bool) -> None:
+        self._device, self._tensor = device, tensor
 
     def block(
         self,
@@ -124,20 +122,10 @@ class _Operations:
             *results, kept = first_block.block(self._device, pictures, x, w, (b, gamma, beta), eps)
             return *results, (self._first_block_grad, (kept, (x, w, b, gamma, beta), pad, pool, eps))
         if cuts := self._cuts(x, w, pad, pool):
-            *results, kept = convolution.block(self._device, cuts, x, w, (b, gamma, beta), shortcut, pool, eps)
+            *results, kept = later_block.block(self._device, cuts, x, w, (b, gamma, beta), shortcut, pool, eps)
             return *results, (self._later_block_grad, kept)
         *results, kept = fused.block(x, w, b, gamma, beta, shortcut, pad=pad, pool=pool, eps=eps)
         return *results, (fused.block_grad, kept)
-
-    def _first_block_grad(self, dy: Array, saved: Any, *, need_dx: bool) -> BlockGradient:
-        kept, inputs, pad, pool, eps = saved
-        if need_dx:  # pictures have no use for it: the textbook's way
-            *_, again = fused.block(*inputs, pad=pad, pool=pool, eps=eps)
-            return fused.block_grad(dy, again)
-        return first_block.gradient(self._device, dy, kept)
-
-    def _later_block_grad(self, dy: Array, saved: Any, *, need_dx: bool) -> BlockGradient:
-        return convolution.block_gradient(self._device, dy, saved, need_dx=need_dx)
 
     def block_grad(
         self, dy: Array, saved: Any, *, need_dx: bool = True
@@ -164,31 +152,57 @@ class _Operations:
         device, cuts = self._device, self._cuts(x, w, pad, pool)
         if cuts is None:
             return fused.block_inference(x, w, b, gamma, beta, mean, variance, shortcut, pad=pad, pool=pool, eps=eps)
-        table = convolution.running_table(device, (b, gamma, beta, mean, variance), eps)
+        table = later_block.running_table(device, (b, gamma, beta, mean, variance), eps)
         if pictures := self._pictures(x, w, shortcut, pad, pool):
             y, _ = first_block.forward(device, pictures, whole(device, x), w, table)
         else:
             z, _ = convolution.convolved(device, cuts.forward, stored(device, x), w)
-            y, _ = convolution.normalised(device, z, shortcut, table, pool)
+            y, _ = later_block.normalised(device, z, shortcut, table, pool)
         return seen(y, w.shape[1])
+
+    def _first_block_grad(self, dy: Array, saved: Any, *, need_dx: bool) -> BlockGradient:
+        kept, inputs, pad, pool, eps = saved
+        if need_dx:  # pictures have no use for it: the textbook's way
+            *_, again = fused.block(*inputs, pad=pad, pool=pool, eps=eps)
+            return fused.block_grad(dy, again)
+        return first_block.gradient(self._device, dy, kept)
+
+    def _later_block_grad(self, dy: Array, saved: Any, *, need_dx: bool) -> BlockGradient:
+        return later_block.block_gradient(self._device, dy, saved, need_dx=need_dx)
+
+    def _cuts(self, x: Array, w: Array, pad: int, pool: int) -> tiles.Cuts | None:
+        """How a block's convolution is cut, if the kernels can do it."""
+        if not _of_type(x, w) or w.shape[-1] != 3 or pad > 2:
+            return None
+        shape = tiles.Convolution.of(x.shape[1:], w.shape[1], 3, pad)
+        enough = shape.images * shape.rows * shape.columns > 1 and pool <= 3 and min(shape.rows, shape.columns) >= pool
+        if not enough:
+            return None
+        return (tiles.cuts(shape, tensor=True) if self._tensor else None) or tiles.cuts(shape)
+
+    def _pictures(self, x: Array, w: Array, shortcut: Array | None, pad: int, pool: int) -> tiles.Pictures | None:
+        """The form of a block that reads images as they come."""
+        few = x.shape[2] <= tiles.FEW_CHANNELS and shortcut is None and self._cuts(x, w, pad, pool) is not None
+        return tiles.pictures(x.shape, w.shape[1], pad, pool) if few else None
+
+
+class _Head:
+    """The head."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
 
     def head(
         self, x: Array, w: Array, b: Array, labels: Array, rate: Array, seed: np.ndarray, step: int
     ) -> tuple[Array, Array, Any]:
         if not _of_type(x, w) or w.shape[2] > linear.MOST_CLASSES:
-            seeds, number = (
-                self._device.to_host(seed),
-                self._device.to_host(step),
-            )  # a recorded step has them on the device
+            seeds, number = map(self._device.to_host, (seed, step))  # a recorded step has them on the device
             loss, correct, saved = fused.head(x, w, b, labels, rate, seeds, int(number.reshape(-1)[0]))
             return loss, correct, (fused.head_grad, saved)
         types = ((rate, np.float32), (seed, np.uint64), (step, np.uint32))
         draws = tuple(whole(self._device, values, dtype) for values, dtype in types)
         loss, correct, saved = linear.forward(self._device, x, w, b, labels, draws)
         return loss, correct, (self._head_grad, saved)
-
-    def _head_grad(self, dloss: Array, saved: Any) -> tuple[Array, Array, Array]:
-        return linear.gradient(self._device, dloss, saved)
 
     def head_grad(self, dloss: Array, saved: Any) -> tuple[Array, Array, Array]:
         gradient, kept = saved
@@ -200,15 +214,18 @@ class _Operations:
             return fused.head_inference(x, w, b)
         return linear.logits(self._device, x, w, b)[0]
 
+    def _head_grad(self, dloss: Array, saved: Any) -> tuple[Array, Array, Array]:
+        return linear.gradient(self._device, dloss, saved)
+
+
+class _Training:
+    """What a training step has besides: augmentation, the update, and the step as a whole."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+
     def augment(self, x: Array, strength: np.ndarray, seed: int, step: int) -> Array:
         return augment_by(x, strength, seed, step, shift=shifted, uniform=self._uniform)
-
-    def _uniform(self, seed: Array, purpose: int, step: int, count: int) -> Array:
-        """As core.random.uniform."""
-        numbers, seeds = self._device.empty((len(seed), count)), whole(self._device, seed, np.uint64)
-        number = np.uint32(purpose), np.uint32(step)
-        for_each(self._device, "uniform", ceil(count / 4), len(seed), seeds, numbers, *number, count)
-        return numbers
 
     def update(
         self,
@@ -240,4 +257,11 @@ class _Operations:
     ) -> Step:
         if dtype is not np.float32:
             return make_step(ops, architecture, trials, optimiser=optimiser, data_seed=data_seed, dtype=dtype)
-        return Recorded(self._device, ops, architecture, trials, optimiser, data_seed)
+        return RecordedStep(self._device, ops, architecture, trials, optimiser, data_seed)
+
+    def _uniform(self, seed: Array, purpose: int, step: int, count: int) -> Array:
+        """As core.random.uniform."""
+        numbers, seeds = self._device.empty((len(seed), count)), whole(self._device, seed, np.uint64)
+        number = np.uint32(purpose), np.uint32(step)
+        for_each(self._device, "uniform", ceil(count / 4), len(seed), seeds, numbers, *number, count)
+        return numbers

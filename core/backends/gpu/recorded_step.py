@@ -50,7 +50,7 @@ class _Body:
         self.device.launch("totals", (count,), BLOCK, 8 * BLOCK, loss, correct, norm, self.totals, len(labels), count)
 
 
-class Step:
+class RecordedStep:
     """A step of one group, as core.training.step has it. What a batch length needs is recorded when it first comes."""
 
     def __init__(
