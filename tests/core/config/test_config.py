@@ -10,7 +10,7 @@ import pytest
 
 from core.config.architecture import Architecture, parse_filters, parse_pool
 from core.config.hyperparameters import Hyperparameters
-from core.config.settings import AUGMENTATIONS, Settings
+from core.config.settings import AUGMENTATIONS, DECLARED, Settings
 from core.errors import InputError
 
 
@@ -274,4 +274,5 @@ USED_BY: dict[str, set[str]] = {
 def test_settings_of_what_is_not_used_have_no_effect(schedule: str, optimiser: str) -> None:
     settings = Settings(schedule=schedule, optimiser=optimiser)
     unused = set().union(*USED_BY.values()) - USED_BY[schedule] - USED_BY[optimiser]
+    unused |= {name for name, declared in DECLARED.items() if declared.later}  # which are at their defaults
     assert settings.effective() == {name: value for name, value in vars(settings).items() if name not in unused}

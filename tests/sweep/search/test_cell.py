@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from core.config import settings
 from core.config.settings import Settings
 from core.data.formats import digits
 from sweep.search.cell import cell_key
@@ -27,16 +28,16 @@ KEYS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("settings", "key"), KEYS)
-def test_keys_stay_as_they_are_stored(settings: dict[str, Any], key: str) -> None:
-    assert cell_key(Settings(**settings), replace(digits.load(), sha256="0" * 64), 3) == key
+@pytest.mark.parametrize(("values", "key"), KEYS)
+def test_keys_stay_as_they_are_stored(values: dict[str, Any], key: str) -> None:
+    assert cell_key(Settings(**values), replace(digits.load(), sha256="0" * 64), 3) == key
 
 
 def test_a_later_setting_changes_no_key_until_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if noise and beta1 had been declared after these trials were stored."""
     data = replace(digits.load(), sha256="0" * 64)
     before = {name: value for name, value in Settings().effective().items() if name != "noise"}
-    monkeypatch.setattr("core.config.settings._LATER", frozenset({"noise", "beta1"}))
+    monkeypatch.setattr(settings, "_LATER", settings._LATER | {"noise", "beta1"})
     assert Settings().effective() == before
     assert Settings(optimiser="adam").effective().keys() == before.keys() - {"momentum", "nesterov"} | {
         "beta2",
