@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
 from core.errors import InputError, printable
-
-if TYPE_CHECKING:
-    pass
 from sweep.commands.options import open_sweep
 
 
@@ -16,13 +12,14 @@ def doctor(options: argparse.Namespace) -> int:
     """Compare all that is recorded of an experiment, and mend it if asked to."""
     from contextlib import nullcontext
 
-    from sweep.doctor.examine import findings
+    from sweep.doctor.examine import examine
+    from sweep.doctor.mend import mend
 
     sweep, _ = open_sweep(options, quiet=True)
     fix, found = options.fix, 0
     with sweep.folder.held() if fix and sweep.folder.path.exists() else nullcontext():
         try:
-            for found, finding in enumerate(findings(sweep, options.tracking_uri, fix), start=1):
+            for found, finding in enumerate((mend if fix else examine)(sweep, options.tracking_uri), start=1):
                 print(f"{found:3}  {printable(finding.what)}")
                 print(f"     {'' if fix else '--fix: '}{printable(finding.mended)}", flush=True)
         except InputError as error:

@@ -458,7 +458,7 @@ def test_a_doctor_that_is_killed_leaves_all_to_the_next(done: Path, capsys) -> N
     for moment in ("after a run was made", "before it is closed"):
         code = f"""
 import os
-from core.tracking.artifacts import Artifacts
+from sweep.records import runs as records
 def dying(*given):
     os._exit(9)
 if {moment!r} == "before it is closed":
