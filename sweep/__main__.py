@@ -7,20 +7,10 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 
 from core.arguments import exit_status
-from sweep.commands.parser import parser
+from sweep.commands.parser import COMMANDS, parser
 
-COMMANDS = {  # file and function: a command loads no more than it needs
-    "run": ("sweep.commands.run", "run"),
-    "plan": ("sweep.commands.plan", "plan"),
-    "report": ("sweep.commands.report", "report"),
-    "compare": ("sweep.commands.compare", "compare"),
-    "verify": ("sweep.commands.verify", "verify"),
-    "doctor": ("sweep.commands.doctor", "doctor"),
-    "ui": ("sweep.commands.ui", "ui"),
-}
 # A flag beats its environment variable, which beats the experiment file, which beats the default.
 ENVIRONMENT = {
     "data": "SWEEP_DATA",
@@ -44,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue  # those that the run tells
         if getattr(options, name, "") is None:
             setattr(options, name, os.environ.get(variable) or None)
-    file, name = COMMANDS[options.command]
+    command = COMMANDS[options.command]
 
     def doctor() -> str:
         from sweep.terminal import hints
@@ -52,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         told = hints.of(options)
         return told.quoted(told.doctor())
 
-    return exit_status(lambda: int(getattr(import_module(file), name)(options)), doctor)
+    return exit_status(lambda: command.execute(options), doctor)
 
 
 if __name__ == "__main__":

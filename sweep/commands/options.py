@@ -1,19 +1,22 @@
-"""What the commands of python -m sweep do, but for those on reports. Each imports what it needs."""
+"""The sweep that a command line asks for."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import re
-from typing import TYPE_CHECKING
 
+from core.backends import registry as backends
+from core.data import registry as datasets
 from core.errors import InputError
-
-if TYPE_CHECKING:
-    from core.ops import Ops
-    from sweep.experiment.stage import Experiment
-    from sweep.stages.interrupt import Signals
-    from sweep.stages.sweep import Sweep
+from core.evaluate.metrics import class_warnings
+from core.machine import threads
+from core.ops import Ops
+from sweep.experiment import file as experiments
+from sweep.experiment.stage import Experiment
+from sweep.stages.interrupt import Signals
+from sweep.stages.sweep import Sweep
+from sweep.terminal import choose, hints
 
 
 def open_sweep(options: argparse.Namespace, quiet: bool, signals: Signals | None = None) -> tuple[Sweep, list[str]]:
@@ -21,49 +24,56 @@ def open_sweep(options: argparse.Namespace, quiet: bool, signals: Signals | None
 
     signals  that stop it
     """
-    from core.backends import registry as backends
-    from core.data import registry as datasets
-    from core.machine import threads
-    from sweep.experiment import file as experiments
-    from sweep.stages.sweep import Sweep
-    from sweep.terminal import choose, hints
-
     threads.use(options.threads)
     overrides = {
         name: _whole(name, value) for name in ("seed", "epochs") if (value := getattr(options, name)) is not None
     }
-    chosen: Experiment = experiments.load(options.experiment, overrides)
-    stages = list(chosen.stages)
-    if options.stage is not None:
-        if options.stage not in stages:
-            raise InputError(f'{chosen.path} has no stage "{options.stage}"; there are: {", ".join(stages)}')
-        stages = [options.stage]
-    for point in options.points:
-        if not any(point in chosen.stages[name].points for name in stages):
-            raise InputError(f'{chosen.path}: no points called "{point}" in {", ".join(stages)}')
+    experiment = experiments.load(options.experiment, overrides)
+    stages = _stages(experiment, options)
     backend = backends.load(
-        options.backend or chosen.backend or "auto", options.precision or chosen.precision or "float32"
+        options.backend or experiment.backend or "auto", options.precision or experiment.precision or "float32"
     )
-    # $CIFAR10_DIR, which beats the file, is looked up by data.load.
-    data_dir = options.data_dir or (None if os.environ.get("CIFAR10_DIR") else chosen.data_dir)
-    found = datasets.load(options.data or chosen.data, data_dir)
-    screen = choose.choose(quiet)
-    screen.note(datasets.describe(found))
-    draws = getattr(options, "figures", None) or "all"
-    if draws not in ("all", "none"):
-        raise InputError(f'figures is "{draws}": it must be all or none')
-    processes = _processes(options.processes, backend)
+    # $CIFAR10_DIR, which beats the file, is looked up by datasets.load.
+    data_dir = options.data_dir or (None if os.environ.get("CIFAR10_DIR") else experiment.data_dir)
+    data = datasets.load(options.data or experiment.data, data_dir)
+    display = choose.choose(quiet)
+    display.note(datasets.describe(data))
     sweep = Sweep.of(
-        *(chosen, found, backend, screen),
-        hints=hints.of(options, chosen),
+        *(experiment, data, backend, display),
+        hints=hints.of(options, experiment),
         signals=signals,
-        processes=processes,
-        pictures=draws == "all",
+        pictures=_pictures(getattr(options, "figures", None) or "all"),
+        processes=_processes(options.processes, backend),
         new_data=getattr(options, "new_data", False),
         new_experiment=getattr(options, "new_experiment", False),
         model=_model(getattr(options, "register", None)),
     )
     return sweep, stages
+
+
+def _stages(experiment: Experiment, options: argparse.Namespace) -> list[str]:
+    """The names of the stages to handle. Raises InputError if the file lacks one, or points, that are asked for."""
+    stages = list(experiment.stages)
+    if options.stage is not None:
+        if options.stage not in stages:
+            raise InputError(f'{experiment.path} has no stage "{options.stage}"; there are: {", ".join(stages)}')
+        stages = [options.stage]
+    for name in options.points:
+        if not any(name in experiment.stages[stage].points for stage in stages):
+            raise InputError(f'{experiment.path}: no points called "{name}" in {", ".join(stages)}')
+    return stages
+
+
+def _pictures(figures: str) -> bool:
+    if figures not in ("all", "none"):
+        raise InputError(f'figures is "{figures}": it must be all or none')
+    return figures == "all"
+
+
+def warn_of_classes(sweep: Sweep) -> None:
+    """Name the classes that training or validation has no image of."""
+    for warning in class_warnings(sweep.data, sweep.experiment.seed):
+        sweep.display.warn(warning)
 
 
 def _model(name: str | None) -> str:

@@ -1,19 +1,31 @@
-"""What python -m sweep report, compare and verify do. Each command imports what it needs."""
+"""python -m sweep report: a page on all that an experiment has found."""
 
 from __future__ import annotations
 
 import argparse
-import tempfile
-from pathlib import Path
 
-from core.tracking.tracker import Tracker
-from sweep.report.files import print_path, write_file
+from core.arguments import add_flags
+from sweep.commands.flags import add_experiment, add_page
+
+HELP = "write a page on all that an experiment has found; prints its path"
 
 
-def report(options: argparse.Namespace) -> int:
-    """Write the page on an experiment, and print its path."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare its flags."""
+    add_experiment(parser)
+    add_flags(parser, "tracking-uri")
+    add_page(parser)
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Write the page on an experiment, as HTML, Markdown and CSV, here and to its stages' runs; print its path."""
+    import tempfile
+    from pathlib import Path
+
+    from core.tracking.tracker import Tracker
     from sweep.commands.options import open_sweep
     from sweep.report import content, write
+    from sweep.report.files import print_path, write_file
 
     sweep, _ = open_sweep(options, quiet=True)
     tracker = Tracker(options.tracking_uri)

@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from core.evaluate.metrics import LargestClass
-    from sweep.results.ranking import Row
-    from sweep.stages.run import StageResult
-    from sweep.stages.sweep import Sweep
-
-
-def warn_of_classes(sweep: Sweep) -> None:
-    """Name the classes that training or validation has no image of."""
-    from core.evaluate.metrics import class_warnings
-
-    for warning in class_warnings(sweep.data, sweep.experiment.seed):
-        sweep.display.warn(warning)
+from core.evaluate.metrics import LargestClass, class_warnings
+from sweep.records import views
+from sweep.results import advice, ranking, tables
+from sweep.results.ranking import Row
+from sweep.search import group_size
+from sweep.stages.run import StageResult
+from sweep.stages.sweep import Sweep
+from sweep.terminal.tables import duration, print_rows
 
 
 def as_json(sweep: Sweep, result: StageResult) -> dict[str, Any]:
-    from core.evaluate.metrics import class_warnings
-    from sweep.results import ranking, tables
-
+    """A stage's result for programs."""
     rows = tables.table(result.rows)
     best = ranking.winner(result.rows)
     warning = sweep.largest.warning(best.accuracy) if best and best.accuracy is not None else ""
@@ -44,9 +37,6 @@ def show_results(sweep: Sweep, result: StageResult, stages: Sequence[str], quiet
 
     stages  those that this command runs
     """
-    from sweep.results import advice, ranking, tables
-    from sweep.terminal.tables import print_rows
-
     total = len(result.rows)
     replicated = any(len(row.cells) > 1 for row in result.rows)
     kind = f"settings ({sum(len(row.cells) for row in result.rows)} trials)" if replicated else "trials"
@@ -76,9 +66,6 @@ def show_results(sweep: Sweep, result: StageResult, stages: Sequence[str], quiet
 
 def _next(sweep: Sweep, result: StageResult, stages: Sequence[str]) -> list[tuple[str, str]]:
     """Commands and links, each with what it is for."""
-    from sweep.records import views
-    from sweep.results import ranking
-
     best, told = ranking.winner(result.rows), sweep.hints
     lines: list[tuple[str, str]] = []
     if best:
@@ -100,19 +87,16 @@ def _next(sweep: Sweep, result: StageResult, stages: Sequence[str]) -> list[tupl
 
 def _saved(sweep: Sweep, result: StageResult) -> str:
     """What training the trials together has saved; "" where nothing was trained together, or that is not sure."""
-    from sweep.search.group_size import ROUNDS, fusion
-    from sweep.terminal.tables import duration
-
     keys = {cell.key for row in result.rows for cell in row.cells}
     if {cell.key for group in result.groups for cell in group} != keys:
         return ""  # an earlier call trained some, in groups that are not known; or some started again
-    measured = fusion(sweep.ops, sweep.data, result.groups)
+    measured = group_size.fusion(sweep.ops, sweep.data, result.groups)
     if not measured or measured[0] <= 1 <= measured[2]:
         return ""
     low, times, high = measured
     seconds = sum(outcome.seconds for row in result.rows for outcome in row.outcomes)
     together, alone = duration(seconds), duration(seconds * times)
-    spread = f"{times:.2f} times as long; {low:.2f} to {high:.2f} in half of {ROUNDS} measurements"
+    spread = f"{times:.2f} times as long; {low:.2f} to {high:.2f} in half of {group_size.ROUNDS} measurements"
     return f"{together} of training together; one trial at a time about {alone} ({spread})"
 
 

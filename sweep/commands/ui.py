@@ -1,89 +1,22 @@
-"""MLflow's web page on this project's runs."""
+"""python -m sweep ui: MLflow's web page on this project's runs."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import socket
-import sys
-from pathlib import Path
 
-from core import hints
-from core.errors import InputError, printable
-from core.project import root
-from core.tracking import relocate
-from core.tracking.store import tracking_uri
-from core.tracking.tracker import Tracker
-from sweep.experiment import file as experiments
-from sweep.records import views
+from core.arguments import add_flags
 
-_EVERY = "#/experiments?workflowType=machine_learning"  # it would begin with what is about language models
-_MOST = 5  # experiments whose views are listed
+HELP = "browse the runs in MLflow's web page"
 
 
-def serve(port: int, uri: str | None = None) -> int:
-    """Become `mlflow ui` on this machine's own address, after telling links to the views of the runs. Does not return
-    unless it cannot start, or uri is a server's, which has a page.
-
-    Raises InputError if the port is taken, or there is no run to show.
-    """
-    if not 1 <= port <= 65535:
-        raise InputError(f"port is {port}: it must be from 1 to 65535")
-    if page := hints.server(uri):
-        _tell(page, Tracker(uri), "")
-        return 0
-    place = hints.absolute(tracking_uri(uri))
-    database = Path(place.removeprefix("sqlite:///"))
-    if place.startswith("sqlite:///"):
-        if not database.exists():
-            raise InputError(f"there is no {database} yet: {_first(uri)}")
-        relocate.follow(place, root())
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            again = hints.command("sweep", "ui", options={"port": port + 1}, store=uri)
-            raise InputError(
-                f"port {port} is taken, perhaps by another MLflow page: open http://127.0.0.1:{port}, "
-                f"or choose another: {hints.quoted(again, uri)}"
-            ) from None
-    hosts = f"localhost:{port},127.0.0.1:{port}"
-    os.environ |= {
-        "MLFLOW_BACKEND_STORE_URI": place,  # a variable, since lists of processes show arguments
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "DO_NOT_TRACK": "true",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # starts in half the time
-        "MLFLOW_SERVER_ALLOWED_HOSTS": hosts,  # the default pattern 10.* would also let 10.evil.com in
-        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-        "PYTHONWARNINGS": "ignore",  # they are about MLflow's own dependencies
-    }
-    _tell(f"http://127.0.0.1:{port}", Tracker(uri), "   (Ctrl-C ends it)")
-    command = [sys.executable, "-m", "mlflow", "ui", "--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--uvicorn-opts", "--lifespan off --log-level warning"]  # else Ctrl-C ends in a traceback
-    os.chdir(root())
-    return os.execv(sys.executable, command)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare its flags."""
+    parser.add_argument("--port", type=int, default=5000)
+    add_flags(parser, "tracking-uri")
 
 
-def _first(uri: str | None) -> str:
-    """How there come to be runs."""
-    known = experiments.names()
-    if not known:
-        return f"nor is there an experiment in {root() / 'experiments'} that would make it"
-    name = "report" if "report" in known else known[0]
-    return f"{hints.quoted(hints.command('sweep', 'run', name, store=uri), uri)} makes the first runs"
-
-
-def _tell(page: str, tracker: Tracker, end: str) -> None:
-    """Print links: to the views of the experiments last changed, and to all."""
-    every = [(found, views.titles(found.tags)) for found in tracker.lookup.experiments()]
-    for found, titles in [pair for pair in every if pair[1]][:_MOST]:
-        print(printable(found.name), file=sys.stderr)
-        for key, title in titles.items():
-            print(f"  {printable(title)}: {views.link(page, found.experiment_id, key)}", file=sys.stderr)
-    print(f"all runs: {page}/{_EVERY}{end}", file=sys.stderr, flush=True)
-
-
-def ui(options: argparse.Namespace) -> int:
+def execute(options: argparse.Namespace) -> int:
     """Become MLflow's page."""
+    from sweep.commands.mlflow_page import serve
+
     return serve(options.port, options.tracking_uri)

@@ -20,7 +20,7 @@ from core.errors import InputError
 from core.tracking.entities import DatasetInfo
 from core.tracking.errors import reason
 from core.tracking.tracker import Tracker
-from sweep.commands.ui import serve
+from sweep.commands.mlflow_page import serve
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from core.config.settings import Settings
 from core.tracking.entities import RunInfo
 from core.tracking.tracker import Tracker
 from sweep.__main__ import main
-from sweep.commands import ui
+from sweep.commands import mlflow_page
 from sweep.records import views
 from tests.conftest import Once, copy_swept, make_swept
 
@@ -121,7 +121,7 @@ def test_names_that_others_gave_do_not_steer_the_terminal(project: Path, capsys:
     tracker = Tracker()
     experiment_id = tracker.experiment("red\x1b[31m")
     tracker.tag_experiment(experiment_id, {KEPT + "k": json.dumps({"name": "gone\x1b[2J", "createdAt": 1})})
-    ui._tell("http://host", tracker, "")
+    mlflow_page._print_links("http://host", tracker, "")
     told = capsys.readouterr().err
     assert "red\\x1b[31m" in told
     assert "gone\\x1b[2J" in told
