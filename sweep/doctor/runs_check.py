@@ -9,7 +9,7 @@ from functools import partial
 
 from core.errors import InputError
 from core.tracking.errors import RefusedError
-from core.tracking.model_registry import Registry
+from core.tracking.model_registry import RegisteredModel
 from core.tracking.tracker import Tracker
 from sweep.doctor.finding import Finding
 from sweep.records.runs import Records
@@ -78,6 +78,6 @@ def check_model(sweep: Sweep, records: Records) -> Iterator[Finding]:
             yield Finding(why, f"version {best.number} is made champion", partial(_crown, registry))
 
 
-def _crown(registry: Registry) -> None:
+def _crown(registry: RegisteredModel) -> None:
     with suppress(RefusedError):
         registry.crown()
