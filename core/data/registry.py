@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,17 +13,28 @@ from core.errors import InputError
 from core.hints import command, quoted
 from core.project import expand
 
+# What reads a user's own file, by the end of its name.
+FILES: dict[str, Callable[[Path], Dataset]] = {".npz": npz_file.load}
+
+
+def is_file(name: str) -> bool:
+    """Whether a data set of this name is a user's own file."""
+    return name.endswith(tuple(FILES))
+
 
 def load(name: str | None = None, data_dir: str | Path | None = None) -> Dataset:
-    """The data set called name: "cifar10", "digits", the path of an .npz file, or None or "auto".
+    """The data set called name: "cifar10", "digits", the path of a file that FILES knows, or None or "auto".
 
     "auto" is CIFAR-10 where cifar10.locate finds it, else digits. Only CIFAR-10 heeds data_dir.
     Raises InputError if name is none of these, or the data is missing, damaged or not what it should be.
     """
-    if name is not None and name.endswith(".npz"):
-        return npz_file.load(expand(name))
+    for suffix, read in FILES.items():
+        if name is not None and name.endswith(suffix):
+            return read(expand(name))
     if name not in (None, "auto", "cifar10", "digits"):
-        raise InputError(f'data is "{name}": it must be auto, cifar10, digits or the path of an .npz file')
+        raise InputError(
+            f'data is "{name}": it must be auto, cifar10, digits or the path of an {" or ".join(FILES)} file'
+        )
     if name == "digits":
         return digits.load()
     folder = cifar10.locate(data_dir)

@@ -24,12 +24,12 @@ def data_of(run: RunInfo, name: str | None = None, folder: str | None = None) ->
     known, source = run.tags.get("data.name", ""), run.tags.get("data.source", "")
     if source:
         source = str(relocate.found_below(root(), Path(source)))
-    if source.endswith(".npz") and not name and not Path(source).is_file():
+    if datasets.is_file(source) and not name and not Path(source).is_file():
         raise InputError(
             f"there is no file {source} any more, which run {run.run_id} was trained on: --data says where it is now"
         )
     found = datasets.load(
-        name or (source if source.endswith(".npz") else known) or None,
+        name or (source if datasets.is_file(source) else known) or None,
         folder or (source if Path(source).is_dir() else None),
     )
     expected = run.tags.get("data.sha256")

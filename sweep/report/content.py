@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from core.data import registry as datasets
 from core.errors import InputError
 from core.evaluate.metrics import LargestClass, class_warnings
 from core.tracking.entities import RunInfo
@@ -102,7 +103,7 @@ def _question(text: str) -> str:
 
 def _commands(sweep: Sweep, stages: Sequence[StagePart], best: StagePart | None) -> list[str]:
     experiment, data = sweep.experiment, sweep.data
-    source = shlex.quote(data.source) if data.source.endswith(".npz") else data.name
+    source = shlex.quote(data.source) if datasets.is_file(data.source) else data.name
     overrides = {"seed": experiment.seed, **experiment.overrides}
     given = [f"--{name} {value}" for name, value in overrides.items()]
     given += [f"--points {name}" for name in dict.fromkeys(name for stage in stages for name in stage.points)]

@@ -114,7 +114,9 @@ def of(options: argparse.Namespace, experiment: Experiment | None = None) -> Hin
 
 
 def _is_path(name: str, value: str) -> bool:
-    return name == "data_dir" or (name == "data" and value.endswith(".npz"))
+    from core.data.registry import is_file
+
+    return name == "data_dir" or (name == "data" and is_file(value))
 
 
 def _from_anywhere(name: str, value: str) -> bool:

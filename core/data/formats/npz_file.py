@@ -19,11 +19,20 @@ from core.storage import npz
 
 
 def load(path: Path) -> Dataset:
+    """The data set in a file. Raises InputError where it is missing, damaged, hostile or not what it should be."""
     arrays = npz.read(path, ("x", "y", "x_test", "y_test", "classes", "data_format"), memory=_memory)
     for key in ("x", "y"):
         if key not in arrays:
             there = ", ".join(npz.names(path)) or "none"
             raise InputError(f"{path} has no array {key}: it needs x (images) and y (labels); there are: {there}")
+    return of_arrays(path, arrays)
+
+
+def of_arrays(path: Path, arrays: dict[str, np.ndarray]) -> Dataset:
+    """The data set that a file's arrays make: x and y, and where they are there x_test, y_test, classes, data_format.
+
+    Images are taken out of arrays. Raises InputError where they are not what they should be.
+    """
     if ("x_test" in arrays) != ("y_test" in arrays):
         raise InputError(f"{path} has only one of x_test and y_test: give both or neither")
     x, x_test, meant, note = _all_images(path, arrays)

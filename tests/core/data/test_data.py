@@ -6,6 +6,7 @@ import re
 import struct
 import tracemalloc
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +223,14 @@ def test_unknown_names(nowhere: Path) -> None:
         datasets.load("mnist")
     with pytest.raises(InputError, match="there is no file"):
         datasets.load(str(nowhere / "none.npz"))
+
+
+def test_a_format_is_a_line_of_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(datasets.FILES, ".toy", lambda path: replace(datasets.load("digits"), name=path.stem))
+    assert datasets.load(str(tmp_path / "mine.toy")).name == "mine"
+    assert [datasets.is_file(name) for name in ("a.toy", "b.npz", "digits", "c.txt")] == [True, True, False, False]
+    with pytest.raises(InputError, match=r"or the path of an \.npz or \.toy file"):
+        datasets.load("mnist")
 
 
 def test_the_line_says_what_was_chosen() -> None:
