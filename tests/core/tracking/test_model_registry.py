@@ -229,7 +229,7 @@ def changed(folder: Path) -> Path:
     """The project's package, whose networks answer with the reverse of what they should."""
     package = folder / "edited" / "core"
     shutil.copytree(CORE, package, ignore=shutil.ignore_patterns("__pycache__"))
-    path = package / "model.py"
+    path = package / "network" / "inspection.py"
     text = path.read_text()
     assert text.count("\ndef probabilities(") == 1
     path.write_text(text.replace("\ndef probabilities(", "\ndef _probabilities(") + REVERSED)
