@@ -98,10 +98,14 @@ class Lookup:
             return _info(self.store.client.get_experiment(experiment_id))
 
     @patient
-    def has_experiment(self, name: str, owner: str = "") -> bool:
-        """Whether this project has an experiment called name. Raises InputError if it was deleted."""
+    def experiment_id(self, name: str, owner: str = "") -> str | None:
+        """The id of this project's experiment called name (see own_experiment); None if it has none.
+
+        Raises InputError if it was deleted.
+        """
         with clear_errors(f"experiment {name}"):
-            return self.own_experiment(name, self.experiments_called(name), owner) is not None
+            found = self.own_experiment(name, self.experiments_called(name), owner)
+        return found.experiment_id if found else None
 
     def experiments_called(self, name: str) -> list[ExperimentInfo]:
         """Those called name, or name with a number, oldest first, also deleted ones and other projects'."""

@@ -77,7 +77,7 @@ def warn_of_classes(sweep: Sweep) -> None:
 
 
 def _model(name: str | None) -> str:
-    """The name to register winners under: see Records."""
+    """The name to register winners under: see sweep.records.records.open_records."""
     if name is not None and (not name.strip() or re.search("[/:\"']", name)):
         raise InputError(f"register is {name!r}: it must be a model's name, without / : and quotes, or none")
     return name or ""

@@ -15,7 +15,7 @@ from sweep.doctor.runs_check import check_model, check_open, check_owner, has_ex
 from sweep.doctor.stage_check import check_stage
 from sweep.doctor.stage_records import StageRecords
 from sweep.experiment.stage import Stage
-from sweep.records.runs import Records
+from sweep.records.records import Records
 from sweep.stages.end import end_again
 from sweep.stages.reconcile import close_open
 from sweep.stages.state import StageState, UnfinishedError
@@ -58,5 +58,5 @@ def _stage(sweep: Sweep, records: Records, stage: Stage) -> Iterator[Finding]:
         found = True
         yield finding
     if found:
-        state = StageState.of(sweep, stage, runs=records.trials(), inherited=known.inherited)
+        state = StageState.of(sweep, stage, runs=records.runs.current_ids(), inherited=known.inherited)
         end_again(sweep, state, records)

@@ -12,7 +12,7 @@ from core.tracking.errors import RefusedError
 from core.tracking.model_registry import RegisteredModel
 from core.tracking.tracker import Tracker
 from sweep.doctor.finding import Finding
-from sweep.records.runs import Records
+from sweep.records.records import Records
 from sweep.results import ranking
 from sweep.stages.end import ended_stages
 from sweep.stages.sweep import Sweep
@@ -24,8 +24,8 @@ def has_experiment(sweep: Sweep, tracker: Tracker) -> bool:
     with suppress(InputError):  # the file that tells it is damaged
         owner = sweep.folder.owner
     with sweep.hints.on_deletion():
-        found: bool = tracker.lookup.has_experiment(sweep.name, owner)
-    return found
+        found = tracker.lookup.experiment_id(sweep.name, owner)
+    return found is not None
 
 
 def check_owner(sweep: Sweep, tracker: Tracker) -> Iterator[Finding]:
@@ -55,7 +55,7 @@ def _owner_of_runs(sweep: Sweep, tracker: Tracker) -> str:
 
 def check_open(records: Records) -> Iterator[Finding]:
     """Runs in training, though nothing trains: see sweep.stages.reconcile.close_open."""
-    for run in records.runs().values():
+    for run in records.runs.find().values():
         if run.status == "RUNNING":
             yield Finding(f"{run.name} was left open by a process that ended", "closed as KILLED, or as it ended")
 
@@ -64,7 +64,7 @@ def check_model(sweep: Sweep, records: Records) -> Iterator[Finding]:
     """The registered model: winners that are no versions of it, as it was refused or left out; and its champion, who
     may have been set from an older list, or by a process that was killed.
     """
-    if (registry := records.registry) is None:
+    if (registry := records.winners.model) is None:
         return
     with suppress(RefusedError):  # this store has no registry
         for stage, rows in ended_stages(sweep, records):
@@ -72,7 +72,7 @@ def check_model(sweep: Sweep, records: Records) -> Iterator[Finding]:
             if winner and winner.accuracy is not None and not registry.has(winner.outcome.run_id):
                 what = f"{winner.cell.name}, the winner of {stage.name}, is no version of model {registry.name}"
                 mended = "registered; with --register none it is not missed"
-                yield Finding(what, mended, partial(records.register, stage, rows))
+                yield Finding(what, mended, partial(records.winners.register, stage, rows))
         best, why = registry.due()
         if best is not None:
             yield Finding(why, f"version {best.number} is made champion", partial(_crown, registry))

@@ -15,8 +15,8 @@ from core.training.progress import METRICS
 from sweep.doctor.adopt import check_unknown
 from sweep.doctor.finding import Finding
 from sweep.doctor.stage_records import StageRecords
-from sweep.records.runs import best_metrics
 from sweep.records.trial_files import TrialFiles
+from sweep.records.trial_runs import best_metrics
 from sweep.search.cell import Cell
 from sweep.search.outcome import Outcome
 
@@ -71,8 +71,8 @@ def _trials(known: StageRecords, busy: bool) -> Iterator[Finding]:
 
 
 def _rebuild(known: StageRecords, cell: Cell, trial: TrialFiles, outcome: Outcome, folder: Path) -> None:
-    parent, _ = known.records.stage(known.stage, known.inherited, [], reopen=True)
-    known.records.rebuild(cell, parent, known.recorded(trial, outcome), trial.history, folder)
+    parent, _ = known.records.stages.begin(known.stage, known.inherited, [], reopened=True)
+    known.records.trials.rebuild(cell, parent, known.recorded(trial, outcome), trial.history, folder)
 
 
 def _difference(known: StageRecords, run: RunInfo, trial: TrialFiles) -> str:
@@ -103,7 +103,7 @@ def _different_epochs(known: StageRecords, run: RunInfo, trial: TrialFiles) -> l
 
 def _own_run(known: StageRecords) -> Iterator[Finding]:
     """The stage's own run and its table."""
-    for run in known.records.runs(kind="stage", stage=known.stage.name).values():
+    for run in known.records.runs.find(kind="stage", stage=known.stage.name).values():
         try:
             known.records.tracker.artifacts.path(run, "summary.csv")
         except UnreachableError:

@@ -12,7 +12,7 @@ from core.tracking.entities import RunInfo
 from sweep.experiment.checks import Value
 from sweep.experiment.space import Range
 from sweep.experiment.stage import Stage
-from sweep.records.runs import Records
+from sweep.records.records import Records
 from sweep.records.trial_files import TrialFiles, read_trial
 from sweep.search import plan
 from sweep.search.cell import Cell
@@ -39,8 +39,8 @@ class StageRecords:
     def of(cls, sweep: Sweep, records: Records, stage: Stage) -> StageRecords:
         """As they are now."""
         every = sweep.journal.outcomes(stage.name)
-        runs = records.runs(kind="trial", stage=stage.name)  # later: a run is there before its outcome
-        here = sweep.journal.outcomes(stage.name, records.trials(runs))
+        runs = records.runs.find(kind="trial", stage=stage.name)  # later: a run is there before its outcome
+        here = sweep.journal.outcomes(stage.name, records.runs.current_ids(runs))
         return cls(sweep, records, stage, runs, every | here)
 
     @cached_property
@@ -50,7 +50,7 @@ class StageRecords:
 
     def superseded(self) -> list[RunInfo]:
         """Runs in whose place there is a newer one."""
-        return self.records.superseded(self.runs)
+        return self.records.runs.superseded(self.runs)
 
     def without(self, runs: Iterable[RunInfo]) -> StageRecords:
         """The same, but for these runs."""
@@ -59,7 +59,7 @@ class StageRecords:
 
     def with_outcomes(self, trials: Mapping[str, TrialFiles]) -> StageRecords:
         """The same, with the outcomes of further trials, by key, as their files tell them."""
-        now = self.records.trials(self.runs)
+        now = self.records.runs.current_ids(self.runs)
         outcomes = {key: trial.outcome for key, trial in trials.items()}
         known = {key: replace(o, run_id=now.get(o.run_id, o.run_id)) for key, o in outcomes.items()}
         return replace(self, outcomes={**self.outcomes, **known})
@@ -78,7 +78,7 @@ class StageRecords:
 
     def recorded(self, trial: TrialFiles, outcome: Outcome) -> Outcome:
         """What the trial's files tell of how it ended, with the id of its run that the journal has."""
-        was = {now: id_ for id_, now in self.records.trials(self.runs).items()}
+        was = {now: id_ for id_, now in self.records.runs.current_ids(self.runs).items()}
         return replace(trial.outcome, run_id=was.get(outcome.run_id, outcome.run_id))
 
     def cell(self, trial: TrialFiles) -> Cell | None:

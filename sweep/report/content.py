@@ -13,7 +13,8 @@ from core.evaluate.metrics import LargestClass, class_warnings
 from core.tracking.entities import RunInfo
 from core.tracking.tracker import Tracker
 from sweep.experiment.stage import Stage
-from sweep.records.runs import Records, choices
+from sweep.records.runs import ExperimentRuns, find_runs
+from sweep.records.stage_text import choices
 from sweep.report import course_report
 from sweep.report.stage_part import Accuracy, StagePart
 from sweep.results import advice, ranking, tables
@@ -55,8 +56,8 @@ def gather(sweep: Sweep, tracker: Tracker) -> Report:
     stages: list[StagePart] = []
     if owner := sweep.folder.owner:
         with sweep.hints.on_deletion():
-            records = Records(tracker, sweep.experiment, sweep.data, sweep.ops, owner)
-        runs, trials = records.runs(), records.trials()
+            records = find_runs(tracker, sweep.experiment, sweep.data, owner)
+        runs, trials = records.find(), records.current_ids()
         stages = [_stage(sweep, stage, runs, trials, records) for stage in sweep.experiment.stages.values()]
     if not any(stage.trials for stage in stages):
         settings = "with these settings " if runs else ""
@@ -116,7 +117,7 @@ def _commands(sweep: Sweep, stages: Sequence[StagePart], best: StagePart | None)
 
 
 def _stage(
-    sweep: Sweep, stage: Stage, runs: Mapping[str, RunInfo], trials: Mapping[str, str], records: Records
+    sweep: Sweep, stage: Stage, runs: Mapping[str, RunInfo], trials: Mapping[str, str], records: ExperimentRuns
 ) -> StagePart:
     searched = {key: choices(values) for key, values in stage.space.dimensions.items()}
     command = sweep.hints.quoted(sweep.hints.run(stage.name))
@@ -129,7 +130,7 @@ def _stage(
         return StagePart(stage.name, stage.sampler, searched, inherited, missing=f"Not run yet: {command} does.")
     outcomes = [outcome for row in rows for outcome in row.outcomes]
     trained = [row.cell.point for row in rows]
-    own = records.stage_run(stage, inherited)
+    own = records.stage(stage, inherited)
     idle = set.intersection(*({*row.cell.settings.idle()} for row in rows))  # in all trials
     lines = tables.table(rows)
     differing = [

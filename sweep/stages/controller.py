@@ -11,7 +11,7 @@ from core.training.progress import EpochReport, Verdict
 from sweep.executors.base import GroupTask
 from sweep.experiment.checks import Value
 from sweep.records.checkpoints import Saved, about, path_of
-from sweep.records.runs import Records
+from sweep.records.records import Records
 from sweep.records.study import Study
 from sweep.search import grouping, plan
 from sweep.search.cell import Cell
@@ -98,7 +98,7 @@ class Controller:
         self._show(cells, count)
         self.groups.append(list(cells))
         with self._sweep.signals.held():
-            run_ids = [self._records.start_trial(cell, self._parent) for cell in cells]
+            run_ids = [self._records.trials.start(cell, self._parent) for cell in cells]
         return self._monitor(count, cells, run_ids, optuna_trials)
 
     def _show(self, cells: Sequence[Cell], count: int | None) -> None:
@@ -118,7 +118,7 @@ class Controller:
                     cell, result = group.cells[index], group.progress.results[index]
                     self._epochs.go_on([result])
                     given = (cell, run_ids[index], self._parent, result.history, group.code)
-                    run_ids[index] = self._records.go_on(*given)
+                    run_ids[index] = self._records.trials.resume(*given)
                 self._report_again(group, optuna_trials)
             yield self._monitor(count, group.cells, run_ids, optuna_trials, group)
 
@@ -140,7 +140,7 @@ class Controller:
     ) -> Monitor:
         path = saved.path if saved else path_of(self._sweep.folder.training, cells)
         architecture = grouping.architecture(cells[0].settings, self._sweep.data)
-        kept = about(cells, run_ids, self._records.environment)
+        kept = about(cells, run_ids, self._records.provenance.environment)
         progress = saved.progress if saved else None
         task = GroupTask(architecture, [cell.settings for cell in cells], path, kept, progress)
         return Monitor(Group(self._begun, count, cells, run_ids, optuna_trials, task), self._epochs, self._halve)
@@ -152,7 +152,7 @@ class Controller:
         self.groups.remove(group.cells)
         with self._sweep.signals.held():
             for run_id in group.run_ids:
-                self._records.break_off(run_id, "KILLED", "memory ran out: trained in a smaller group")
+                self._records.trials.break_off(run_id, "KILLED", "memory ran out: trained in a smaller group")
         for half in grouping.parts(group.cells, 2):
             if not self._epochs.over:
                 yield self._begin(half, group.optuna_trials, None)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from core.training.checkpoint import remove_group
 from core.training.progress import EpochReport, TrialResult, Verdict
-from sweep.records.runs import Records
+from sweep.records.records import Records
 from sweep.records.study import Study
 from sweep.search.cell import Cell
 from sweep.search.means import mean
@@ -98,7 +98,7 @@ class Epochs:
         """Write down what an epoch brought."""
         with self._signals.held():
             for index, metrics in report.metrics.items():
-                self._records.epoch(group.run_ids[index], report.epoch, metrics)
+                self._records.trials.log_epoch(group.run_ids[index], report.epoch, metrics)
             for index, result in report.ended.items():
                 self._end(group, index, result)
             group.leave(report.ended.keys())
@@ -110,9 +110,9 @@ class Epochs:
         """Artifacts, then Optuna's record, then MLflow's status: what comes later can be made from what came before."""
         cell, run_id = group.cells[index], group.run_ids[index]
         outcome = _outcome(run_id, result)
-        self._records.results(run_id, cell, result, outcome)
+        self._records.trials.log_results(run_id, cell, result, outcome)
         self._study.tell(group.optuna_trials[cell.index], cell.key, outcome)
-        self._records.close(run_id, outcome)
+        self._records.trials.close(run_id, outcome)
         self._outcomes[cell.key] = outcome
 
 

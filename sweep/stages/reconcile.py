@@ -10,7 +10,7 @@ from core.tracking.entities import RunInfo
 from core.tracking.tracker import Tracker
 from sweep.experiment.stage import Stage
 from sweep.records.checkpoints import Saved, find
-from sweep.records.runs import Records
+from sweep.records.records import Records
 from sweep.stages.state import StageState, repeated_trainings
 from sweep.stages.sweep import Sweep
 
@@ -19,7 +19,7 @@ from sweep.stages.sweep import Sweep
 class Reconciled:
     """A stage that may go on.
 
-    runs      of the trials, by the ids in the journal: see Records.trials
+    runs      of the trials, by the ids in the journal: see ExperimentRuns.current_ids
     saved     groups that were broken off, and go on
     run_id    the stage's own run
     complete  whether that run tells of all that the plan has
@@ -37,19 +37,19 @@ def reconcile(sweep: Sweep, stage: Stage, records: Records, points: Sequence[str
 
     Raises InputError where the journal has lost records that the runs have.
     """
-    every = records.runs()
+    every = records.runs.find()
     left_open = close_open(sweep, records, "KILLED", "its process ended without closing it", every)
-    runs = records.trials(every)
+    runs = records.runs.current_ids(every)
     _require_known(sweep, stage, runs, every)
     state = StageState.of(sweep, stage, points, runs)
-    saved = find(sweep.folder.training, state.cells, state.todo, records.environment, sweep.display.note)
+    saved = find(sweep.folder.training, state.cells, state.todo, records.provenance.environment, sweep.display.note)
     going_on = {run_id for group in saved for run_id in group.run_ids}
     trials = set(runs.values()) - going_on
     for name in [name for run_id, name in left_open.items() if run_id in trials]:
         sweep.display.note(f"{name} was left open by a process that ended: marked KILLED")
     _tell_of_lost(sweep, state, records.tracker)
     tell_of_repeats(sweep, state)
-    run_id, complete = records.stage(stage, dict(state.inherited), state.cells, state.open)
+    run_id, complete = records.stages.begin(stage, dict(state.inherited), state.cells, state.open)
     return Reconciled(state, runs, saved, run_id, complete)
 
 
@@ -63,15 +63,15 @@ def close_open(
     A trial whose outcome Optuna has gets the status it ended with; others get this one, and are trained again.
     """
     sweep.journal.close_abandoned()
-    runs = records.runs() if runs is None else runs
-    now, stages = records.trials(runs), sweep.experiment.stages
+    runs = records.runs.find() if runs is None else runs
+    now, stages = records.runs.current_ids(runs), sweep.experiment.stages
     ended = {o.run_id: o for stage in stages for o in sweep.journal.outcomes(stage, now).values()}
     broken_off = {}
     for run_id, run in runs.items():
         if run.status == "RUNNING" and run_id in ended:
-            records.close(run_id, ended[run_id])
+            records.trials.close(run_id, ended[run_id])
         elif run.status == "RUNNING":
-            records.break_off(run_id, status, reason)
+            records.trials.break_off(run_id, status, reason)
             broken_off[run_id] = run.name
     return broken_off
 

@@ -10,7 +10,7 @@ from core.errors import InputError, reason
 from core.tracking.tracker import Tracker
 from sweep.experiment.stage import Stage
 from sweep.records.checkpoints import Saved, clear
-from sweep.records.runs import Records
+from sweep.records.records import Records
 from sweep.results.ranking import Row
 from sweep.search import grouping
 from sweep.search.cell import Cell
@@ -67,9 +67,9 @@ def _run(sweep: Sweep, stage: Stage, records: Records, points: Sequence[str]) ->
             end_stage(sweep, state, records, begun.run_id)
     else:
         with sweep.signals.held():  # its winner may be no version yet
-            records.register(stage, rows)
+            records.winners.register(stage, rows)
     clear(sweep.folder.training, stage.name)
-    return StageResult(stage.name, begun.run_id, rows, trained, records.experiment_id, groups)
+    return StageResult(stage.name, begun.run_id, rows, trained, records.runs.experiment_id, groups)
 
 
 def _break_off(sweep: Sweep, records: Records, error: BaseException) -> None:
@@ -103,7 +103,7 @@ def _train(sweep: Sweep, records: Records, begun: Reconciled) -> tuple[StageStat
     trained, groups = _train_cells(sweep, records, state, begun.run_id, first, others, state.remaining)
     while True:
         if trained:
-            runs = records.trials()
+            runs = records.runs.current_ids()
         state = state.again(sweep, runs)
         again = [cell for cell in state.todo if cell.attempt]
         if not again:

@@ -56,7 +56,7 @@ class StageState:
     ) -> StageState:
         """Read the stage's records.
 
-        runs       the trials' runs that MLflow has (see Records.trials): no other trial counts; None: all do
+        runs       the trials' runs in MLflow (see ExperimentRuns.current_ids): no other trial counts; None: all do
         inherited  where it is known
 
         Raises UnfinishedError while the stage that it builds on is unfinished, and InputError where the data does not

@@ -17,7 +17,9 @@ from sweep.experiment.checks import Value
 from sweep.experiment.stage import Experiment, Stage
 from sweep.records.folder import Folder
 from sweep.records.journal import Journal
-from sweep.records.runs import Records, experiment_name
+from sweep.records.provenance import Provenance
+from sweep.records.records import Records, open_records
+from sweep.records.runs import experiment_name
 from sweep.search import plan
 from sweep.search.cost import usable_memory
 from sweep.search.group_planner import GroupPlanner
@@ -136,11 +138,11 @@ class Sweep:
     def records(self, tracker: Tracker) -> Records:
         """The MLflow side, claimed for this folder."""
         owner = self.folder.claim(self.experiment.name, self.data, self.new_data)
-        given = (owner, self.pictures, self.new_experiment, self.model)
+        provenance = Provenance.here(self.experiment, self.data, self.ops, owner)
         with self.hints.on_deletion():
-            records = Records(tracker, self.experiment, self.data, self.ops, *given)
-        if records.name != self.name:
+            records = open_records(tracker, provenance, self.ops, self.pictures, self.new_experiment, self.model)
+        if records.runs.name != self.name:
             self.note_once(
-                f"MLflow's {self.name} is another project's, or was deleted: this project's is {records.name}"
+                f"MLflow's {self.name} is another project's, or was deleted: this project's is {records.runs.name}"
             )
         return records

@@ -225,7 +225,7 @@ def test_a_project_whose_runs_lie_with_another_goes_on_there(pair: tuple[Path, P
         assert Tracker().experiment("some", owner="third") != theirs
     shutil.rmtree(pair[0])
     with within(pair[1]):
-        assert Tracker().lookup.has_experiment("some", "second")
+        assert Tracker().lookup.experiment_id("some", "second")
 
 
 def test_the_owner_of_a_database_takes_no_experiment_of_who_shares_it(pair: tuple[Path, Path], monkeypatch) -> None:
@@ -274,7 +274,7 @@ def test_what_others_begin_anew_in_a_place_for_all_is_not_taken_unasked(pair: tu
         tracker.store.client.delete_experiment(old)
         new = for_all("some-2")
         assert tracker.experiment("some", owner="third") == new
-        for ask in (tracker.experiment, tracker.lookup.has_experiment):
+        for ask in (tracker.experiment, tracker.lookup.experiment_id):
             with pytest.raises(InputError, match="experiment some was deleted"):
                 ask("some", owner="second")
         assert tracker.experiment("some", owner="second", anew=True) == new

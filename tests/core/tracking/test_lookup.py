@@ -25,7 +25,7 @@ def empty(project: Path) -> Path:
 def test_a_store_is_made_by_its_first_experiment(empty: Path) -> None:
     tracker = Tracker()
     assert tracker.lookup.experiments() == tracker.lookup.runs("1") == tracker.model("some").versions() == []
-    assert not tracker.lookup.has_experiment("some")
+    assert tracker.lookup.experiment_id("some") is None
     assert not tracker.lookup.deleted("0" * 32)
     assert tracker.model("some").due() == (None, "")
     with pytest.raises(InputError, match=r"^no run id begins with"):
@@ -35,7 +35,7 @@ def test_a_store_is_made_by_its_first_experiment(empty: Path) -> None:
     assert not list(empty.glob("*.db*"))
     experiment = tracker.experiment("some")
     assert [found.name for found in tracker.lookup.experiments() if found.experiment_id == experiment] == ["some"]
-    assert Tracker().lookup.has_experiment("some")
+    assert Tracker().lookup.experiment_id("some") == experiment
 
 
 def test_a_database_without_tables_stays_without_them_until_something_is_written(empty: Path) -> None:
@@ -47,7 +47,7 @@ def test_a_database_without_tables_stays_without_them_until_something_is_written
     with closing(sqlite3.connect(empty / "mlflow.db")) as database:
         assert database.execute("SELECT name FROM sqlite_master").fetchall() == []
     tracker.experiment("some")
-    assert Tracker().lookup.has_experiment("some")
+    assert Tracker().lookup.experiment_id("some") is not None
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from core.tracking.model_registry import ACCURACY, DATA, RegisteredModel
 from core.tracking.served_package import ServedModel, copy_package, save
 from core.tracking.tracker import Tracker
 from sweep.__main__ import main
-from sweep.records.runs import CORE, SERVED_WITH
+from sweep.records.winners import CORE, SERVED_WITH
 from tests.conftest import Once, copy_swept, make_swept
 from tests.core.export.test_mlflow_model import environment
 from tests.project.test_layers import imported

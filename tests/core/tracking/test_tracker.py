@@ -103,7 +103,7 @@ def test_an_experiment_is_made_once_and_stays_deleted(tracker: Tracker) -> None:
         tracker.experiment(other)
     assert tracker.experiment('it\'s "100%"_first') == experiment
     tracker.store.client.delete_experiment(experiment)
-    for asked in (tracker.experiment, tracker.lookup.has_experiment):
+    for asked in (tracker.experiment, tracker.lookup.experiment_id):
         with pytest.raises(InputError, match=f"deleted in MLflow, .* mlflow experiments restore -x {experiment}`"):
             asked('it\'s "100%"_first')
     anew = tracker.experiment('it\'s "100%"_first', anew=True)

@@ -302,7 +302,7 @@ def test_a_run_that_is_made_anew_tells_who_trained_it_with_what(done: Path, caps
     lose_the_database(done)
     forget_the_database()
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "somebody else")
-    monkeypatch.setattr("sweep.records.runs.environment", lambda *_: {"code": "later", "packages": "newer"})
+    monkeypatch.setattr("sweep.records.provenance.environment", lambda *_: {"code": "later", "packages": "newer"})
     assert doctor(capsys, "--fix")[0] == 0
     assert {run.tags["key"]: {name: run.tags[name] for name in names} for run in runs("trial")} == before
     assert {run.tags["mlflow.user"] for run in runs("stage")} == {"somebody else"}
@@ -327,7 +327,7 @@ def test_a_sweep_whose_folder_lost_its_owner_trains_nothing_again(done: Path, ca
 
 
 def test_a_killed_sweep_is_told_of_and_mended(project: Path, capsys) -> None:
-    assert forked.python(KILLED, "sweep.records.runs.Records.results", "after").returncode == 9
+    assert forked.python(KILLED, "sweep.records.trial_runs.TrialRuns.log_results", "after").returncode == 9
     status, said = doctor(capsys)
     assert status == 1
     assert "grid stage was left open by a process that ended" in said
@@ -339,7 +339,7 @@ def test_a_killed_sweep_is_told_of_and_mended(project: Path, capsys) -> None:
 
 
 def test_a_killed_sweep_that_lost_its_name_before_a_trial_ended_is_known_by_its_files(project: Path, capsys) -> None:
-    assert forked.python(KILLED, "sweep.records.runs.Records.start_trial", "after").returncode == 9
+    assert forked.python(KILLED, "sweep.records.trial_runs.TrialRuns.start", "after").returncode == 9
     open_runs = runs("stage") + runs("trial")
     assert {run.status for run in open_runs} == {"RUNNING"}
     damage_the_owner(project)
@@ -458,13 +458,13 @@ def test_a_doctor_that_is_killed_leaves_all_to_the_next(done: Path, capsys) -> N
     for moment in ("after a run was made", "before it is closed"):
         code = f"""
 import os
-from sweep.records import runs as records
+from sweep.records.trial_runs import TrialRuns
 def dying(*given):
     os._exit(9)
 if {moment!r} == "before it is closed":
-    records.Records.close = dying
+    TrialRuns.close = dying
 else:
-    records.Records._write_epochs = dying
+    TrialRuns._write_epochs = dying
 from sweep.__main__ import main
 main(["doctor", "small", "--fix"])
 """
@@ -489,7 +489,7 @@ def test_a_stage_that_an_error_ended_is_no_damage(project: Path, capsys, monkeyp
         raise InputError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("sweep.records.runs.Records.results", full)
+        patch.setattr("sweep.records.trial_runs.TrialRuns.log_results", full)
         assert main(["run", "small", "--quiet"]) == 2
     capsys.readouterr()
     assert {run.status for run in runs("stage")} == {"FAILED"}

@@ -10,7 +10,7 @@ import pytest
 from core.config.settings import Settings
 from sweep.experiment.space import Space
 from sweep.experiment.stage import Stage
-from sweep.records.runs import _title
+from sweep.records import stage_text
 from sweep.results import ranking, tables
 from sweep.search.cell import Cell
 from sweep.search.outcome import Outcome
@@ -44,7 +44,7 @@ def test_where_nothing_searched_does_anything_a_name_is_the_label() -> None:
     does = Cell("s", 1, {"momentum": 0.9}, Settings(optimiser="sgd"), "")
     assert (idle.name, does.name) == ("s-01", "s-01 momentum=0.9")
     stage, outcome = Stage("s", "grid", Space({}), {}), Outcome("finished", "r", 0.5, 0.9, 1, 1)
-    titles = [_title(stage, ranking.Row((cell,), (outcome,))) for cell in (idle, does)]
+    titles = [stage_text.title(stage, ranking.Row((cell,), (outcome,))) for cell in (idle, does)]
     assert titles == ["s stage: s-01, 0.5000", "s stage: s-01 momentum=0.9, 0.5000"]
 
 

@@ -20,11 +20,11 @@ from core.machine import environment
 from core.network import parameters
 from core.training import loop
 from sweep.executors import checkpointer
-from sweep.records import runs
+from sweep.records import trial_runs
 from sweep.stages import epochs as recording
 from sweep.__main__ import main
 
-runs._DELAY = 0  # MLflow is told every epoch at once
+trial_runs._DELAY = 0  # MLflow is told every epoch at once
 checkpointer._PAUSE = float(os.environ.get("PAUSE", 0))  # 0: every epoch is kept, as where they are long
 environment.code_version = lambda: os.environ.get("CODE", "some code")
 when, epochs, train_epoch, record = sys.argv[1], [], loop._train_epoch, recording.Epochs.record

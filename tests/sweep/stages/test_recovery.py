@@ -42,28 +42,29 @@ def edit(project: Path, old: str, new: str) -> None:
 
 
 MOMENTS = {
-    "before a run is made": ("sweep.records.runs.Records.start_trial", "before"),
-    "after a run is made": ("sweep.records.runs.Records.start_trial", "after"),
-    "after the results": ("sweep.records.runs.Records.results", "after"),
-    "between Optuna's record and its state": ("sweep.records.journal.tell_trial", "before"),
+    "before a run is made": ("sweep.records.trial_runs.TrialRuns.start", "before"),
+    "after a run is made": ("sweep.records.trial_runs.TrialRuns.start", "after"),
+    "after the results": ("sweep.records.trial_runs.TrialRuns.log_results", "after"),
+    "between Optuna's record and its state": ("sweep.records.study.tell_trial", "before"),
     "after Optuna was told": ("sweep.records.study.Study.tell", "after"),
-    "after the run was closed": ("sweep.records.runs.Records.close", "after"),
-    "before the stage ends": ("sweep.records.runs.Records.end_stage", "before"),
-    "while the stage ends": ("sweep.records.runs.Records._tend", "after"),
+    "after the run was closed": ("sweep.records.trial_runs.TrialRuns.close", "after"),
+    "before the stage ends": ("sweep.records.stage_runs.StageRuns.end", "before"),
+    "while the stage ends": ("sweep.records.stage_runs.StageRuns._update_trials", "after"),
 }
 KILLED = """
 import importlib, os, sys
 name, when = sys.argv[1:]
-module, _, path = name.partition(".Records.") if ".Records." in name else name.partition(".Study.")
-owner = importlib.import_module(module if path else name.rpartition(".")[0])
-if path:
-    owner = getattr(owner, "Records" if ".Records." in name else "Study")
-attribute = path or name.rpartition(".")[2]
+owner_name, _, attribute = name.rpartition(".")
+try:
+    owner = importlib.import_module(owner_name)
+except ModuleNotFoundError:
+    module, _, class_name = owner_name.rpartition(".")
+    owner = getattr(importlib.import_module(module), class_name)
 function = getattr(owner, attribute)
 calls = []
 def killing(*arguments, **options):
     calls.append(1)
-    last = len(calls) == 2 or attribute in ("end_stage", "_tend")
+    last = len(calls) == 2 or ".StageRuns." in name
     if last and when == "before":
         os._exit(9)
     result = function(*arguments, **options)
@@ -161,7 +162,7 @@ def test_a_plan_that_changed_is_what_the_stage_tells(project: Path, capsys: pyte
 
 
 def test_values_in_another_order_are_the_same_cells(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert forked.python(KILLED, "sweep.records.runs.Records.close", "after").returncode == 9
+    assert forked.python(KILLED, "sweep.records.trial_runs.TrialRuns.close", "after").returncode == 9
     edit(project, "lr = [0.01, 0.1]", "lr = [0.1, 0.01]")
     assert sweep(capsys)["trained"] == 2
     assert len(runs(kind="trial", winner="true")) == 1
@@ -214,17 +215,17 @@ def test_when_all_trials_of_a_stage_fail_the_sweep_ends_there(project: Path, cap
 def test_an_error_after_a_trials_outcome_was_kept_does_not_fail_it(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sweep.records.runs import Records
+    from sweep.records.trial_runs import TrialRuns
 
-    close, calls = Records.close, []
+    close, calls = TrialRuns.close, []
 
-    def failing_once(self: Records, *arguments: object) -> None:
+    def failing_once(self: TrialRuns, *arguments: object) -> None:
         calls.append(arguments)
         if len(calls) == 1:
             raise InputError("the store was away")
         close(self, *arguments)
 
-    monkeypatch.setattr(Records, "close", failing_once)
+    monkeypatch.setattr(TrialRuns, "close", failing_once)
     assert main(["run", "small", "--stage", "grid", "--quiet"]) == 2
     assert [run.status for run in runs(kind="trial")] == ["FINISHED", "FAILED"]
     assert sweep(capsys)["trained"] == 3

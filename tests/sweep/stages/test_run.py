@@ -21,7 +21,7 @@ from core.machine.origin import origin
 from core.tracking.entities import RunInfo
 from core.tracking.tracker import Tracker
 from sweep.__main__ import main
-from sweep.records.runs import Records
+from sweep.records.trial_runs import TrialRuns
 from sweep.search.cell import Cell
 from tests.helpers.slow import slow
 
@@ -163,13 +163,13 @@ def test_a_grid_that_grew_trains_only_what_is_new_and_ranks_anew(
 def test_a_stages_name_tells_its_winner_once_it_has_ended(
     project: Path, capsys, monkeypatch: pytest.MonkeyPatch, seeds: int
 ) -> None:
-    path, start_trial, names = project / "experiments" / "small.toml", Records.start_trial, []
+    path, start_trial, names = project / "experiments" / "small.toml", TrialRuns.start, []
 
-    def spy(self: Records, cell: Cell, parent: str) -> str:
-        names.append(self.tracker.lookup.find(parent).name)
+    def spy(self: TrialRuns, cell: Cell, parent: str) -> str:
+        names.append(Tracker().lookup.find(parent).name)
         return start_trial(self, cell, parent)
 
-    monkeypatch.setattr(Records, "start_trial", spy)
+    monkeypatch.setattr(TrialRuns, "start", spy)
     text = path.read_text().replace('sampler = "grid"', f'sampler = "grid"\nseeds = {seeds}')
     for rates in ("[0.01]", "[0.01, 0.1]"):
         path.write_text(text.replace("[0.01, 0.1]", rates))
