@@ -1,4 +1,4 @@
-"""The network: parameters, forward and backward, for any number of conv blocks.
+"""The network, for any number of conv blocks: forward, backward, and in test mode.
 
 A model is a dict of arrays (T, ...), named as in the .npz files: w1, b1, gamma1, beta1, running_mean1,
 running_var1 for the first convolution and so on, then w and b of the linear layer with the next number. The 1x1
@@ -30,8 +30,17 @@ def loss_and_gradients(
     Returns each image's cross entropy (T, N), whether it was classified rightly (T, N), the gradients of the
     trained parameters without L2, and the batch's statistics under their running names.
     """
-    xp = ops.xp
-    saved: list[tuple[Any, Any]] = []
+    x, pooled, saved, statistics = _forward(ops, architecture, model, x)
+    last = len(architecture.layers) + 1
+    loss, correct, head = ops.head(x, *arrays_of(model, last, "w", "b"), labels, trials.dropout, trials.seed, step)
+    weight = ops.xp.where(ops.xp.asarray(trials.sums), 1.0, 1.0 / len(labels)).astype(loss.dtype)
+    dloss = ops.xp.repeat(weight, len(labels)).reshape(loss.shape)
+    return loss, correct, _backward(ops, architecture, dloss, head, pooled, saved), statistics
+
+
+def _forward(ops: Ops, architecture: Architecture, model: Model, x: Array) -> tuple[Array, Any, list[Any], Model]:
+    """What the head reads, and what the gradients need: of the global pooling, and of each layer; the statistics."""
+    saved: list[Any] = []
     statistics: Model = {}
     source = x  # of the block: what its shortcut adds
     for layer in architecture.layers:
@@ -43,15 +52,15 @@ def loss_and_gradients(
         )
         saved.append((kept, projected))
         source = x if layer.ends_block else source
-    if architecture.global_pool:
-        x, pooled = ops.mean_pool(x)
-    last = len(architecture.layers) + 1
-    loss, correct, kept = ops.head(x, *arrays_of(model, last, "w", "b"), labels, trials.dropout, trials.seed, step)
+    x, pooled = ops.mean_pool(x) if architecture.global_pool else (x, None)
+    return x, pooled, saved, statistics
 
-    weight = xp.where(xp.asarray(trials.sums), 1.0, 1.0 / len(labels)).astype(loss.dtype)
-    dloss = xp.repeat(weight, len(labels)).reshape(loss.shape)
+
+def _backward(ops: Ops, architecture: Architecture, dloss: Array, head: Any, pooled: Any, saved: list[Any]) -> Model:
+    """The gradients, from the head to the first layer. Takes out of saved what it has used."""
     gradients: Model = {}
-    dx, gradients[f"w{last}"], gradients[f"b{last}"] = ops.head_grad(dloss, kept)
+    last = len(architecture.layers) + 1
+    dx, gradients[f"w{last}"], gradients[f"b{last}"] = ops.head_grad(dloss, head)
     if architecture.global_pool:
         dx = ops.mean_pool_grad(dx, pooled)
     dsource = None  # what reaches the block's input by its shortcut
@@ -67,10 +76,11 @@ def loss_and_gradients(
         elif dsource is not None and dx is not None:
             dx += dsource
             dsource = None
-    return loss, correct, gradients, statistics
+    return gradients
 
 
 def arrays_of(model: Model, number: int, *names: str) -> Iterator[Array]:
+    """The layer's arrays of these names."""
     return (model[f"{name}{number}"] for name in names)
 
 

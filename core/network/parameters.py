@@ -62,19 +62,19 @@ def initial_model(
     architecture: Architecture, trials: Sequence[Settings], dtype: type = np.float32, xp: ModuleType = np
 ) -> Model:
     """Initial values of each trial, from its own seed: weights normal, biases 0, gamma 1, beta 0, running 0 and 1."""
-    seeds, which = np.unique([trial.seed for trial in trials], return_inverse=True)
+    seeds, index = np.unique([trial.seed for trial in trials], return_inverse=True)
     model: Model = {}
     for k, (name, shape) in enumerate(parameter_shapes(architecture).items()):
         if is_weight(name):
             std = np.array([weight_std(trial.initial, shape) for trial in trials])
-            values = normal(seeds, Purpose.INITIAL + k, 0, math.prod(shape))[which] * std[:, None]
+            values = normal(seeds, Purpose.INITIAL + k, 0, math.prod(shape))[index] * std[:, None]
         else:
             values = np.full((len(trials), math.prod(shape)), float(name.startswith(("gamma", "running_var"))))
         model[name] = xp.asarray(values.reshape(len(trials), *shape), dtype=dtype)
     return model
 
 
-def form(architecture: Architecture) -> dict[str, np.ndarray]:
+def architecture_arrays(architecture: Architecture) -> dict[str, np.ndarray]:
     """What a file must tell of a network beside its parameters: nothing for the report's form."""
     told = {"pool": architecture.pool, "residual": architecture.residual, "global_pool": architecture.global_pool}
     return {name: np.array(value, np.uint8) for name, value in told.items() if value}

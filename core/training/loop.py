@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,11 +15,11 @@ from core.data.images import Images
 from core.network import model as network
 from core.network import parameters
 from core.ops import Ops
-from core.random import Array
 from core.training import optimisers
 from core.training.batches import shuffled_batches, steps_in_epoch
-from core.training.progress import METRICS, EpochReport, Judge, Keep, Progress, TrialResult, nobody, nothing
+from core.training.progress import EpochReport, Judge, Keep, Progress, TrialResult, nobody, nothing
 from core.training.schedules import learning_rates
+from core.training.step import Step
 
 
 def train_group(
@@ -46,82 +46,73 @@ def train_group(
     moving, images augmented); losses are mean cross entropy without the L2 term, so that they compare across values
     of reg. learning_rate is that of the epoch's last step.
     """
-    batch_size, optimiser = trials[0].batch_size, trials[0].optimiser
-    group = start or _beginning(ops, architecture, trials, dtype)
-    results, step = group.results, None
-    if again := {place: results[place] for place in group.active if results[place].ended}:
-        group.leave(again)
-        yield EpochReport(group.epoch, {place: result.history[-1] for place, result in again.items()}, again)
+    work = _Work(ops, architecture, trials, train, validation, data_seed, dtype)
+    group = start or work.beginning()
+    if ended := {index: group.results[index] for index in group.active if group.results[index].ended}:
+        group.leave(ended)
+        yield EpochReport(group.epoch, {index: result.history[-1] for index, result in ended.items()}, ended)
+    step: Step | None = None
     while group.active:
         started = time.perf_counter()
-        settings = [trials[place] for place in group.active]
-        if step is None:  # the first, or one for those that are left
-            those = Hyperparameters.of(settings)
-            step = ops.make_step(ops, architecture, those, optimiser=optimiser, data_seed=data_seed, dtype=dtype)
-        take = partial(step, group.model, group.state, train)
-        measured = _train_epoch(ops, take, settings, len(train), data_seed, group.epoch)
-        measured["val_loss"], measured["val_accuracy"] = evaluate(
-            ops, architecture, group.model, validation, batch_size
-        )
-        measured["epoch_seconds"] = np.full(len(settings), time.perf_counter() - started)
-        group.epoch += 1
-        report = EpochReport(group.epoch, {}, {})
-        for row, place in enumerate(group.active):
-            metrics = {name: float(measured[name][row]) for name in METRICS}
-            results[place].record(trials[place], metrics, {name: values[row] for name, values in group.model.items()})
-            results[place].seconds += metrics["epoch_seconds"] / len(settings)
-            report.metrics[place] = metrics
-            if results[place].ended:
-                report.ended[place] = results[place]
-        for place, (status, reason) in judge(report).items():
-            if place not in report.ended:
-                results[place].end(status, reason)
-                report.ended[place] = results[place]
+        step = step or work.make_step(group.active)
+        measured = work.train(group, step) | work.validate(group)
+        report = group.record(trials, measured, time.perf_counter() - started)
+        report.end(judge(report), group.results)
         for result in report.ended.values():
-            _complete(ops, architecture, result)
+            result.to_host(ops.to_host, parameters.architecture_arrays(architecture))
         keep(group)
         if report.ended:
             group.leave(report.ended)
-            step = None
+            step = None  # the next one is for those that are left
         yield report
 
 
-def _beginning(ops: Ops, architecture: Architecture, trials: Sequence[Settings], dtype: type) -> Progress:
-    """Trials before their first epoch."""
-    model = parameters.initial_model(architecture, trials, dtype, ops.xp)
-    state = optimisers.initial_state(trials[0].optimiser, model, Hyperparameters.of(trials))
-    return Progress(0, list(range(len(trials))), model, state, [TrialResult() for _ in trials])
+@dataclass(frozen=True)
+class _Work:
+    """What is trained on what, the same in all epochs; see train_group."""
 
+    ops: Ops
+    architecture: Architecture
+    trials: Sequence[Settings]
+    images: Images
+    validation: Images
+    data_seed: int
+    dtype: type
 
-def _train_epoch(
-    ops: Ops,
-    step: Callable[[Array, Array, int], Array],
-    trials: Sequence[Settings],
-    images: int,
-    data_seed: int,
-    epoch: int,
-) -> dict[str, np.ndarray]:
-    """Take the steps of one epoch over so many images; each trial's metrics of it, (T,) on the host."""
-    batch_size = trials[0].batch_size
-    steps = steps_in_epoch(images, batch_size)
-    rates = learning_rates(trials, epoch, steps)
-    sums, on_device = ops.xp.zeros((3, len(trials))), ops.xp.asarray(rates)
-    for number, chosen in enumerate(shuffled_batches(images, batch_size, data_seed, epoch, ops.xp)):
-        sums += step(chosen, on_device[number], epoch * steps + number)
-    loss, correct, norm = ops.to_host(sums)
-    return {
-        "train_loss": loss / images,
-        "train_accuracy": correct / images,
-        "learning_rate": rates[-1],
-        "gradient_norm": norm / steps,
-    }
+    def beginning(self) -> Progress:
+        """The trials before their first epoch."""
+        model = parameters.initial_model(self.architecture, self.trials, self.dtype, self.ops.xp)
+        state = optimisers.initial_state(self.trials[0].optimiser, model, Hyperparameters.of(self.trials))
+        return Progress(0, list(range(len(self.trials))), model, state, [TrialResult() for _ in self.trials])
 
+    def make_step(self, active: Sequence[int]) -> Step:
+        """A step for these trials."""
+        trials, optimiser = Hyperparameters.of([self.trials[index] for index in active]), self.trials[0].optimiser
+        about = (self.ops, self.architecture, trials)
+        return self.ops.make_step(*about, optimiser=optimiser, data_seed=self.data_seed, dtype=self.dtype)
 
-def _complete(ops: Ops, architecture: Architecture, result: TrialResult) -> None:
-    """Make its model what a file holds: on the host, and telling the network's form."""
-    if result.model is not None:
-        on_host = {name: ops.to_host(values) for name, values in result.model.items()}
-        result.model = on_host | parameters.form(architecture)
+    def train(self, group: Progress, step: Step) -> dict[str, np.ndarray]:
+        """Take the steps of one epoch; each trial's metrics of it, (T,) on the host."""
+        xp, count, batch_size = self.ops.xp, len(self.images), self.trials[0].batch_size
+        steps = steps_in_epoch(count, batch_size)
+        rates = learning_rates([self.trials[index] for index in group.active], group.epoch, steps)
+        sums, on_device = xp.zeros((3, len(group.active))), xp.asarray(rates)
+        for number, indices in enumerate(shuffled_batches(count, batch_size, self.data_seed, group.epoch, xp)):
+            lr, since_start = on_device[number], group.epoch * steps + number
+            sums += step(group.model, group.state, self.images, indices, lr, since_start)
+        loss, correct, norm = self.ops.to_host(sums)
+        return {
+            "train_loss": loss / count,
+            "train_accuracy": correct / count,
+            "learning_rate": rates[-1],
+            "gradient_norm": norm / steps,
+        }
+
+    def validate(self, group: Progress) -> dict[str, np.ndarray]:
+        """Each trial's metrics on the validation images, (T,) on the host."""
+        batch_size = self.trials[0].batch_size
+        loss, accuracy = evaluate(self.ops, self.architecture, group.model, self.validation, batch_size)
+        return {"val_loss": loss, "val_accuracy": accuracy}
 
 
 def evaluate(

@@ -64,7 +64,7 @@ def initial_state(optimiser: str, model: Model, trials: Hyperparameters) -> Mode
     }
 
 
-def sgd(model: Model, gradients: Model, state: Model, trials: Hyperparameters, lr: Array, number: int) -> None:
+def sgd(model: Model, gradients: Model, state: Model, trials: Hyperparameters, lr: Array, step: int) -> None:
     """parameter -= lr * velocity, where velocity = momentum * velocity + gradient, in place (Sutskever et al. 2013).
 
     Nesterov's variant looks ahead: gradient + momentum * velocity takes the velocity's place. A group in which no
@@ -81,13 +81,13 @@ def sgd(model: Model, gradients: Model, state: Model, trials: Hyperparameters, l
         model[name] -= _spread(lr, gradient) * move
 
 
-def adam(model: Model, gradients: Model, state: Model, trials: Hyperparameters, lr: Array, number: int) -> None:
+def adam(model: Model, gradients: Model, state: Model, trials: Hyperparameters, lr: Array, step: int) -> None:
     """parameter -= lr * mean / (sqrt(square) + eps), in place (Kingma & Ba 2015, algorithm 1).
 
     mean and square are moving averages of the gradient and of its square, corrected for their start at 0.
     """
-    rate = lr / (1 - trials.beta1 ** (number + 1))
-    root = module_of(lr).sqrt(1 - trials.beta2 ** (number + 1))
+    rate = lr / (1 - trials.beta1 ** (step + 1))
+    root = module_of(lr).sqrt(1 - trials.beta2 ** (step + 1))
     for name, gradient in gradients.items():
         mean, square = state[f"mean.{name}"], state[f"square.{name}"]
         mean *= _spread(trials.beta1, gradient)
@@ -98,25 +98,25 @@ def adam(model: Model, gradients: Model, state: Model, trials: Hyperparameters, 
         model[name] -= _spread(rate, gradient) * mean / length
 
 
-def adamw(model: Model, gradients: Model, state: Model, trials: Hyperparameters, lr: Array, number: int) -> None:
+def adamw(model: Model, gradients: Model, state: Model, trials: Hyperparameters, lr: Array, step: int) -> None:
     """adam, after the weights have decayed by lr * reg of themselves, in place (Loshchilov & Hutter 2019)."""
     for name in gradients:
         if is_weight(name):
             model[name] -= _spread(lr * trials.reg, model[name]) * model[name]
-    adam(model, gradients, state, trials, lr, number)
+    adam(model, gradients, state, trials, lr, step)
 
 
 UPDATES: dict[str, Callable[..., None]] = {"sgd": sgd, "adam": adam, "adamw": adamw}
 
 
 def update(
-    model: Model, gradients: Model, state: Model, trials: Hyperparameters, lr: Array, number: int, *, optimiser: str
+    model: Model, gradients: Model, state: Model, trials: Hyperparameters, lr: Array, step: int, *, optimiser: str
 ) -> Array:
     """One update of a group's parameters and of the optimiser's state, in place; the gradients are used up.
 
     trials  with the settings of the update on the device
     lr      (T,) on the device
-    number  of the step, from 0
+    step    from 0
 
     Returns the 2-norm (T,) of each trial's gradient, with L2 (but for AdamW, whose decay is none), before clipping.
     """
@@ -126,5 +126,5 @@ def update(
     clip_by_tensor(gradients, trials.clip)
     if module_of(lr).isfinite(trials.clip_global).any():
         clip_by_global_norm(gradients, trials.clip_global)
-    UPDATES[optimiser](model, gradients, state, trials, lr, number)
+    UPDATES[optimiser](model, gradients, state, trials, lr, step)
     return norm

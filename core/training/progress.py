@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,9 +41,10 @@ class TrialResult:
     best_accuracy: float | None = None
     model: dict[str, Array] | None = None
 
-    def record(self, settings: Settings, metrics: Metrics, weights: parameters.Model) -> None:
-        """Take in one epoch's metrics and the weights after it, and see whether the trial ends here."""
+    def record(self, settings: Settings, metrics: Metrics, weights: parameters.Model, seconds: float) -> None:
+        """Take in one epoch's metrics, the weights after it and its share of the time; see whether the trial ends."""
         self.history.append(metrics)
+        self.seconds += seconds
         epoch = len(self.history)
         broken = [name for name in ("train_loss", "val_loss") if not np.isfinite(metrics[name])]
         if broken:
@@ -58,13 +59,18 @@ class TrialResult:
         """The trial ends here, for this reason."""
         self.ended, self.status, self.reason = True, status, reason
 
+    def to_host(self, copy: Callable[[Array], np.ndarray], architecture: Mapping[str, np.ndarray]) -> None:
+        """Make its model what a file holds: on the host, with arrays that tell the network's architecture."""
+        if self.model is not None:
+            self.model = {**{name: copy(values) for name, values in self.model.items()}, **architecture}
+
 
 @dataclass
 class Progress:
     """A group after an epoch: all that its training goes on from, bit for bit.
 
     epoch    from 1
-    active   the trials that trained in it, by their place in the group
+    active   the trials that trained in it, by their index in the group
     model    (T, ...) arrays of those, as are the optimiser's in state
     results  of all trials of the group so far
     """
@@ -75,16 +81,30 @@ class Progress:
     state: parameters.Model
     results: list[TrialResult]
 
-    def leave(self, places: Container[int]) -> None:
+    def record(self, trials: Sequence[Settings], measured: Mapping[str, np.ndarray], seconds: float) -> EpochReport:
+        """Take in the next epoch: of each active trial its metrics (T,), and how long the epoch took."""
+        self.epoch += 1
+        report = EpochReport(self.epoch, {}, {})
+        for row, index in enumerate(self.active):
+            measures = {name: float(values[row]) for name, values in measured.items()} | {"epoch_seconds": seconds}
+            metrics = report.metrics[index] = {name: measures[name] for name in METRICS}
+            weights = {name: values[row] for name, values in self.model.items()}
+            result = self.results[index]
+            result.record(trials[index], metrics, weights, seconds / len(self.active))
+            if result.ended:
+                report.ended[index] = result
+        return report
+
+    def leave(self, trials: Container[int]) -> None:
         """Take trials out of the arrays."""
-        stay = [row for row, place in enumerate(self.active) if place not in places]
+        stay = [row for row, index in enumerate(self.active) if index not in trials]
         self.active = [self.active[row] for row in stay]
         self.model, self.state = parameters.take(self.model, stay), parameters.take(self.state, stay)
 
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What one epoch of a group brought. Trials go by their place in the list given to train_group.
+    """What one epoch of a group brought. Trials go by their index in the list given to train_group.
 
     epoch    from 1
     metrics  of each trial that trained in this epoch
@@ -94,6 +114,13 @@ class EpochReport:
     epoch: int
     metrics: dict[int, Metrics]
     ended: dict[int, TrialResult]
+
+    def end(self, verdicts: Mapping[int, Verdict], results: Sequence[TrialResult]) -> None:
+        """End trials by verdict, but those that have ended by themselves."""
+        for index, (status, reason) in verdicts.items():
+            if index not in self.ended:
+                results[index].end(status, reason)
+                self.ended[index] = results[index]
 
 
 Verdict = tuple[str, str]  # the status and the reason of a trial that somebody ends

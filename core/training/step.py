@@ -1,8 +1,9 @@
-"""One training step of a whole group, composed of the plain parts; the yardstick for every faster one."""
+"""One training step of a whole group: batch, loss, gradients, update. The yardstick for every faster one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,37 +34,57 @@ def make_step(
 
     data_seed  decides how images are augmented, as it does their order
 
-    step(model, state, images, chosen, lr, number)
-        model   changed in place
-        state   of the optimiser (core.training.optimisers.initial_state), changed in place
-        chosen  (N,) indices of the batch's images
-        lr      (T,) on the device
-        number  of the step, from 0 through the whole training
+    step(model, state, images, indices, lr, step)
+        model    changed in place
+        state    of the optimiser (core.training.optimisers.initial_state), changed in place
+        indices  (N,) of the batch's images
+        lr       (T,) on the device
+        step     from 0 through the whole training
 
     returns (3, T) float64 on the device, valid until the next step: for each trial the batch's summed cross entropy,
     the number of images classified rightly, and the 2-norm of the gradient (with L2, but for AdamW; before clipping).
     """
-    xp = ops.xp
-    group = trials.on_device(xp)
+    return _PlainStep(ops, architecture, trials.on_device(ops.xp), optimiser, data_seed, dtype)
 
-    def step(
-        model: parameters.Model, state: parameters.Model, images: Images, chosen: Array, lr: Array, number: int
+
+@dataclass(frozen=True)
+class _PlainStep:
+    ops: Ops
+    architecture: Architecture
+    trials: Hyperparameters
+    optimiser: str
+    data_seed: int
+    dtype: type
+
+    def __call__(
+        self, model: parameters.Model, state: parameters.Model, images: Images, indices: Array, lr: Array, step: int
     ) -> Array:
-        batch, labels = images.batch(chosen, dtype)
-        batch = ops.augment(batch, trials.augmentation, data_seed, number)
+        ops, xp = self.ops, self.ops.xp
+        batch, labels = images.batch(indices, self.dtype)
+        batch = ops.augment(batch, self.trials.augmentation, self.data_seed, step)
 
         def train(part: slice) -> tuple[Array, Array, Array]:
             weights, memory = ({name: v[part] for name, v in arrays.items()} for arrays in (model, state))
             x = batch if len(batch) == 1 else batch[part]
-            those = group.take(part)
-            loss, correct, gradients, statistics = network.loss_and_gradients(
-                ops, architecture, weights, x, labels, those, number
-            )
-            network.track_statistics(weights, statistics)
-            norm = ops.update(weights, gradients, memory, those, lr[part], number, optimiser=optimiser)
-            return loss.sum(axis=1), correct.sum(axis=1), norm
+            return self._train(weights, memory, x, labels, self.trials.take(part), lr[part], step)
 
         parts = ops.map_trials(train, len(lr))
         return xp.stack([xp.concatenate(values) for values in zip(*parts, strict=True)]).astype(np.float64)
 
-    return step
+    def _train(
+        self,
+        model: parameters.Model,
+        state: parameters.Model,
+        x: Array,
+        labels: Array,
+        trials: Hyperparameters,
+        lr: Array,
+        step: int,
+    ) -> tuple[Array, Array, Array]:
+        """Of some trials: the loss, the number of right answers and the gradient's norm, each (T,)."""
+        loss, correct, gradients, statistics = network.loss_and_gradients(
+            self.ops, self.architecture, model, x, labels, trials, step
+        )
+        network.track_statistics(model, statistics)
+        norm = self.ops.update(model, gradients, state, trials, lr, step, optimiser=self.optimiser)
+        return loss.sum(axis=1), correct.sum(axis=1), norm

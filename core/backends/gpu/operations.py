@@ -234,16 +234,16 @@ class _Training:
         state: Model,
         trials: Hyperparameters,
         lr: Array,
-        number: int,
+        step: int,
         *,
         optimiser: str,
     ) -> Array:
         if not _of_type(*gradients.values()):
-            return optimisers.update(model, gradients, state, trials, lr, number, optimiser=optimiser)
+            return optimisers.update(model, gradients, state, trials, lr, step, optimiser=optimiser)
         device = self._device
-        settings, step = update.settings_on(device, trials), whole(device, number, np.uint32)
-        rates = whole(device, lr, np.float64)
-        return update.update(device, model, gradients, state, settings, rates, step, optimiser)
+        settings, rates = update.settings_on(device, trials), whole(device, lr, np.float64)
+        number = whole(device, step, np.uint32)
+        return update.update(device, model, gradients, state, settings, rates, number, optimiser)
 
     def make_step(
         self,

@@ -24,7 +24,7 @@ from core.data import registry as datasets
 from core.data.images import Images
 from core.export.model_npz import load_model, save_model
 from core.network.inspection import probabilities
-from core.network.parameters import architecture_of, form, initial_model
+from core.network.parameters import architecture_arrays, architecture_of, initial_model
 from core.tracking.tracker import Tracker
 from sweep.__main__ import main
 from tests.conftest import EXPERIMENT
@@ -207,8 +207,8 @@ def test_images_far_from_zero_are_served_as_the_data_set_has_them(tmp_path: Path
     from core.export.mlflow_model import Classifier
 
     network, rng = Architecture((1, 6, 7), (2,), 3), np.random.default_rng(0)
-    arrays = {name: values[0] for name, values in initial_model(network, [Settings()]).items()} | form(network)
-    save_model(tmp_path / "model.npz", arrays)
+    arrays = {name: values[0] for name, values in initial_model(network, [Settings()]).items()}
+    save_model(tmp_path / "model.npz", arrays | architecture_arrays(network))
     about = {"classes": ["a", "b", "c"], "scale": 0.5, "offset": 1000.25, "input_shape": [1, 6, 7]}
     (tmp_path / "about.json").write_text(json.dumps(about))
     served, images = Classifier(), rng.integers(0, 2, (5, 1, 6, 7)).astype(np.float32)

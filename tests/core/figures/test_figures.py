@@ -30,7 +30,7 @@ from core.figures.training import overlay
 from core.figures.trials import Trial, levels
 from core.network.init_study import network_study
 from core.network.inspection import feature_maps, probabilities
-from core.network.parameters import form, initial_model
+from core.network.parameters import architecture_arrays, initial_model
 from core.tracking.entities import RunInfo
 from core.tracking.tracker import Tracker
 from sweep.__main__ import main as sweep_main
@@ -236,7 +236,7 @@ def model(architecture: Architecture, seed: int = 0) -> dict[str, np.ndarray]:
     arrays = initial_model(architecture, [Settings(seed=seed)])
     for name in arrays:  # as if trained
         arrays[name] = (arrays[name] + 0.1 * rng.random(arrays[name].shape)).astype(np.float32)
-    return {name: values[0] for name, values in arrays.items()} | form(architecture)
+    return {name: values[0] for name, values in arrays.items()} | architecture_arrays(architecture)
 
 
 def seen(architecture: Architecture, count: int = 60) -> Images:

@@ -24,7 +24,7 @@ from core.figures.model import Shown
 from core.figures.model import pictures as model_pictures
 from core.figures.style import DOTS, LARGEST, blank, content
 from core.figures.trials import Trial
-from core.network.parameters import form, initial_model
+from core.network.parameters import architecture_arrays, initial_model
 from core.tracking.tracker import Tracker
 from sweep.__main__ import main
 from tests.conftest import EXPERIMENT, small_images
@@ -57,7 +57,8 @@ def many_settings() -> list[Trial]:
 
 
 def model_of(architecture: Architecture) -> dict[str, np.ndarray]:
-    return {name: values[0] for name, values in initial_model(architecture, [Settings()]).items()} | form(architecture)
+    arrays = {name: values[0] for name, values in initial_model(architecture, [Settings()]).items()}
+    return arrays | architecture_arrays(architecture)
 
 
 Draw = Callable[[], Figure]

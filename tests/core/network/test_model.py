@@ -36,7 +36,7 @@ def test_the_reports_model_has_the_published_names_and_shapes() -> None:
     assert shapes["b3"] == (10,)
     assert {shapes[name] for name in list(shapes)[7:12]} == {(64,)}
     assert len(shapes) == 14
-    assert parameters.form(Architecture((3, 32, 32), (32, 64), 10)) == {}
+    assert parameters.architecture_arrays(Architecture((3, 32, 32), (32, 64), 10)) == {}
 
 
 def test_a_projection_has_the_number_of_the_convolution_it_joins() -> None:
@@ -171,7 +171,7 @@ def test_test_mode_does_not_depend_on_the_batches(batch_size: int, architecture:
 def single(architecture: Architecture = SMALL) -> dict[str, np.ndarray]:
     """One trial's arrays and the network's form, as a file has them."""
     arrays = {name: values[0] for name, values in parameters.initial_model(architecture, TRIALS[:1]).items()}
-    return arrays | parameters.form(architecture)
+    return arrays | parameters.architecture_arrays(architecture)
 
 
 @pytest.mark.parametrize("architecture", NETWORKS.values(), ids=NETWORKS)

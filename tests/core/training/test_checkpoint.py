@@ -13,7 +13,7 @@ from core.config.architecture import Architecture
 from core.config.settings import Settings
 from core.errors import InputError
 from core.export import model_npz
-from core.network.parameters import architecture_of, form, initial_model
+from core.network.parameters import architecture_arrays, architecture_of, initial_model
 from core.storage import npz as npz_files
 from tests.helpers.cases import NETWORKS
 
@@ -23,7 +23,7 @@ TINY = Architecture((1, 2, 2), (1,), 2)  # whose file is so small that every byt
 
 def model(architecture: Architecture = SMALL) -> dict[str, np.ndarray]:
     arrays = {name: values[0] for name, values in initial_model(architecture, [Settings()]).items()}
-    return arrays | form(architecture)
+    return arrays | architecture_arrays(architecture)
 
 
 @pytest.fixture

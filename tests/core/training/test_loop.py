@@ -371,7 +371,7 @@ def run_epochs(accuracies: Sequence[float], patience: int = 5, epochs: int = 20)
     result, settings = TrialResult(), Settings(patience=patience, epochs=epochs)
     for epoch, accuracy in enumerate(accuracies, start=1):
         metrics = {"train_loss": 1.0, "val_loss": 1.0, "val_accuracy": accuracy}
-        result.record(settings, metrics, {"w1": np.array(epoch)})
+        result.record(settings, metrics, {"w1": np.array(epoch)}, 0.5)
         if result.ended:
             return result, epoch
     return result, 0
@@ -402,7 +402,7 @@ def test_early_stop_counts_epochs_without_a_new_best(
 def test_a_loss_that_is_no_number_fails_the_trial_and_keeps_its_best(name: str, value: float) -> None:
     result, _ = run_epochs([0.25, 0.5])
     broken = {"train_loss": 1.0, "val_loss": 1.0, "val_accuracy": 0.9} | {name: value}
-    result.record(Settings(), broken, {"w1": np.array(3)})
+    result.record(Settings(), broken, {"w1": np.array(3)}, 0.5)
     assert result.ended
     assert (result.status, result.reason) == ("failed", f"{name} became {value} in epoch 3")
     assert (result.best_epoch, result.best_accuracy, result.model["w1"]) == (2, 0.5, 2)

@@ -92,11 +92,11 @@ def _flat(values: Array) -> Array:
 
 
 def update(
-    model: Model, gradients: Model, state: Model, trials: Hyperparameters, lr: Array, number: int, *, optimiser: str
+    model: Model, gradients: Model, state: Model, trials: Hyperparameters, lr: Array, step: int, *, optimiser: str
 ) -> Array:
     """core.training.optimisers.update for float32 arrays."""
     if next(iter(gradients.values())).dtype != np.float32:
-        return optimisers.update(model, gradients, state, trials, lr, number, optimiser=optimiser)
+        return optimisers.update(model, gradients, state, trials, lr, step, optimiser=optimiser)
     names = list(gradients)
     tensors = [(_flat(model[name]), np.ascontiguousarray(_flat(gradients[name]))) for name in names]
     reg = trials.reg.astype(np.float32)
@@ -107,7 +107,7 @@ def update(
     norm = np.empty(len(lr), np.float32)
     _clip(squares, np.array([is_bias(name) for name in names]), trials.clip, trials.clip_global, factors, norm)
     rate = lr.astype(np.float32)
-    adam = [_adam_settings(trials, lr, number, decays) for decays in (False, True)] if optimiser != "sgd" else []
+    adam = [_adam_settings(trials, lr, step, decays) for decays in (False, True)] if optimiser != "sgd" else []
     for name, (parameters, gradient), factor in zip(names, tensors, factors, strict=True):
         if optimiser != "sgd":
             memory = _flat(state[f"mean.{name}"]), _flat(state[f"square.{name}"])
@@ -120,8 +120,8 @@ def update(
     return norm
 
 
-def _adam_settings(trials: Hyperparameters, lr: Array, number: int, decay: bool) -> Array:
-    rate, root = lr / (1 - trials.beta1 ** (number + 1)), np.sqrt(1 - trials.beta2 ** (number + 1))
+def _adam_settings(trials: Hyperparameters, lr: Array, step: int, decay: bool) -> Array:
+    rate, root = lr / (1 - trials.beta1 ** (step + 1)), np.sqrt(1 - trials.beta2 ** (step + 1))
     beta1, beta2 = trials.beta1, trials.beta2
     columns = [rate, lr * trials.reg if decay else 0 * lr, beta1, 1 - beta1, beta2, 1 - beta2, root, trials.adam_eps]
     return np.stack(columns, axis=1).astype(np.float32)
