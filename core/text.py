@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 NONE = "-"
 
@@ -48,24 +53,37 @@ def print_table(
         print(*("\t".join(row) for row in (header, *rows)), sep="\n")
         return
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    def drawn() -> Table:
-        table = Table(title=title or None, title_justify="left", box=None, padding=(0, gap, 0, 0))
-        table.header_style = "bold underline"
-        for index in columns:
-            table.add_column(Text(header[index]), justify="left" if index in left else "right", no_wrap=True)
-        for number, row in enumerate(rows):  # as text: a name is the user's, and may look like markup
-            table.add_row(*(Text(row[index]) for index in columns), style="bold" if number == bold else "")
-        return table
 
     console, columns, unwanted = Console(), list(range(len(header))), list(spare)
+    draw = partial(_drawn, header, rows, title=title, left=left, gap=gap, bold=bold)
     unbounded = console.options.update(width=10_000)
-    while (wide := console.measure(drawn(), options=unbounded).maximum > console.width) and unwanted:
+    while (wide := console.measure(draw(columns), options=unbounded).maximum > console.width) and unwanted:
         name = unwanted.pop(0)
         columns = [index for index in columns if header[index] != name]
     if wide and too_wide:
         print(too_wide)
     else:
-        console.print(drawn())
+        console.print(draw(columns))
+
+
+def _drawn(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    columns: Sequence[int],
+    *,
+    title: str,
+    left: Sequence[int],
+    gap: int,
+    bold: int | None,
+) -> Table:
+    """These columns of the table, as print_table has it."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title or None, title_justify="left", box=None, padding=(0, gap, 0, 0))
+    table.header_style = "bold underline"
+    for index in columns:
+        table.add_column(Text(header[index]), justify="left" if index in left else "right", no_wrap=True)
+    for number, row in enumerate(rows):  # as text: a name is the user's, and may look like markup
+        table.add_row(*(Text(row[index]) for index in columns), style="bold" if number == bold else "")
+    return table

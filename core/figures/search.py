@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -137,38 +138,14 @@ def parallel(trials: Sequence[Trial], title: str) -> Figure:
     The line of a trial that does not have a setting crosses its axis below all values.
     """
     scales = [Scale(key, trials) for key in levels(trials)]
-    accuracies = np.array([trial.height for trial in trials])
-    low, high = accuracies.min(), accuracies.max()
     figure = blank(1.8 * len(scales) + 3.4, 4.6, title)
     axes = figure.subplots()
-    colours, best = Normalize(low, high), winner(trials)
-    columns = [_heights(scale, trials) for scale in scales]
-    for place in reversed(range(len(trials))):
-        trial = trials[place]
-        axes.plot(
-            range(len(scales) + 1),
-            [*(column[place] for column in columns), (trial.height - low) / ((high - low) or 1)],
-            "-" if trial.finished else "--",
-            color=WINNER if trial is best else colormaps[SEQUENTIAL](colours(trial.height)),
-            linewidth=3 if trial is best else 1.2,
-            alpha=1 if trial is best else 0.8,
-            label=named(trial) if trial is best else None,
-        )
-    on_lines: dict[str, Any] = {"textcoords": "offset points", "bbox": {"color": "white", "alpha": 0.8, "pad": 1}}
-    partial_ = False
-    for number, scale in enumerate(scales):
-        axes.axvline(number, color="0.7", linewidth=1, zorder=0)
-        marks = scale.marks()
-        if len(having(trials, scale.key)) < len(trials):
-            marks, partial_ = [*marks, (OFF, "not set")], True
-        for share, text in marks:
-            axes.annotate(text, (number, share), (-4, 0), ha="right", va="center", **on_lines)
-    axes.axvline(len(scales), color="0.7", linewidth=1, zorder=0)
-    for share in (0, 0.5, 1):
-        text = f"{low + share * (high - low):.4f}"
-        axes.annotate(text, (len(scales), share), (5, 0), textcoords="offset points", ha="left", va="center")
+    heights = [trial.height for trial in trials]
+    _draw_lines(axes, scales, trials, Normalize(min(heights), max(heights)))
+    unset = _draw_axes(axes, scales, trials)
+    _mark_accuracy(axes, len(scales), min(heights), max(heights))
     axes.set_xticks(range(len(scales) + 1), [*(scale.key for scale in scales), "best validation\naccuracy"])
-    axes.set(yticks=[], ylim=(OFF - 0.08 if partial_ else -0.08, 1.08), xlim=(-0.5, len(scales) + 0.35))
+    axes.set(yticks=[], ylim=(OFF - 0.08 if unset else -0.08, 1.08), xlim=(-0.5, len(scales) + 0.35))
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     handles, names = axes.get_legend_handles_labels()
@@ -177,6 +154,45 @@ def parallel(trials: Sequence[Trial], title: str) -> Figure:
         names.append(UNFINISHED)
     axes.legend(handles, names, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
     return figure
+
+
+def _draw_lines(axes: Axes, scales: Sequence[Scale], trials: Sequence[Trial], colours: Normalize) -> None:
+    """The trials' lines, the first in rank on top."""
+    low, high, best = colours.vmin or 0.0, colours.vmax or 0.0, winner(trials)
+    columns = [_heights(scale, trials) for scale in scales]
+    for index in reversed(range(len(trials))):
+        trial = trials[index]
+        axes.plot(
+            range(len(scales) + 1),
+            [*(column[index] for column in columns), (trial.height - low) / ((high - low) or 1)],
+            "-" if trial.finished else "--",
+            color=WINNER if trial is best else colormaps[SEQUENTIAL](colours(trial.height)),
+            linewidth=3 if trial is best else 1.2,
+            alpha=1 if trial is best else 0.8,
+            label=named(trial) if trial is best else None,
+        )
+
+
+def _draw_axes(axes: Axes, scales: Sequence[Scale], trials: Sequence[Trial]) -> bool:
+    """An upright axis a setting with its values; whether some trial lacks a setting."""
+    on_lines: dict[str, Any] = {"textcoords": "offset points", "bbox": {"color": "white", "alpha": 0.8, "pad": 1}}
+    unset = False
+    for number, scale in enumerate(scales):
+        axes.axvline(number, color="0.7", linewidth=1, zorder=0)
+        marks = scale.marks()
+        if len(having(trials, scale.key)) < len(trials):
+            marks, unset = [*marks, (OFF, "not set")], True
+        for share, text in marks:
+            axes.annotate(text, (number, share), (-4, 0), ha="right", va="center", **on_lines)
+    return unset
+
+
+def _mark_accuracy(axes: Axes, place: int, low: float, high: float) -> None:
+    """The last axis."""
+    axes.axvline(place, color="0.7", linewidth=1, zorder=0)
+    for share in (0, 0.5, 1):
+        text = f"{low + share * (high - low):.4f}"
+        axes.annotate(text, (place, share), (5, 0), textcoords="offset points", ha="left", va="center")
 
 
 def _heights(scale: Scale, trials: Sequence[Trial]) -> np.ndarray:

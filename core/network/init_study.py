@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.config.architecture import KERNEL, Architecture, Layer
-from core.config.settings import INITIALS, Settings
+from core.config.settings import Settings
+from core.config.training import INITIALS
 from core.errors import InputError
 from core.network.model import shortcut_of
 from core.network.parameters import Model, initial_model, weight_std

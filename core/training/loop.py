@@ -42,9 +42,6 @@ def train_group(
     start  what keep was given once: goes on from there. Trials of it that ended there are reported once more.
 
     A trial that has ended is taken out of the arrays; the rest goes on without it. The loop ends with the last trial.
-    train_loss and train_accuracy are means over the epoch's batches as they were trained (dropout on, weights
-    moving, images augmented); losses are mean cross entropy without the L2 term, so that they compare across values
-    of reg. learning_rate is that of the epoch's last step.
     """
     work = _Work(ops, architecture, trials, train, validation, data_seed, dtype)
     group = start or work.beginning()

@@ -12,6 +12,9 @@ from core.network import parameters
 from core.random import Array
 
 Metrics = dict[str, float]
+# train_loss and train_accuracy are means over the epoch's batches as they were trained (dropout on, weights moving,
+# images augmented); losses are mean cross entropy without the L2 term, so that they compare across values of reg;
+# learning_rate is that of the epoch's last step.
 METRICS = (
     *("train_loss", "train_accuracy", "val_loss", "val_accuracy"),
     *("learning_rate", "gradient_norm", "epoch_seconds"),

@@ -216,7 +216,7 @@ def dropout(x: Array, u: Array, rate: Array) -> tuple[Array, Any]:
 
     x     (T, N, D)
     u     (T or 1, N, D) uniform in [0, 1): m is u >= rate
-    rate  (T,) from 0 to core.config.settings.MOST_DROPOUT
+    rate  (T,) from 0 to core.config.training.MOST_DROPOUT
     """
     rate = module_of(x).asarray(rate, dtype=x.dtype)[:, None, None]
     factor = (u >= rate) / (1 - rate)

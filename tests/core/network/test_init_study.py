@@ -14,7 +14,8 @@ from core import figures
 from core.backends import registry as backends
 from core.backends.reference import plain
 from core.config.architecture import Architecture
-from core.config.settings import INITIALS, Settings
+from core.config.settings import Settings
+from core.config.training import INITIALS
 from core.errors import InputError
 from core.figures.__main__ import main
 from core.machine import threads

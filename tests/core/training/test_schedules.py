@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.config import settings
+from core.config import schedule
 from core.config.settings import Settings
 from core.training.schedules import SCHEDULES, learning_rates
 
@@ -31,7 +31,7 @@ def rates(trial: Settings, steps: int = STEPS) -> np.ndarray:
 
 
 def test_every_schedule_is_tested() -> None:
-    assert tuple(SCHEDULES) == settings.SCHEDULES
+    assert tuple(SCHEDULES) == schedule.SCHEDULES
     assert SCHEDULES.keys() == EXPECTED.keys() | {"one-cycle"}
 
 
