@@ -1,6 +1,49 @@
-"""Where groups train: in this process, one after another, or at the same time in processes of their own, a GPU each.
+"""The contract of an executor: where groups of trials train, and what it owes to those whose records depend on it.
 
-Only this process writes records. A process that trains sends each epoch's report, and is told who ends there.
+The driver is the process that holds the experiment's lock. It alone writes records: Optuna's journal, MLflow, and the
+screen. An executor trains groups wherever it wants: in the driver, in processes beside it, on other machines. Every
+executor of sweep.executors.registry is held to what follows by one test.
+
+**Who calls what.** `Executor.train` asks its iterable for a group when there is room for one, trains the group's task,
+and calls the methods of its monitor. All of these calls, and the iterator's, are made in the driver's process, by the
+thread that called `train`, one at a time. They write records and may take a while; any of them may raise an exception.
+
+**Order.** Of each group, epoch by epoch from the first after `task.start`:
+
+1. `judge(report)`. Training waits for its answer: the verdicts take effect in this epoch, before its checkpoint.
+2. `stopping` is read. If it is set, the group stops after this epoch.
+3. The checkpoint is written, if one is due: see below.
+4. `record(report)`, with the trials that the verdicts ended among those that have.
+
+`record` comes once for each epoch, in the order of epochs; calls of other groups may come between. One that has a
+`start` in whose epoch trials have ended gets a report of those first, which is recorded and not judged: they were.
+An epoch that was recorded may be recorded again by a later `train`, which goes on from an older checkpoint: what it
+brings is the same but for its `epoch_seconds`, and whoever records must not mind.
+
+**What a report holds.** Trials by their index in `task.trials`, and plain numbers. The results of trials that have
+ended have their best weights as arrays of the host in `record`; in `judge` these may be missing.
+
+**Early end.** Once a monitor was found stopping, no further group is asked for. Groups that train beside it go on until
+their own monitors are stopping; then `train` returns. A stopping group's last epoch is kept in its checkpoint.
+
+**Checkpoints.** `task.path` is a file of the driver's machine, with `task.about` in it, which core.training.checkpoint
+lays out. It holds the group after its first epoch, then whenever that costs less than 1 % of the training's time, and
+always after the last epoch of a group that was stopped. It is replaced as a whole (written beside, fsync, rename), so
+that a kill at any moment leaves one that can be read. An executor whose workers share no disk with the driver must send
+it there before it calls `record`. A group that goes on from a checkpoint ends as if it had not been stopped, bit for
+bit. Who removes it is the monitor.
+
+**Errors.** What a monitor or the iterator raises leaves `train` as it is. So does what training raises, an InputError
+with its one line, any other with the lines that led to it as a note. But a MemoryError before a group's first `record`
+becomes `halves(error)`: the groups that it gives train in the group's place, as if the group had never begun, or it
+raises. After an exception groups may be in the middle of something; the executor can only be closed then.
+
+**A lost worker** ends `train` with an exception: MemoryError if it was killed as systems kill that have no memory
+left, else ChildProcessError. It is not replaced, and nothing is tried again by itself: the group's last checkpoint
+stays, and another executor goes on from it.
+
+**What is sent.** Workload once, a GroupTask for each group, reports and verdicts back and forth. All are pickled where
+they leave the process: they hold settings, numbers, texts and NumPy arrays, and no functions or open files.
 """
 
 from __future__ import annotations
@@ -17,12 +60,23 @@ from core.training.progress import EpochReport, Progress, Verdict
 
 
 @dataclass(frozen=True)
+class Workload:
+    """What all groups of an experiment are trained with: the data, and the backend's name and precision."""
+
+    split: Split
+    scale: float
+    data_seed: int
+    backend: str
+    precision: str
+
+
+@dataclass(frozen=True)
 class GroupTask:
     """What is to be trained together.
 
+    path    of the checkpoint, on the driver's machine
+    about   plain data (JSON) that is kept in it
     start   where to go on, if not at the beginning; its arrays are the host's
-    path    where the progress is kept while it trains
-    about   is kept with it
     """
 
     architecture: Architecture
@@ -32,41 +86,36 @@ class GroupTask:
     start: Progress | None = None
 
 
-class GroupMonitor(Protocol):
-    """A group that is to be trained.
-
-    stopping  whether it is to stop after the epoch that was judged last
-    """
-
-    stopping: bool
+class EpochJudge(Protocol):
+    """What the training of a group asks after each epoch."""
 
     @property
-    def task(self) -> GroupTask: ...
+    def stopping(self) -> bool:
+        """Whether the group stops after the epoch that was judged last. Once set it stays."""
 
     def judge(self, report: EpochReport) -> Mapping[int, Verdict]:
-        """See core.training.loop."""
+        """Which of the trials that have not ended do so here, and why."""
+
+
+class GroupMonitor(EpochJudge, Protocol):
+    """A group for an executor, whose calls are those of this file's contract."""
+
+    @property
+    def task(self) -> GroupTask:
+        """What is to be trained; the same whenever it is asked for."""
 
     def record(self, report: EpochReport) -> None:
-        """Keep what an epoch brought."""
+        """Write down what an epoch brought."""
 
     def halves(self, error: MemoryError) -> Iterator[GroupMonitor]:
         """Two groups in its place, since it found too little memory. Raises error if it cannot be cut."""
 
 
 class Executor(Protocol):
+    """Trains groups on one workload."""
+
     def train(self, groups: Iterable[GroupMonitor]) -> None:
-        """Train all groups. The next one is asked for when there is room for it.
+        """Train all groups. May be called again, for other groups, once it has returned."""
 
-        Ends early when groups are stopping, after an epoch of each that is in training, which is kept.
-        """
-
-
-@dataclass(frozen=True)
-class Workload:
-    """What all groups of an experiment are trained with: the data, and the backend's name and precision."""
-
-    split: Split
-    scale: float
-    data_seed: int
-    backend: str
-    precision: str
+    def close(self) -> None:
+        """Let go of what training needed, wherever it is, also in the middle of something. May be called twice."""

@@ -1,4 +1,4 @@
-"""Trains in processes of their own, a GPU each."""
+"""Trains in processes beside the driver, each with a GPU of its own, or with its share of the threads."""
 
 from __future__ import annotations
 
@@ -8,90 +8,110 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection, wait
-from typing import Any, cast
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnContext
 
 from core.machine import threads
-from sweep.executors.base import GroupMonitor, Workload
+from sweep.executors.base import GroupMonitor, GroupTask, Workload
+from sweep.executors.channel import Ended, Judge, Record, Verdicts
 from sweep.executors.worker import work
 
 
 class ProcessExecutor:
-    """Trains in so many processes, each with a GPU of its own, or with its share of the threads."""
+    """Trains in so many processes at the same time: see sweep.executors.base.Executor."""
 
-    def __init__(self, count: int, material: Workload) -> None:
+    def __init__(self, count: int, workload: Workload) -> None:
         context = multiprocessing.get_context("spawn")
-        share = max(1, threads.count() // count)
-        self._processes: dict[Connection, Any] = {}
+        thread_count = max(1, threads.count() // count)
+        self._workers: list[_Worker] = []
         resource_tracker.ensure_running()  # which would unblock what the first process is started with
         try:
             with _unheard({signal.SIGINT, signal.SIGTERM}):
                 for number in range(count):
-                    ours, theirs = context.Pipe()
-                    process = context.Process(target=work, args=(theirs, number, material.backend, share), daemon=True)
-                    process.start()
-                    theirs.close()
-                    self._processes[ours] = process
-            for connection in self._processes:
-                self._send(connection, material)  # as an argument it would hang where a process dies as it starts
+                    self._workers.append(_Worker(context, number, workload.backend, thread_count))
+            for worker in self._workers:
+                worker.send(workload)  # as an argument it would hang where a process dies as it starts
         except BaseException:
             self.close()
             raise
 
     def train(self, groups: Iterable[GroupMonitor]) -> None:
-        source, again, active, stopping = iter(groups), deque[GroupMonitor](), dict[Connection, GroupMonitor](), False
+        """Train all groups, as many at a time as there are processes."""
+        source, again, active, stopping = iter(groups), deque[GroupMonitor](), dict[_Worker, GroupMonitor](), False
         while True:
-            for connection in [connection for connection in self._processes if connection not in active]:
+            for worker in [worker for worker in self._workers if worker not in active]:
                 group = None if stopping else again.popleft() if again else next(source, None)
                 if group is None:
                     break
-                self._send(connection, group.task)
-                active[connection] = group
+                worker.send(group.task)
+                active[worker] = group
             if not active:
                 return
-            for connection in cast(list[Connection], wait(list(active))):
-                group = active[connection]
-                what, content = self._receive(connection)
-                if what == "judge":
-                    self._send(connection, (group.judge(content), group.stopping))
-                    stopping |= group.stopping
-                elif what == "epoch":
-                    group.record(content)
-                else:
-                    del active[connection]
-                    if isinstance(content, MemoryError):
-                        again.extend(group.halves(content))
-                    elif content is not None:
-                        raise content
-
-    def _send(self, connection: Connection, message: Any) -> None:
-        try:
-            connection.send(message)
-        except ConnectionError:
-            raise self._ended(connection) from None
-
-    def _receive(self, connection: Connection) -> tuple[str, Any]:
-        try:
-            message: tuple[str, Any] = connection.recv()
-        except (EOFError, ConnectionError):  # the latter where it had not read all that was sent
-            raise self._ended(connection) from None
-        return message
-
-    def _ended(self, connection: Connection) -> Exception:
-        """Why the process there is no more."""
-        process = self._processes[connection]
-        process.join()
-        if process.exitcode == -signal.SIGKILL:  # what a system does that has no memory left
-            return MemoryError("a process that trained a group was killed")
-        return ChildProcessError(f"a process that trained a group has ended, exit status {process.exitcode}")
+            for worker in _ready(active):
+                group = active[worker]
+                match worker.receive():
+                    case Judge(report):
+                        worker.send(Verdicts(group.judge(report), group.stopping))
+                        stopping |= group.stopping
+                    case Record(report):
+                        group.record(report)
+                    case Ended(error):
+                        del active[worker]
+                        if isinstance(error, MemoryError):
+                            again.extend(group.halves(error))
+                        elif error is not None:
+                            raise error
 
     def close(self) -> None:
         """End the processes."""
-        for connection, process in self._processes.items():
-            connection.close()
-            process.kill()
-        for process in self._processes.values():
-            process.join()
+        for worker in self._workers:
+            worker.kill()
+        for worker in self._workers:
+            worker.process.join()
+        self._workers.clear()
+
+
+class _Worker:
+    """A process that trains, as the driver sees it."""
+
+    def __init__(self, context: SpawnContext, number: int, backend: str, thread_count: int) -> None:
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=work, args=(theirs, number, backend, thread_count), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def send(self, message: Workload | GroupTask | Verdicts) -> None:
+        """Raises MemoryError or ChildProcessError if the process has ended."""
+        try:
+            self.connection.send(message)
+        except ConnectionError:
+            raise self._lost() from None
+
+    def receive(self) -> Judge | Record | Ended:
+        """What the process says next. Raises MemoryError or ChildProcessError if it has ended."""
+        try:
+            message: Judge | Record | Ended = self.connection.recv()
+        except (EOFError, ConnectionError):  # the latter where it had not read all that was sent
+            raise self._lost() from None
+        return message
+
+    def _lost(self) -> Exception:
+        """Why the process is no more."""
+        self.process.join()
+        if self.process.exitcode == -signal.SIGKILL:  # what a system does that has no memory left
+            return MemoryError("a process that trained a group was killed")
+        return ChildProcessError(f"a process that trained a group has ended, exit status {self.process.exitcode}")
+
+    def kill(self) -> None:
+        """End it, whatever it does."""
+        self.connection.close()
+        self.process.kill()
+
+
+def _ready(workers: Collection[_Worker]) -> list[_Worker]:
+    """Those that have said something, or have ended; waits until there is one."""
+    ready = set[object](wait([worker.connection for worker in workers]))
+    return [worker for worker in workers if worker.connection in ready]
 
 
 @contextmanager

@@ -10,9 +10,8 @@ from core.data.dataset import Dataset
 from core.evaluate.metrics import LargestClass, largest_in_validation
 from core.ops import Ops
 from core.tracking.tracker import Tracker
+from sweep.executors import registry
 from sweep.executors.base import Executor, Workload
-from sweep.executors.in_process import InProcessExecutor
-from sweep.executors.processes import ProcessExecutor
 from sweep.experiment.checks import Value
 from sweep.experiment.stage import Experiment, Stage
 from sweep.records.folder import Folder
@@ -115,14 +114,12 @@ class Sweep:
         """What trains this experiment's groups, from when it is first asked for until close."""
         split, seed = self.data.split(self.experiment.seed), self.experiment.seed
         workload = Workload(split, self.data.scale, seed, self.ops.name, self.ops.precision)
-        if self.processes == 1:
-            return InProcessExecutor(self.ops, workload)
-        return ProcessExecutor(self.processes, workload)
+        return registry.start(self.ops, workload, self.processes)
 
     def close(self) -> None:
         """End the executor. Another stage starts a new one."""
-        executor = self.__dict__.pop("executor", None)
-        if isinstance(executor, ProcessExecutor):
+        executor: Executor | None = self.__dict__.pop("executor", None)
+        if executor:
             executor.close()
 
     def settings(self, stage: Stage) -> list[dict[str, Value]]:

@@ -30,8 +30,8 @@ from core.tracking.tracker import Tracker
 from core.training.progress import EpochReport, Verdict
 from sweep.__main__ import main
 from sweep.executors.base import GroupMonitor, GroupTask, Workload
+from sweep.executors.channel import portable
 from sweep.executors.processes import ProcessExecutor
-from sweep.executors.worker import _portable
 from sweep.stages import run
 from sweep.stages.run import StageResult
 from tests.conftest import EXPERIMENT, small_images
@@ -169,7 +169,8 @@ class Killer:
     stopping = False
 
     def __init__(self, processes: ProcessExecutor) -> None:
-        (self.process,) = processes._processes.values()
+        (worker,) = processes._workers
+        self.process = worker.process
 
     def judge(self, report: EpochReport) -> dict[int, Verdict]:
         self.process.kill()
@@ -231,15 +232,15 @@ def test_an_error_travels_with_the_lines_that_led_to_it() -> None:
     try:
         raise ValueError("odd")
     except ValueError as error:
-        travelled = pickle.loads(pickle.dumps(_portable(error)))
+        travelled = pickle.loads(pickle.dumps(portable(error)))
     assert isinstance(travelled, ValueError)
-    assert "test_trainer.py" in travelled.__notes__[0]
-    assert not hasattr(_portable(InputError("wrong")), "__notes__")
+    assert Path(__file__).name in travelled.__notes__[0]
+    assert not hasattr(portable(InputError("wrong")), "__notes__")
 
     class LocalError(Exception):
         """Which pickle cannot name."""
 
-    lost = _portable(LocalError("why"))
+    lost = portable(LocalError("why"))
     assert isinstance(lost, ChildProcessError)
     assert str(lost).startswith("LocalError: why (")
 
