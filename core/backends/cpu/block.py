@@ -46,9 +46,9 @@ def block(
     z, sums = winograd.convolve(pixels, filters, pad)
     mean, variance, table = batch_norm.statistics(sums, z.shape[1], z.shape[2] * z.shape[3], gamma, beta, eps)
     added = None if shortcut is None else channels_last(shortcut)
-    y, raw, place = batch_norm.normalise(z, added, table, pool)
+    y, raw, argmax = batch_norm.normalise(z, added, table, pool)
     inverse = 1 / np.sqrt(variance + eps)
-    saved = pixels, filters, pad, pool, z, y, raw, place, table, mean, inverse, gamma, added is not None, w.shape
+    saved = pixels, filters, pad, pool, z, y, raw, argmax, table, mean, inverse, gamma, added is not None, w.shape
     return *_results(y, mean, variance, b), (_later_block_grad, saved)
 
 
@@ -111,18 +111,18 @@ def _first_block(
     filters = filter_matrix(w)
     gram = first_block.products(images, first_block.geometry(*x.shape[2:], pad, pool), pad)
     mean, variance, table = first_block.statistics(gram, filters, gamma, beta, eps)
-    y, place = first_block.forward(images, filters, table, pad, pool)
+    y, argmax = first_block.forward(images, filters, table, pad, pool)
     inverse = 1 / np.sqrt(variance + eps)
-    saved = (x, w, b, gamma, beta, pad, pool, eps), images, filters, gram, y, place, mean, inverse
+    saved = (x, w, b, gamma, beta, pad, pool, eps), images, filters, gram, y, argmax, mean, inverse
     return *_results(y, mean, variance, b), (_first_block_grad, saved)
 
 
 def _first_block_grad(dy: Array, saved: Any, *, need_dx: bool) -> tuple[Array | None, Array, Array, Array, Array, None]:
-    (x, w, b, gamma, beta, pad, pool, eps), images, filters, gram, y, place, mean, inverse = saved
+    (x, w, b, gamma, beta, pad, pool, eps), images, filters, gram, y, argmax, mean, inverse = saved
     if need_dx:  # pictures have no use for it: the textbook's way
         *_, again = fused.block(x, w, b, gamma, beta, pad=pad, pool=pool, eps=eps)
         return fused.block_grad(dy, again)
-    products = first_block.gradient_products(images, channels_last(dy), y, place, pad, pool)
+    products = first_block.gradient_products(images, channels_last(dy), y, argmax, pad, pool)
     dw, dgamma, dbeta = first_block.gradient(gram, products, filters, mean, inverse, gamma)
     return None, dw.reshape(w.shape), np.zeros_like(b), dgamma, dbeta, None
 
@@ -130,18 +130,18 @@ def _first_block_grad(dy: Array, saved: Any, *, need_dx: bool) -> tuple[Array | 
 def _later_block_grad(
     dy: Array, saved: Any, *, need_dx: bool
 ) -> tuple[Array | None, Array, Array, Array, Array, Array | None]:
-    pixels, filters, pad, pool, z, y, raw, place, table, mean, inverse, gamma, has_shortcut, shape = saved
+    pixels, filters, pad, pool, z, y, raw, argmax, table, mean, inverse, gamma, has_shortcut, shape = saved
     trials, f, c = shape[:3]
     gradient = channels_last(dy)
     _, images, height, width, _ = z.shape
     dgamma, dbeta, constants = batch_norm.gradient_constants(
         gradient, y, raw, table, mean, inverse, gamma, images * height * width
     )
-    dx, dw = winograd.convolve_gradient(pixels, gradient, y, place, z, constants, pool, filters, pad, need_dx)
+    dx, dw = winograd.convolve_gradient(pixels, gradient, y, argmax, z, constants, pool, filters, pad, need_dx)
     dw = np.ascontiguousarray(dw[..., :c, :f].transpose(0, 4, 3, 1, 2))
     dshortcut = None
     if has_shortcut:
-        dshortcut = channels_first(batch_norm.shortcut_gradient(gradient, y, place, pool, height, width), f)
+        dshortcut = channels_first(batch_norm.shortcut_gradient(gradient, y, argmax, pool, height, width), f)
     return (
         input_gradient(dx, pixels, c) if need_dx else None,
         dw,

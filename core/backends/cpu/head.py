@@ -21,15 +21,15 @@ def head(
         loss, correct, saved = fused.head(x, w, b, labels, rate, seed, step)
         return loss, correct, (fused.head_grad, saved)
     rates = rate.astype(np.float32)
-    u, seeds, which = kernels.NO_DROPOUT, seed, np.zeros(len(x), np.int64)
+    u, seeds, u_rows = kernels.NO_DROPOUT, seed, np.zeros(len(x), np.int64)
     if np.any(rates):
         if len(seed) > 1:
-            seeds, which = np.unique(seed, return_inverse=True)
+            seeds, u_rows = np.unique(seed, return_inverse=True)
         u = philox.uniform(seeds, Purpose.DROPOUT, step, x[0].size)
     pixels = channels_last(x)
-    outputs, features = kernels.logits(pixels, u, which, rates, padded(w, 2), x.shape[2])
+    outputs, features = kernels.logits(pixels, u, u_rows, rates, padded(w, 2), x.shape[2])
     loss, correct = kernels.cross_entropy(outputs, contiguous(b), contiguous(labels, np.int64))
-    kept = outputs, contiguous(labels, np.int64), features, w, u, which, rates, x.shape[2:]
+    kept = outputs, contiguous(labels, np.int64), features, w, u, u_rows, rates, x.shape[2:]
     return loss, correct, (_head_grad, kept)
 
 

@@ -51,7 +51,7 @@ def for_each(device: Device, kernel: str, size: int, trials: int, *arguments: An
     device.launch(kernel, (ceil(size / BLOCK), trials), BLOCK, 0, *arguments)
 
 
-def whole(device: Device, values: Array, dtype: Any = np.float32) -> Array:
+def contiguous(device: Device, values: Array, dtype: Any = np.float32) -> Array:
     """The values on the device, as kernels take them: contiguous, of one type."""
     return device.xp.asarray(values, dtype=dtype, order="C")
 
@@ -62,22 +62,22 @@ def structure(values: Any) -> Array:
     return np.array([(numbers,)], np.dtype([("numbers", np.int32, (len(numbers),))]))
 
 
-def stored(device: Device, x: Array) -> Array:
+def channels_last(device: Device, x: Array) -> Array:
     """(T, N, C, H, W) as it lies in memory: (T, N, H, W, C'); no copy where it does already."""
     last = x.transpose(0, 1, 3, 4, 2)
-    channels = tiles.stored(x.shape[2])
+    channels = tiles.padded_channels(x.shape[2])
     if channels == x.shape[2]:
-        return whole(device, last)
+        return contiguous(device, last)
     result = device.xp.zeros((*last.shape[:4], channels), x.dtype)
     result[..., : x.shape[2]] = last
     return result
 
 
-def seen(x: Array, channels: int) -> Array:
+def channels_first(x: Array, channels: int) -> Array:
     """The view (T, N, C, H, W) of (T, N, H, W, C')."""
     return x[..., :channels].transpose(0, 1, 4, 2, 3)
 
 
-def of_input(dx: Array, x: Array, channels: int) -> Array:
+def input_gradient(dx: Array, x: Array, channels: int) -> Array:
     """The gradient dx (T, N, H, W, C') of x: summed where the trials share x."""
-    return seen(dx if len(x) == len(dx) else dx.sum(axis=0, keepdims=True), channels)
+    return channels_first(dx if len(x) == len(dx) else dx.sum(axis=0, keepdims=True), channels)

@@ -22,7 +22,7 @@ def _values(architecture: Architecture, batch_size: int) -> float:
     each, parts = 3.0 * architecture.features, 0
     shapes = zip(architecture.layers, architecture.shapes, architecture.conv_shapes, strict=False)
     for layer, source, (filters, rows, columns) in shapes:
-        values = tiles.stored(filters) * rows * columns
+        values = tiles.padded_channels(filters) * rows * columns
         each += values * ((layer.number > 1) + 2.25 / layer.pool**2 + 3 * bool(layer.shortcut))
         shape = tiles.Convolution.of((batch_size, *source), filters, KERNEL, layer.pad)
         if layer.number > 1 and (cut := tiles.correlation(shape)):

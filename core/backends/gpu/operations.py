@@ -16,7 +16,7 @@ import numpy as np
 
 from core.backends.gpu import convolution, first_block, later_block, tiles, update
 from core.backends.gpu import head as linear
-from core.backends.gpu.device import BlockGradient, Device, for_each, seen, stored, whole
+from core.backends.gpu.device import BlockGradient, Device, channels_first, channels_last, contiguous, for_each
 from core.backends.gpu.memory import step_memory
 from core.backends.gpu.recorded_step import RecordedStep
 from core.backends.reference import backend, fused, plain
@@ -83,11 +83,11 @@ class _Convolution:
         if cuts is None:
             y, saved = plain.conv2d(x, w, b, stride=stride, pad=pad)
             return y, (plain.conv2d_grad, saved)
-        pixels = stored(self._device, x)
+        pixels = channels_last(self._device, x)
         bias = self._device.xp.zeros((len(w), shape.filters), np.float32)
         bias[:, : w.shape[1]] = b
-        z, _ = convolution.convolved(self._device, cuts.forward, pixels, w, bias)
-        return seen(z, w.shape[1]), (self._conv2d_grad, (cuts, pixels, w))
+        z, _ = convolution.convolve(self._device, cuts.forward, pixels, w, bias)
+        return channels_first(z, w.shape[1]), (self._conv2d_grad, (cuts, pixels, w))
 
     def conv2d_grad(self, dy: Array, saved: Any, *, need_dx: bool = True) -> tuple[Array | None, Array, Array]:
         gradient, kept = saved
@@ -154,11 +154,11 @@ class _Block:
             return fused.block_inference(x, w, b, gamma, beta, mean, variance, shortcut, pad=pad, pool=pool, eps=eps)
         table = later_block.running_table(device, (b, gamma, beta, mean, variance), eps)
         if pictures := self._pictures(x, w, shortcut, pad, pool):
-            y, _ = first_block.forward(device, pictures, whole(device, x), w, table)
+            y, _ = first_block.forward(device, pictures, contiguous(device, x), w, table)
         else:
-            z, _ = convolution.convolved(device, cuts.forward, stored(device, x), w)
-            y, _ = later_block.normalised(device, z, shortcut, table, pool)
-        return seen(y, w.shape[1])
+            z, _ = convolution.convolve(device, cuts.forward, channels_last(device, x), w)
+            y, _ = later_block.normalise(device, z, shortcut, table, pool)
+        return channels_first(y, w.shape[1])
 
     def _first_block_grad(self, dy: Array, saved: Any, *, need_dx: bool) -> BlockGradient:
         kept, inputs, pad, pool, eps = saved
@@ -181,7 +181,7 @@ class _Block:
         return (tiles.cuts(shape, tensor=True) if self._tensor else None) or tiles.cuts(shape)
 
     def _pictures(self, x: Array, w: Array, shortcut: Array | None, pad: int, pool: int) -> tiles.Pictures | None:
-        """The form of a block that reads images as they come."""
+        """The shape of a block that reads images as they come."""
         few = x.shape[2] <= tiles.FEW_CHANNELS and shortcut is None and self._cuts(x, w, pad, pool) is not None
         return tiles.pictures(x.shape, w.shape[1], pad, pool) if few else None
 
@@ -200,7 +200,7 @@ class _Head:
             loss, correct, saved = fused.head(x, w, b, labels, rate, seeds, int(number.reshape(-1)[0]))
             return loss, correct, (fused.head_grad, saved)
         types = ((rate, np.float32), (seed, np.uint64), (step, np.uint32))
-        draws = tuple(whole(self._device, values, dtype) for values, dtype in types)
+        draws = tuple(contiguous(self._device, values, dtype) for values, dtype in types)
         loss, correct, saved = linear.forward(self._device, x, w, b, labels, draws)
         return loss, correct, (self._head_grad, saved)
 
@@ -241,8 +241,8 @@ class _Training:
         if not _of_type(*gradients.values()):
             return optimisers.update(model, gradients, state, trials, lr, step, optimiser=optimiser)
         device = self._device
-        settings, rates = update.settings_on(device, trials), whole(device, lr, np.float64)
-        number = whole(device, step, np.uint32)
+        settings, rates = update.settings_on(device, trials), contiguous(device, lr, np.float64)
+        number = contiguous(device, step, np.uint32)
         return update.update(device, model, gradients, state, settings, rates, number, optimiser)
 
     def make_step(
@@ -261,7 +261,7 @@ class _Training:
 
     def _uniform(self, seed: Array, purpose: int, step: int, count: int) -> Array:
         """As core.random.uniform."""
-        numbers, seeds = self._device.empty((len(seed), count)), whole(self._device, seed, np.uint64)
+        numbers, seeds = self._device.empty((len(seed), count)), contiguous(self._device, seed, np.uint64)
         number = np.uint32(purpose), np.uint32(step)
         for_each(self._device, "uniform", ceil(count / 4), len(seed), seeds, numbers, *number, count)
         return numbers

@@ -12,7 +12,7 @@ from math import ceil, prod
 
 from core.config.architecture import KERNEL
 
-LINE = 8  # stored channels are a multiple of it
+LINE = 8  # channels in memory are a multiple of it
 SHARED = 64 * 1024  # bytes of shared memory a block may have on every card since compute capability 7.5
 PREFERRED = 40 * 1024  # with so many, a multiprocessor runs several blocks at once
 THREADS = 192  # most of a block that convolves: ROW_OF_THREADS in convolution.cu
@@ -22,19 +22,19 @@ PARTS = 64  # a batch is cut into about so many parts where a sum over images is
 FEW_CHANNELS = 4  # up to so many, images are convolved as they come
 
 
-def stored(channels: int) -> int:
+def padded_channels(channels: int) -> int:
     """Channels as they lie in memory."""
     return ceil(channels / LINE) * LINE
 
 
 def width(channels: int) -> int:
-    """How many of so many stored channels a block takes: 32, 16 or 8."""
+    """How many of so many channels in memory a block takes: 32, 16 or 8."""
     return next(w for w in (32, 16, 8) if channels % w == 0)
 
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution's shape and tile, as struct Convolution in convolution.cu has them; channels are stored ones."""
+    """A convolution's shape and tile, as struct Convolution in convolution.cu has them; channels as in memory."""
 
     images: int
     height: int
@@ -55,7 +55,7 @@ class Convolution:
         """For images x (N, C, H, W)."""
         n, c, height, across = x
         rows, columns = (size + 2 * pad - kernel + 1 for size in (height, across))
-        return cls(n, height, across, stored(c), rows, columns, stored(filters), kernel, pad)
+        return cls(n, height, across, padded_channels(c), rows, columns, padded_channels(filters), kernel, pad)
 
     def turned(self) -> Convolution:
         """The one that takes the gradient of the output to that of the input."""
@@ -182,7 +182,7 @@ def cuts(shape: Convolution, *, tensor: bool = False) -> Cuts | None:
 
 @dataclass(frozen=True)
 class Pictures:
-    """The first block's shape, as struct Pictures in first.cu has it."""
+    """The first block's shape, as struct Pictures in first_block.cu has it."""
 
     images: int
     channels: int
@@ -233,7 +233,7 @@ def pictures(x: tuple[int, ...], filters: int, pad: int, pool: int) -> Pictures 
     """For images x (T or 1, N, C, H, W); None if not even a pooled row fits, or nothing is left to pool."""
     trials, n, c, height, across = x
     rows, columns = (size + 2 * pad - KERNEL + 1 for size in (height, across))
-    shape = Pictures(n, c, height, across, rows, columns, stored(filters), pad, pool, int(trials == 1), 0)
+    shape = Pictures(n, c, height, across, rows, columns, padded_channels(filters), pad, pool, int(trials == 1), 0)
     high = rows // pool
     if not prod((high, columns // pool)) or shape.gram_shared(1) > SHARED:
         return None

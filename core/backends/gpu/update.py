@@ -7,7 +7,7 @@ from math import ceil, prod
 
 import numpy as np
 
-from core.backends.gpu.device import BLOCK, Device, whole
+from core.backends.gpu.device import BLOCK, Device, contiguous
 from core.config.architecture import MOMENTUM
 from core.config.hyperparameters import Hyperparameters
 from core.network import parameters
@@ -50,15 +50,15 @@ def update(
 
     Returns the norm (T,) of each trial's gradient, float64.
     """
-    trials, which = len(lr), _OPTIMISERS[optimiser]
-    changes = {name: whole(device, values) for name, values in changes.items()}
+    trials, rule = len(lr), _OPTIMISERS[optimiser]
+    changes = {name: contiguous(device, values) for name, values in changes.items()}
     lists = _lists(device, model, changes, state)
     blocks = sum(count for _, count in lists)
     squares, norm = device.empty((trials, blocks)), device.empty((trials,), np.float64)
     factors, sums = device.empty((trials, len(changes))), device.empty((trials, len(changes)))
     offset = 0
     for i, (listed, count) in enumerate(lists):
-        device.launch("add_l2", (count, trials), BLOCK, 4 * BLOCK, listed, settings, squares, which, offset, blocks)
+        device.launch("add_l2", (count, trials), BLOCK, 4 * BLOCK, listed, settings, squares, rule, offset, blocks)
         device.launch(
             "clip_tensors", (int(listed["count"][0]), trials), BLOCK, 4 * BLOCK,
             listed, settings, squares, factors, sums, offset, i * _TENSORS, blocks, len(changes),
@@ -68,7 +68,7 @@ def update(
     for i, (listed, count) in enumerate(lists):
         device.launch(
             "apply_update", (count, trials), BLOCK, 0,
-            listed, settings, lr, step, factors, which, i * _TENSORS, len(changes), MOMENTUM, 1 - MOMENTUM,
+            listed, settings, lr, step, factors, rule, i * _TENSORS, len(changes), MOMENTUM, 1 - MOMENTUM,
         )  # fmt: skip
     return norm
 

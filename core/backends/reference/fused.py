@@ -112,16 +112,16 @@ def head(
     b       (T, L)
     labels  (N,)
     rate    (T,) dropout
-    seed    (T,) uint64 on the host; with the step's number it decides which features drop out
+    seed    (T,) uint64 on the host; with step it decides which features drop out
     step    counted from 0 through the whole training
 
     Returns the loss of each image (T, N), whether its largest logit is its label (T, N), and saved for head_grad.
     """
     xp = module_of(x)
     flat = x.reshape(*x.shape[:2], -1)
-    seeds, which = np.unique(seed, return_inverse=True)  # trials of one seed share their numbers: draw them once
+    seeds, rows = np.unique(seed, return_inverse=True)  # trials of one seed share their numbers: draw them once
     u = uniform(seeds, Purpose.DROPOUT, step, flat[0].size, xp).reshape(-1, *flat.shape[1:])
-    kept, dropout_saved = dropout(flat, u if len(seeds) == 1 else u[xp.asarray(which)], rate)
+    kept, dropout_saved = dropout(flat, u if len(seeds) == 1 else u[xp.asarray(rows)], rate)
     logits, linear_saved = linear(kept, w, b)
     loss, loss_saved = softmax_cross_entropy(logits, labels)
     return loss, logits.argmax(axis=2) == labels, (x.shape, dropout_saved, linear_saved, loss_saved)

@@ -170,33 +170,33 @@ def max_pool(x: Array, *, size: int = POOL) -> tuple[Array, Any]:
 
     x  (T, N, C, H, W)
 
-    Returns y (T, N, C, H // size, W // size), and saved: the place of the maximum in its window, uint8 in row order.
-    A tie goes to the first place. NaN anywhere in a window makes it NaN.
+    Returns y (T, N, C, H // size, W // size), and saved: the index of the maximum in its window, uint8 in row order.
+    A tie goes to the first. NaN anywhere in a window makes it NaN.
     """
     xp = module_of(x)
     y: Array = None
-    place: Array = None
-    for k, window in enumerate(_window_places(x, size)):
+    argmax: Array = None
+    for k, window in enumerate(_window_pixels(x, size)):
         if k == 0:
-            y, place = window.copy(), xp.zeros(window.shape, xp.uint8)
+            y, argmax = window.copy(), xp.zeros(window.shape, xp.uint8)
         else:
-            xp.maximum(place, (window > y) * xp.uint8(k), out=place)
+            xp.maximum(argmax, (window > y) * xp.uint8(k), out=argmax)
             xp.maximum(y, window, out=y)
-    return y, (place, x.shape, size)
+    return y, (argmax, x.shape, size)
 
 
 def max_pool_grad(dy: Array, saved: Any) -> Array:
     """dx shaped like x: dy at each window's maximum, 0 elsewhere."""
-    place, shape, size = saved
+    argmax, shape, size = saved
     xp = module_of(dy)
     dx = xp.zeros(shape, dy.dtype)
-    for k, window in enumerate(_window_places(dx, size)):
-        xp.multiply(dy, place == k, out=window)
+    for k, window in enumerate(_window_pixels(dx, size)):
+        xp.multiply(dy, argmax == k, out=window)
     return dx
 
 
-def _window_places(x: Array, size: int) -> Iterator[Array]:
-    """For each place in a size x size window, in row order: the view of x that holds it for all windows."""
+def _window_pixels(x: Array, size: int) -> Iterator[Array]:
+    """For each pixel of a size x size window, in row order: the view of x that holds it for all windows."""
     bottom, right = (length // size * size for length in x.shape[3:])
     return (x[..., i:bottom:size, j:right:size] for i in range(size) for j in range(size))
 

@@ -195,7 +195,7 @@ static int launch(void (*kernel)(A...), Index grid, unsigned count, size_t share
 }
 } // namespace host
 
-// What tensor.cu has from tensor cores: the product of a warp. Nothing is rounded, so that all else can be judged
+// What tensor_cores.cu has from tensor cores: the product of a warp. Nothing is rounded, so that all else can be judged
 // exactly.
 static inline uint32_t as_tf32(float value) {
   uint32_t bits;

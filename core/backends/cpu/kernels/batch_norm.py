@@ -29,7 +29,7 @@ PARTS = 8  # in which a trial's images are summed, whatever the threads: as many
 
 
 Array = np.ndarray
-_NO_PLACE = np.empty((0,) * 5, np.uint8)
+_NO_ARGMAX = np.empty((0,) * 5, np.uint8)
 _NOTHING = np.empty((0,) * 5, np.float32)
 _ZEROS = np.zeros(VECTOR_BYTES // 4, np.float32)
 
@@ -95,10 +95,10 @@ def normalise_row(  # type: ignore[no-untyped-def]
     table_stride,
     y,
     raw,
-    place,
+    argmax,
     f,
 ):
-    """A row of pooling windows: see pooling.pool; f is the first channel's place in bytes."""
+    """A row of pooling windows: see pooling.pool; f is the first channel's offset in bytes."""
     step = 4 * channels
     for j in range(windows):
         at, added, to = z + j * size * column + f, shortcut + j * size * shortcut_column + f, j * step + f
@@ -132,7 +132,7 @@ def normalise_row(  # type: ignore[no-untyped-def]
                 table + 2 * table_stride + f,
                 y + to,
                 raw + to,
-                place + to // 4,
+                argmax + to // 4,
             )
         else:
             pool3(
@@ -147,7 +147,7 @@ def normalise_row(  # type: ignore[no-untyped-def]
                 table + 2 * table_stride + f,
                 y + to,
                 raw + to,
-                place + to // 4,
+                argmax + to // 4,
             )
 
 
@@ -155,7 +155,7 @@ def normalise_row(  # type: ignore[no-untyped-def]
     "void(float32[:,:,:,:,::1], float32[:,:,:,:,::1], float32[:,:,::1], int64, float32[::1], float32[:,:,:,:,::1],"
     " float32[:,:,:,:,::1], uint8[:,:,:,:,::1])"
 )
-def _normalise(z, shortcut, table, size, zeros, y, raw, place):  # type: ignore[no-untyped-def]
+def _normalise(z, shortcut, table, size, zeros, y, raw, argmax):  # type: ignore[no-untyped-def]
     trials, images, height, width, channels = y.shape
     z_row, z_image = 4 * z.shape[3] * channels, 4 * z.shape[2] * z.shape[3] * channels
     for item in prange(trials * PARTS):
@@ -183,27 +183,27 @@ def _normalise(z, shortcut, table, size, zeros, y, raw, place):  # type: ignore[
                         4 * channels,
                         address(y) + 4 * to,
                         address(raw) + 4 * to,
-                        address(place) + to,
+                        address(argmax) + to,
                         f,
                     )
 
 
 def normalise(z: Array, shortcut: Array | None, table: Array, size: int) -> tuple[Array, Array, Array]:
-    """y = max(0, max_pool((z - mean) * scale + shift + shortcut)), the z that each value of y came from, and whence.
+    """y = max(0, max_pool((z - mean) * scale + shift + shortcut)), the z that each value of y came from, and its index.
 
     z         (T, N, OH, OW, F)
     shortcut  (T or 1, N, OH, OW, F)
     table     (T, 3, F): see statistics
     size      the pooling window's, 1 (none) to 3
 
-    Returns y and raw (T, N, PH, PW, F), and the place in the window, uint8; without pooling raw is z, place is empty.
+    Returns y and raw (T, N, PH, PW, F), and the index in the window, uint8; without pooling raw is z, argmax is empty.
     """
     trials, images, height, width, channels = z.shape
     shape = (trials, images, height // size, width // size, channels)
     y = empty(shape)
-    raw, place = (empty(shape), empty(shape, np.uint8)) if size > 1 else (z, _NO_PLACE)
-    _normalise(z, _NOTHING if shortcut is None else shortcut, table, size, _ZEROS, y, raw, place)
-    return y, raw, place
+    raw, argmax = (empty(shape), empty(shape, np.uint8)) if size > 1 else (z, _NO_ARGMAX)
+    _normalise(z, _NOTHING if shortcut is None else shortcut, table, size, _ZEROS, y, raw, argmax)
+    return y, raw, argmax
 
 
 # -------------------------------------------------------------------------------------------------------- backward
@@ -273,7 +273,7 @@ def gradient_constants(
     "void(float32[:,:,:,:,::1], float32[:,:,:,:,::1], uint8[:,:,:,:,::1], float32[:,:,:,:,::1], float32[:,:,::1],"
     " int64, int64, int64, int64, int64)"
 )
-def convolved_gradient(dy, y, place, z, constants, size, t, n, grid, grid_row):  # type: ignore[no-untyped-def]
+def convolved_gradient(dy, y, argmax, z, constants, size, t, n, grid, grid_row):  # type: ignore[no-untyped-def]
     """The gradient of an image's z, into a grid whose rows are so many bytes long."""
     images, height, width, channels = z.shape[1:]
     down, across = height // size, width // size
@@ -285,16 +285,16 @@ def convolved_gradient(dy, y, place, z, constants, size, t, n, grid, grid_row): 
             at = y_image + (i * across + j) * step
             source, target = z_image + size * (i * row + j * step), grid + size * (i * grid_row + j * step)
             for f in range(0, step, VECTOR_BYTES):
-                gradient, passed, whence = address(dy) + at + f, address(y) + at + f, address(place) + (at + f) // 4
+                gradient, passed, index = address(dy) + at + f, address(y) + at + f, address(argmax) + (at + f) // 4
                 if size == 1:
                     gradient1(gradient, passed, 0, source + f, row, step, table + f, step, target + f, grid_row, step)
                 elif size == 2:
                     gradient2(
-                        gradient, passed, whence, source + f, row, step, table + f, step, target + f, grid_row, step
+                        gradient, passed, index, source + f, row, step, table + f, step, target + f, grid_row, step
                     )
                 else:
                     gradient3(
-                        gradient, passed, whence, source + f, row, step, table + f, step, target + f, grid_row, step
+                        gradient, passed, index, source + f, row, step, table + f, step, target + f, grid_row, step
                     )
     for i in range(height):
         first = size * across if i < size * down else 0
@@ -311,7 +311,7 @@ def convolved_gradient(dy, y, place, z, constants, size, t, n, grid, grid_row): 
 
 
 @kernel("void(int64, int64, int64, int64, int64, int64, int64, int64, int64)")
-def scatter_row(size, windows, channels, dy, y, place, target, row, column):  # type: ignore[no-untyped-def]
+def scatter_row(size, windows, channels, dy, y, argmax, target, row, column):  # type: ignore[no-untyped-def]
     """A row of pooling windows: see pooling.scatter."""
     for j in range(windows):
         for c in range(0, channels, VECTOR_BYTES // 4):
@@ -319,13 +319,13 @@ def scatter_row(size, windows, channels, dy, y, place, target, row, column):  # 
             if size == 1:
                 scatter1(dy + 4 * at, y + 4 * at, 0, to, row, column)
             elif size == 2:
-                scatter2(dy + 4 * at, y + 4 * at, place + at, to, row, column)
+                scatter2(dy + 4 * at, y + 4 * at, argmax + at, to, row, column)
             else:
-                scatter3(dy + 4 * at, y + 4 * at, place + at, to, row, column)
+                scatter3(dy + 4 * at, y + 4 * at, argmax + at, to, row, column)
 
 
 @parallel("void(float32[:,:,:,:,::1], float32[:,:,:,:,::1], uint8[:,:,:,:,::1], int64, float32[:,:,:,:,::1])")
-def _scatter(dy, y, place, size, out):  # type: ignore[no-untyped-def]
+def _scatter(dy, y, argmax, size, out):  # type: ignore[no-untyped-def]
     trials, images, height, width, channels = y.shape
     row = 4 * out.shape[3] * channels
     for item in prange(trials * images):
@@ -337,17 +337,17 @@ def _scatter(dy, y, place, size, out):  # type: ignore[no-untyped-def]
                 channels,
                 address(dy) + 4 * at,
                 address(y) + 4 * at,
-                address(place) + at,
+                address(argmax) + at,
                 address(out) + (item * out.shape[2] + size * i) * row,
                 row,
                 4 * channels,
             )
 
 
-def shortcut_gradient(dy: Array, y: Array, place: Array, size: int, height: int, width: int) -> Array:
-    """(T, N, height, width, F): dy where y > 0, at the place in the window that y came from, 0 elsewhere."""
+def shortcut_gradient(dy: Array, y: Array, argmax: Array, size: int, height: int, width: int) -> Array:
+    """(T, N, height, width, F): dy where y > 0, at the window's argmax, 0 elsewhere."""
     out = empty((*y.shape[:2], height, width, y.shape[4]))
     if height % size or width % size:
         out[...] = 0
-    _scatter(dy, y, place, size, out)
+    _scatter(dy, y, argmax, size, out)
     return out

@@ -91,8 +91,8 @@ def digest() -> str:
 
 def home() -> Path:
     """The folder of folders: $FUSED_SWEEP_CACHE, else in the user's folder for caches."""
-    if chosen := os.environ.get("FUSED_SWEEP_CACHE"):
-        return Path(chosen)
+    if folder := os.environ.get("FUSED_SWEEP_CACHE"):
+        return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fused-sweep"
 
 
@@ -105,7 +105,7 @@ def _writable(folder: Path) -> bool:
         return False
 
 
-def _chosen() -> Path:
+def _usable() -> Path:
     """The folder for these kernels; if it cannot be written, a copy of it that lives as long as this process."""
     folder = home() / digest()
     if _writable(folder):
@@ -123,7 +123,7 @@ def _chosen() -> Path:
 def compiling() -> Iterator[None]:
     """Around the import of the kernels: one process compiles, others wait for it and load what it made."""
     global _folder, _progress
-    _folder = _chosen()
+    _folder = _usable()
     complete = _folder / _COMPLETE
     config.CACHE_LOCATOR_CLASSES = ""  # type: ignore[attr-defined]  # a user's, for other functions
     with _locked(_folder, complete):

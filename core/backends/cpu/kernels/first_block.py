@@ -22,7 +22,7 @@ from core.backends.cpu.kernels.batch_norm import PARTS, normalise_row, scatter_r
 from core.backends.cpu.kernels.buffers import empty, scratch
 from core.backends.cpu.kernels.gemm import gemm, padded_rows, rounded
 from core.backends.cpu.kernels.jit import LANES, kernel, parallel
-from core.backends.cpu.kernels.simd import VECTOR_BYTES, Code, Lanes, address, program
+from core.backends.cpu.kernels.simd import VECTOR_BYTES, Code, Vector, address, program
 
 Array = np.ndarray
 _UNROLLED = 4  # vectors added up at a time
@@ -32,7 +32,7 @@ _ZEROS = np.zeros(LANES, np.float32)
 
 @program
 def _multiply(code: Code, vectors: Any, a: Any, b: Any, product: Any) -> None:
-    def one(addresses: list[Any], sums: list[Lanes]) -> list[Lanes]:
+    def one(addresses: list[Any], sums: list[Vector]) -> list[Vector]:
         code.store(code.load(addresses[0]) * code.load(addresses[1]), addresses[2])
         return []
 
@@ -43,16 +43,16 @@ def _multiply(code: Code, vectors: Any, a: Any, b: Any, product: Any) -> None:
 def _dot(code: Code, blocks: Any, a: Any, b: Any, tail: Any, result: Any) -> None:
     """result = a . b, of so many blocks of _UNROLLED vectors, of which the last is multiplied by tail."""
 
-    def block(addresses: list[Any], sums: list[Lanes], mask: list[Lanes] | None = None) -> list[Lanes]:
-        pairs = [[code.load(code.at(where, k * VECTOR_BYTES)) for where in addresses] for k in range(_UNROLLED)]
+    def block(addresses: list[Any], sums: list[Vector], mask: list[Vector] | None = None) -> list[Vector]:
+        pairs = [[code.load(code.at(start, k * VECTOR_BYTES)) for start in addresses] for k in range(_UNROLLED)]
         if mask:
             pairs = [[first * kept, second] for (first, second), kept in zip(pairs, mask, strict=True)]
         return [total.add(first, second) for total, (first, second) in zip(sums, pairs, strict=True)]
 
     step = _UNROLLED * VECTOR_BYTES
     sums = code.loop(code.at(blocks, -1), [(a, step), (b, step)], [code.zero()] * _UNROLLED, block)
-    skipped = code.builder.mul(code.at(blocks, -1), code.whole(step))
-    ends = [code.builder.add(where, skipped) for where in (a, b)]
+    skipped = code.builder.mul(code.at(blocks, -1), code.constant(step))
+    ends = [code.builder.add(start, skipped) for start in (a, b)]
     first, second, third, fourth = block(
         ends, sums, [code.load(code.at(tail, k * VECTOR_BYTES)) for k in range(_UNROLLED)]
     )
@@ -85,7 +85,7 @@ class Geometry:
     patch     each value under the filter, in the order of a filter's weights, and the one of the plane of ones
     pixels    the output pixels under one row of pooling windows, whose first is 0
     pairs     the products that X'X needs, and index, where in X'X each goes
-    complete  every place of a filter meets every pixel: only the distance of two places counts
+    complete  every tap of a filter meets every pixel: only the distance of two taps counts
     mask      1 at output pixels, 0 at the ends of rows between them: where complete, zeros of the padding lie there
     """
 
@@ -95,9 +95,9 @@ class Geometry:
         row = width + 2 * pad
         plane = (height + 2 * pad) * row
         grid = np.arange(pool)[:, None] * row + np.arange(self.windows * pool)
-        places = [(c, i, j) for c in range(channels) for i in range(3) for j in range(3)]
-        self.patch = np.array([*(c * plane + i * row + j for c, i, j in places), channels * plane])
-        self.weights = len(places)
+        taps = [(c, i, j) for c in range(channels) for i in range(3) for j in range(3)]
+        self.patch = np.array([*(c * plane + i * row + j for c, i, j in taps), channels * plane])
+        self.weights = len(taps)
         self.pixel_rows, self.pixel_depths = padded_rows(grid.ravel()), grid.ravel() * 4
         self.patch_rows, self.patch_depths = padded_rows(self.patch), self.patch[:-1] * 4
         length = (self.out_height - 1) * row + self.out_width
@@ -106,13 +106,13 @@ class Geometry:
         self.floats = rounded((channels + 1) * plane + len(self.mask), LANES)
         self.complete = pad == 2
         self.masked = not self.complete or length <= BLOCK
-        self.pairs, self.index = self._pairs(places)
+        self.pairs, self.index = self._pairs(taps)
 
-    def _pairs(self, places: list[tuple[int, int, int]]) -> tuple[Array, Array]:
+    def _pairs(self, taps: list[tuple[int, int, int]]) -> tuple[Array, Array]:
         known: dict[Any, int] = {}
         pairs: list[tuple[int, int]] = []
         index = np.zeros((len(self.patch), len(self.patch)), np.int64)
-        everywhere = [*places, (-1, 0, 0)]
+        everywhere = [*taps, (-1, 0, 0)]
         for k, (c, i, j) in enumerate(everywhere):
             for m, (d, y, x) in enumerate(everywhere[: k + 1]):
                 key = ((c, d) if c < 0 else (c, d, i - y, j - x)) if self.complete else (k, m)
@@ -154,22 +154,22 @@ def _products(x, pad, pairs, mask, masks, sums, scratch, floats):  # type: ignor
 
 @kernel("void(float64[:,:,::1], int64[:,::1], float64, float64[:,:,::1])")
 def _assemble(sums, index, count, gram):  # type: ignore[no-untyped-def]
-    trials, places, _ = gram.shape
+    trials, size, _ = gram.shape
     for t in range(trials):
-        for k in range(places):
-            for m in range(places):
+        for k in range(size):
+            for m in range(size):
                 for part in range(PARTS):
                     gram[t, k, m] += sums[t, part, index[k, m]]
-        gram[t, places - 1, places - 1] = count
+        gram[t, size - 1, size - 1] = count
 
 
-def products(x: Array, place: Geometry, pad: int) -> Array:
+def products(x: Array, planes: Geometry, pad: int) -> Array:
     """X'X of each trial's batch: (T or 1, 9 * C + 1, 9 * C + 1) float64."""
-    sums = np.zeros((len(x), PARTS, len(place.pairs)))
-    memory = scratch(place.floats + len(place.mask) + LANES)
-    _products(x, pad, place.pairs, place.mask, place.masked, sums, memory, place.floats)
-    gram = np.zeros((len(x), *place.index.shape))
-    _assemble(sums, place.index, float(x.shape[1] * place.out_height * place.out_width), gram)
+    sums = np.zeros((len(x), PARTS, len(planes.pairs)))
+    memory = scratch(planes.floats + len(planes.mask) + LANES)
+    _products(x, pad, planes.pairs, planes.mask, planes.masked, sums, memory, planes.floats)
+    gram = np.zeros((len(x), *planes.index.shape))
+    _assemble(sums, planes.index, float(x.shape[1] * planes.out_height * planes.out_width), gram)
     return gram
 
 
@@ -177,7 +177,7 @@ def products(x: Array, place: Geometry, pad: int) -> Array:
     "void(float32[:,:,:,:,::1], float32[:,:,::1], int64, int64, float32[:,:,::1], float32[:,:,:,:,::1],"
     " uint8[:,:,:,:,::1], int64[::1], int64[::1], float32[::1], float32[:,::1], int64)"
 )
-def _forward(x, w, pad, pool, table, y, place, rows, depths, zeros, scratch, floats):  # type: ignore[no-untyped-def]
+def _forward(x, w, pad, pool, table, y, argmax, rows, depths, zeros, scratch, floats):  # type: ignore[no-untyped-def]
     trials, images, height, width, channels = y.shape
     step, x_row = 4 * channels, 4 * (x.shape[4] + 2 * pad)
     for item in prange(trials * PARTS):
@@ -219,23 +219,23 @@ def _forward(x, w, pad, pool, table, y, place, rows, depths, zeros, scratch, flo
                         step,
                         address(y) + 4 * at,
                         raw,
-                        address(place) + at,
+                        address(argmax) + at,
                         f,
                     )
 
 
 def forward(x: Array, w: Array, table: Array, pad: int, pool: int) -> tuple[Array, Array]:
-    """The block's output (T, N, PH, PW, F), and where in its window each value was.
+    """The block's output (T, N, PH, PW, F), and the index in its window of each value.
 
     x      (T or 1, N, C, H, W)
     w      (T, 9 * C, F)
-    table  (T, 3, F): mean, scale and shift, as normal.statistics makes it
+    table  (T, 3, F): mean, scale and shift, as batch_norm.statistics makes it
     """
-    where = geometry(*x.shape[2:], pad, pool)
-    shape = (len(w), x.shape[1], where.out_height // pool, where.windows, w.shape[2])
+    planes = geometry(*x.shape[2:], pad, pool)
+    shape = (len(w), x.shape[1], planes.out_height // pool, planes.windows, w.shape[2])
     y = empty(shape)
-    place = empty(shape if pool > 1 else (0,) * 5, np.uint8)
-    buffer = (len(where.pixel_rows) + where.windows) * w.shape[2]
+    argmax = empty(shape if pool > 1 else (0,) * 5, np.uint8)
+    buffer = (len(planes.pixel_rows) + planes.windows) * w.shape[2]
     _forward(
         x,
         w,
@@ -243,21 +243,21 @@ def forward(x: Array, w: Array, table: Array, pad: int, pool: int) -> tuple[Arra
         pool,
         table,
         y,
-        place,
-        where.pixel_rows,
-        where.patch_depths,
+        argmax,
+        planes.pixel_rows,
+        planes.patch_depths,
         _ZEROS,
-        scratch(where.floats + buffer),
-        where.floats,
+        scratch(planes.floats + buffer),
+        planes.floats,
     )
-    return y, place
+    return y, argmax
 
 
 @parallel(
     "void(float32[:,:,:,:,::1], float32[:,:,:,:,::1], float32[:,:,:,:,::1], uint8[:,:,:,:,::1], int64, int64,"
     " float64[:,:,:,::1], int64[::1], int64[::1], float32[:,::1], int64)"
 )
-def _gradient(x, dy, y, place, pad, pool, sums, rows, depths, scratch, floats):  # type: ignore[no-untyped-def]
+def _gradient(x, dy, y, argmax, pad, pool, sums, rows, depths, scratch, floats):  # type: ignore[no-untyped-def]
     trials, images, height, width, channels = y.shape
     step, x_row = 4 * channels, 4 * (x.shape[4] + 2 * pad)
     for item in prange(trials * PARTS):
@@ -277,7 +277,7 @@ def _gradient(x, dy, y, place, pad, pool, sums, rows, depths, scratch, floats): 
                     channels,
                     address(dy) + 4 * at,
                     address(y) + 4 * at,
-                    address(place) + at,
+                    address(argmax) + at,
                     g,
                     pool * width * step,
                     step,
@@ -300,13 +300,13 @@ def _gradient(x, dy, y, place, pad, pool, sums, rows, depths, scratch, floats): 
                     sums[t, part, k, f] += np.float64(own[product + k * channels + f])
 
 
-def gradient_products(x: Array, dy: Array, y: Array, place: Array, pad: int, pool: int) -> Array:
+def gradient_products(x: Array, dy: Array, y: Array, argmax: Array, pad: int, pool: int) -> Array:
     """X'g (T, PARTS, 9 * C + 1, F) float64 of each part of the images, g being dy where y > 0 at the pixel y is of."""
-    where = geometry(*x.shape[2:], pad, pool)
+    planes = geometry(*x.shape[2:], pad, pool)
     filters = y.shape[4]
-    sums = np.zeros((len(y), PARTS, len(where.patch), filters))
-    memory = scratch(where.floats + (len(where.pixel_depths) + len(where.patch_rows)) * filters)
-    _gradient(x, dy, y, place, pad, pool, sums, where.patch_rows, where.pixel_depths, memory, where.floats)
+    sums = np.zeros((len(y), PARTS, len(planes.patch), filters))
+    memory = scratch(planes.floats + (len(planes.pixel_depths) + len(planes.patch_rows)) * filters)
+    _gradient(x, dy, y, argmax, pad, pool, sums, planes.patch_rows, planes.pixel_depths, memory, planes.floats)
     return sums
 
 
@@ -328,16 +328,16 @@ def _row(gram, w, k, row):  # type: ignore[no-untyped-def]
 )
 def _statistics(gram, w, gamma, beta, eps, mean, variance, table):  # type: ignore[no-untyped-def]
     trials, filters = mean.shape
-    row, places = np.empty(filters), w.shape[1]
+    row, taps = np.empty(filters), w.shape[1]
     for t in range(trials):
         sums = gram[t % len(gram)]
         mean[t], variance[t] = 0, 0
-        for k in range(places):
+        for k in range(taps):
             _row(sums, w[t], k, row)
             for f in range(filters):
-                mean[t, f] += sums[places, k] * w[t, k, f]
+                mean[t, f] += sums[taps, k] * w[t, k, f]
                 variance[t, f] += w[t, k, f] * row[f]
-        count = sums[places, places]
+        count = sums[taps, taps]
         for f in range(filters):
             mean[t, f] /= count
             variance[t, f] = variance[t, f] / count - mean[t, f] * mean[t, f]
@@ -349,7 +349,7 @@ def _statistics(gram, w, gamma, beta, eps, mean, variance, table):  # type: igno
 
 
 def statistics(gram: Array, w: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, Array, Array]:
-    """As normal.statistics, from X'X."""
+    """As batch_norm.statistics, from X'X."""
     trials, filters = gamma.shape
     mean, variance = np.empty((2, trials, filters))
     table = np.zeros((trials, 3, w.shape[2]), np.float32)
@@ -362,28 +362,28 @@ def statistics(gram: Array, w: Array, gamma: Array, beta: Array, eps: float) -> 
     " float32[:,:,::1], float32[:,::1], float32[:,::1])"
 )
 def _put_together(gram, products, w, mean, inverse, gamma, dw, dgamma, dbeta):  # type: ignore[no-untyped-def]
-    trials, filters, places = dw.shape
-    row, slope, h = np.empty(filters), np.empty(filters), np.empty((places + 1, filters))
+    trials, filters, taps = dw.shape
+    row, slope, h = np.empty(filters), np.empty(filters), np.empty((taps + 1, filters))
     for t in range(trials):
         sums = gram[t % len(gram)]
-        count = sums[places, places]
+        count = sums[taps, taps]
         h[:], slope[:] = 0, 0
         for part in range(PARTS):
-            for k in range(places + 1):
+            for k in range(taps + 1):
                 for f in range(filters):
                     h[k, f] += products[t, part, k, f]
-        for k in range(places):
+        for k in range(taps):
             for f in range(filters):
                 slope[f] += w[t, k, f] * h[k, f]
         for f in range(filters):
-            dbeta[t, f] = h[places, f]
-            slope[f] = inverse[t, f] * (slope[f] - mean[t, f] * h[places, f])
+            dbeta[t, f] = h[taps, f]
+            slope[f] = inverse[t, f] * (slope[f] - mean[t, f] * h[taps, f])
             dgamma[t, f] = slope[f]
-        for k in range(places):
+        for k in range(taps):
             _row(sums, w[t], k, row)
             for f in range(filters):
-                about_mean = row[f] - sums[places, k] * mean[t, f]
-                dz = h[k, f] - (sums[places, k] * h[places, f] + about_mean * inverse[t, f] * slope[f]) / count
+                about_mean = row[f] - sums[taps, k] * mean[t, f]
+                dz = h[k, f] - (sums[taps, k] * h[taps, f] + about_mean * inverse[t, f] * slope[f]) / count
                 dw[t, f, k] = gamma[t, f] * inverse[t, f] * dz
 
 

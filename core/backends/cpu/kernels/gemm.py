@@ -1,7 +1,7 @@
 """The one matrix product under every convolution: C (rows, columns) = or += A (rows, depth) @ B (depth, columns).
 
 A's entry (r, k) lies row_offsets[r] + k_offsets[k] bytes behind a. Offsets make one product out of many: with a row
-for each output pixel and a k for each place under the filter it is a convolution without copies of patches (Dukhan
+for each output pixel and a k for each tap of the filter it is a convolution without copies of patches (Dukhan
 2019, "The indirect convolution algorithm"); with the two swapped it is the gradient of the filters.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from core.backends.cpu.kernels.jit import LANES, ROWS, kernel
-from core.backends.cpu.kernels.simd import VECTOR_BYTES, Code, Lanes, program
+from core.backends.cpu.kernels.simd import VECTOR_BYTES, Code, Vector, program
 
 
 def _tile(vectors: int) -> Any:
@@ -32,23 +32,23 @@ def _tile(vectors: int) -> Any:
         overwrite: Any,
     ) -> None:
         rows = [code.builder.add(a, code.load_integer(code.at(row_offsets, 8 * r))) for r in range(ROWS)]
-        places = [code.at(c, (c_stride, r), v * VECTOR_BYTES) for r in range(ROWS) for v in range(vectors)]
+        targets = [code.at(c, (c_stride, r), v * VECTOR_BYTES) for r in range(ROWS) for v in range(vectors)]
         fresh = code.is_one(overwrite)
-        before = [code.zero().where(fresh, code.load(place)) for place in places]
+        before = [code.zero().where(fresh, code.load(target)) for target in targets]
 
-        def add_outer_product(addresses: list[Any], sums: list[Lanes]) -> list[Lanes]:
+        def add_outer_product(addresses: list[Any], sums: list[Vector]) -> list[Vector]:
             k_offset, b_row = addresses
             offset = code.load_integer(k_offset)
             columns = [code.load(code.at(b_row, v * VECTOR_BYTES)) for v in range(vectors)]
             result = []
             for r, row in enumerate(rows):
-                value = code.spread(code.builder.add(row, offset))
+                value = code.broadcast(code.builder.add(row, offset))
                 result += [sums[r * vectors + v].add(value, columns[v]) for v in range(vectors)]
             return result
 
         sums = code.loop(depth, [(k_offsets, 8), (b, b_stride)], before, add_outer_product)
-        for place, total in zip(places, sums, strict=True):
-            code.store(total, place)
+        for target, total in zip(targets, sums, strict=True):
+            code.store(total, target)
 
     return program(tile)
 

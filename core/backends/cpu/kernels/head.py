@@ -44,7 +44,7 @@ def _flatten(x, t, n, channels, u, row, rate, features):  # type: ignore[no-unty
     "void(float32[:,:,:,:,::1], float32[:,::1], int64[::1], float32[::1], float32[:,:,::1], int64, int64[::1],"
     " int64[::1], float32[:,:,::1], float32[:,:,::1])"
 )
-def _logits(x, u, which, rate, w, channels, rows, depths, features, logits):  # type: ignore[no-untyped-def]
+def _logits(x, u, u_rows, rate, w, channels, rows, depths, features, logits):  # type: ignore[no-untyped-def]
     trials, images = x.shape[:2]
     blocks = -(-images // BLOCK)
     columns, stride = w.shape[2], features.shape[2]
@@ -52,7 +52,7 @@ def _logits(x, u, which, rate, w, channels, rows, depths, features, logits):  # 
         t, first = item // blocks, item % blocks * BLOCK
         last = min(images, first + BLOCK)
         for n in range(first, last):
-            _flatten(x, t, n, channels, u, which[t], rate[t], features[t, n])
+            _flatten(x, t, n, channels, u, u_rows[t], rate[t], features[t, n])
         for k in range(0, len(depths), DEPTH):
             gemm(
                 address(features) + 4 * ((t * features.shape[1] + first) * stride + k),
@@ -69,14 +69,14 @@ def _logits(x, u, which, rate, w, channels, rows, depths, features, logits):  # 
             )
 
 
-def logits(x: Array, u: Array, which: Array, rate: Array, w: Array, channels: int) -> tuple[Array, Array]:
+def logits(x: Array, u: Array, u_rows: Array, rate: Array, w: Array, channels: int) -> tuple[Array, Array]:
     """The linear layer's outputs without the bias, and the features that went in, both with rounded sizes.
 
-    x      (T, N, H, W, padded C)
-    u      (seeds, N * C * H * W) uniform numbers, or NO_DROPOUT
-    which  (T,) int64: each trial's row of u
-    rate   (T,) float32
-    w      (T, C * H * W, padded L)
+    x       (T, N, H, W, padded C)
+    u       (seeds, N * C * H * W) uniform numbers, or NO_DROPOUT
+    u_rows  (T,) int64: each trial's row of u
+    rate    (T,) float32
+    w       (T, C * H * W, padded L)
 
     Returns (T, N rounded up to ROWS, padded L), (T, N rounded up, C * H * W rounded up).
     """
@@ -84,7 +84,7 @@ def logits(x: Array, u: Array, which: Array, rate: Array, w: Array, channels: in
     size, columns = w.shape[1:]
     features = empty((trials, rounded(images, ROWS), rounded(size, ROWS)))
     out = empty((trials, rounded(images, ROWS), columns))
-    _logits(x, u, which, rate, w, channels, strided(BLOCK, features.shape[2]), strided_exactly(size), features, out)
+    _logits(x, u, u_rows, rate, w, channels, strided(BLOCK, features.shape[2]), strided_exactly(size), features, out)
     return out, features
 
 
@@ -159,7 +159,7 @@ def _unflatten(dfeatures, t, n, channels, u, row, rate, dx):  # type: ignore[no-
     " int64[::1], int64[::1], int64[::1], int64[::1], float32[:,:,:,:,::1], float32[:,:,::1], float32[:,::1])"
 )
 def _gradient(  # type: ignore[no-untyped-def]
-    dlogits, features, turned, channels, u, which, rate, dw_rows, dw_depths, dx_rows, dx_depths, dx, dw, scratch
+    dlogits, features, turned, channels, u, u_rows, rate, dw_rows, dw_depths, dx_rows, dx_depths, dx, dw, scratch
 ):
     trials, images = dx.shape[:2]
     blocks = -(-images // BLOCK)
@@ -200,7 +200,7 @@ def _gradient(  # type: ignore[no-untyped-def]
             1,
         )
         for n in range(first, last):
-            _unflatten(own[(n - first) * wide : (n - first + 1) * wide], t, n, channels, u, which[t], rate[t], dx)
+            _unflatten(own[(n - first) * wide : (n - first + 1) * wide], t, n, channels, u, u_rows[t], rate[t], dx)
 
 
 def gradient(
@@ -210,7 +210,7 @@ def gradient(
     features: Array,
     w: Array,
     u: Array,
-    which: Array,
+    u_rows: Array,
     rate: Array,
     shape: tuple[int, int, int],
 ) -> tuple[Array, Array, Array]:
@@ -236,5 +236,5 @@ def gradient(
         strided_exactly(classes),
     )
     memory = scratch(BLOCK * turned.shape[2])
-    _gradient(dlogits, features, turned, channels, u, which, rate, *offsets, dx, dw, memory)
+    _gradient(dlogits, features, turned, channels, u, u_rows, rate, *offsets, dx, dw, memory)
     return dx, np.ascontiguousarray(dw[:, :size, :classes]), db

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.backends.cpu.kernels.simd import VECTOR_BYTES, Code, Lanes, program
+from core.backends.cpu.kernels.simd import VECTOR_BYTES, Code, Vector, program
 
 
 @program
 def copy(code: Code, vectors: Any, source: Any, target: Any) -> None:
     """Copy so many vectors that lie one after another."""
 
-    def one(addresses: list[Any], sums: list[Lanes]) -> list[Lanes]:
+    def one(addresses: list[Any], sums: list[Vector]) -> list[Vector]:
         code.store(code.load(addresses[0]), addresses[1])
         return []
 
@@ -25,7 +25,7 @@ def copy(code: Code, vectors: Any, source: Any, target: Any) -> None:
 def clear(code: Code, vectors: Any, target: Any) -> None:
     """Zero so many vectors that lie one after another."""
 
-    def one(addresses: list[Any], sums: list[Lanes]) -> list[Lanes]:
+    def one(addresses: list[Any], sums: list[Vector]) -> list[Vector]:
         code.store(code.zero(), addresses[0])
         return []
 
@@ -37,13 +37,13 @@ def moments(code: Code, pixels: Any, z: Any, stride: Any, pivot: Any, sums: Any,
     """sums += the sum of z - pivot and of its square: near the mean, the second loses no digits to the first."""
     about = code.load(pivot)
 
-    def one(addresses: list[Any], sums: list[Lanes]) -> list[Lanes]:
+    def one(addresses: list[Any], sums: list[Vector]) -> list[Vector]:
         distance = code.load(addresses[0]) - about
         return [sums[0] + distance, sums[1].add(distance, distance)]
 
-    places = [sums, code.at(sums, (sums_stride, 1))]
-    for place, total in zip(places, code.loop(pixels, [(z, stride)], [code.zero()] * 2, one), strict=True):
-        code.store(code.load(place) + total, place)
+    targets = [sums, code.at(sums, (sums_stride, 1))]
+    for target, total in zip(targets, code.loop(pixels, [(z, stride)], [code.zero()] * 2, one), strict=True):
+        code.store(code.load(target) + total, target)
 
 
 def _pool(size: int) -> Any:
@@ -60,38 +60,39 @@ def _pool(size: int) -> Any:
         shift: Any,
         y: Any,
         raw: Any,
-        place: Any,
+        argmax: Any,
     ) -> None:
-        """y = max(0, the largest of (z - mean) * scale + shift + shortcut over the window), raw = z there, place where.
+        """y = max(0, the largest of (z - mean) * scale + shift + shortcut over the window); its z goes
+        to raw, its index in the window to argmax.
 
         The first of equals counts; NaN anywhere makes y NaN.
         """
         centre, factor, offset = code.load(mean), code.load(scale), code.load(shift)
-        for number, (i, j) in enumerate((i, j) for i in range(size) for j in range(size)):
+        for index, (i, j) in enumerate((i, j) for i in range(size) for j in range(size)):
             value = code.load(code.at(z, (row, i), (column, j)))
             added = code.load(code.at(shortcut, (shortcut_row, i), (shortcut_column, j)))
             normal = (offset + added).add(value - centre, factor)
-            if number == 0:
-                best, best_raw, best_place = normal, value, code.place(0)
+            if index == 0:
+                best, best_raw, best_index = normal, value, code.byte(0)
             else:
                 better = normal.exceeds(best)
                 best, best_raw = normal.where(better, best), value.where(better, best_raw)
-                best_place = code.choose(better, code.place(number), best_place)
+                best_index = code.select(better, code.byte(index), best_index)
         code.store(code.zero().where(best <= 0.0, best), y)
         if size > 1:
             code.store(best_raw, raw)
-            code.store_places(best_place, place)
+            code.store_bytes(best_index, argmax)
 
     return program(pool)
 
 
 def _scatter(size: int) -> Any:
-    def scatter(code: Code, dy: Any, y: Any, place: Any, target: Any, row: Any, column: Any) -> None:
-        """target = dy where y > 0 at the window's place, 0 elsewhere in the window."""
+    def scatter(code: Code, dy: Any, y: Any, argmax: Any, target: Any, row: Any, column: Any) -> None:
+        """target = dy where y > 0 at the window's argmax, 0 elsewhere in the window."""
         passed = code.load(dy).where(code.load(y) > 0.0, 0.0)
-        where = code.load_places(place) if size > 1 else None
-        for number, (i, j) in enumerate((i, j) for i in range(size) for j in range(size)):
-            value = passed.where(code.is_place(where, number), 0.0) if size > 1 else passed
+        indices = code.load_bytes(argmax) if size > 1 else None
+        for index, (i, j) in enumerate((i, j) for i in range(size) for j in range(size)):
+            value = passed.where(code.is_byte(indices, index), 0.0) if size > 1 else passed
             code.store(value, code.at(target, (row, i), (column, j)))
 
     return program(scatter)
@@ -102,7 +103,7 @@ def _gradient(size: int) -> Any:
         code: Code,
         dy: Any,
         y: Any,
-        place: Any,
+        argmax: Any,
         z: Any,
         row: Any,
         column: Any,
@@ -118,10 +119,10 @@ def _gradient(size: int) -> Any:
         """
         mean, scale, slope, offset = (code.load(code.at(constants, (constants_stride, k))) for k in range(4))
         passed = code.load(dy).where(code.load(y) > 0.0, 0.0) * scale
-        where = code.load_places(place) if size > 1 else None
-        for number, (i, j) in enumerate((i, j) for i in range(size) for j in range(size)):
+        indices = code.load_bytes(argmax) if size > 1 else None
+        for index, (i, j) in enumerate((i, j) for i in range(size) for j in range(size)):
             base = offset.add(code.load(code.at(z, (row, i), (column, j))) - mean, slope)
-            value = passed.where(code.is_place(where, number), 0.0) if size > 1 else passed
+            value = passed.where(code.is_byte(indices, index), 0.0) if size > 1 else passed
             code.store(base + value, code.at(target, (target_row, i), (target_column, j)))
 
     return program(gradient)
@@ -139,7 +140,7 @@ def outside_gradient(
     """The gradient of pixels that no window holds: slope * (z - mean) + offset."""
     mean, _, slope, offset = (code.load(code.at(constants, (constants_stride, k))) for k in range(4))
 
-    def one(addresses: list[Any], sums: list[Lanes]) -> list[Lanes]:
+    def one(addresses: list[Any], sums: list[Vector]) -> list[Vector]:
         code.store(offset.add(code.load(addresses[0]) - mean, slope), addresses[1])
         return []
 
@@ -153,11 +154,11 @@ def passed_sums(
     """sums += the sum of dy where y > 0, and of that times raw - mean."""
     centre = code.load(mean)
 
-    def one(addresses: list[Any], sums: list[Lanes]) -> list[Lanes]:
+    def one(addresses: list[Any], sums: list[Vector]) -> list[Vector]:
         passed = code.load(addresses[0]).where(code.load(addresses[1]) > 0.0, 0.0)
         return [sums[0] + passed, sums[1].add(passed, code.load(addresses[2]) - centre)]
 
-    places = [sums, code.at(sums, (sums_stride, 1))]
+    targets = [sums, code.at(sums, (sums_stride, 1))]
     addresses = [(dy, stride), (y, stride), (raw, stride)]
-    for place, total in zip(places, code.loop(pixels, addresses, [code.zero()] * 2, one), strict=True):
-        code.store(code.load(place) + total, place)
+    for target, total in zip(targets, code.loop(pixels, addresses, [code.zero()] * 2, one), strict=True):
+        code.store(code.load(target) + total, target)

@@ -1,6 +1,6 @@
 """Vector code written out by hand: where speed is decided, LLVM's own vectoriser is not left to chance.
 
-A program is a Python function over integers (addresses, strides in bytes, counts) and Lanes (vectors of LANES floats).
+A program is a Python function over integers (addresses, strides in bytes, counts) and Vectors (LANES floats).
 Decorated with @program it becomes an operation that kernels call with int64 arguments; its Python code runs once, while
 the kernel is compiled, and leaves straight vector code behind, in which loops over constants are unrolled.
 """
@@ -22,46 +22,46 @@ FLOAT_BYTES = 4
 VECTOR_BYTES = FLOAT_BYTES * LANES
 
 _FLOAT, _INT, _BYTE, _INDEX = ir.FloatType(), ir.IntType(64), ir.IntType(8), ir.IntType(32)
-_VECTOR, _PLACES = ir.VectorType(_FLOAT, LANES), ir.VectorType(_BYTE, LANES)
+_VECTOR, _BYTES = ir.VectorType(_FLOAT, LANES), ir.VectorType(_BYTE, LANES)
 _FLAGS = ("contract", "nsz")
 
 
-class Lanes:
+class Vector:
     """A vector of floats, one a lane; written like a number."""
 
     def __init__(self, builder: Any, value: Any) -> None:
         self.builder, self.value = builder, value
 
-    def __add__(self, other: Lanes) -> Lanes:
-        return Lanes(self.builder, self.builder.fadd(self.value, other.value, flags=_FLAGS))
+    def __add__(self, other: Vector) -> Vector:
+        return Vector(self.builder, self.builder.fadd(self.value, other.value, flags=_FLAGS))
 
-    def __sub__(self, other: Lanes) -> Lanes:
-        return Lanes(self.builder, self.builder.fsub(self.value, other.value, flags=_FLAGS))
+    def __sub__(self, other: Vector) -> Vector:
+        return Vector(self.builder, self.builder.fsub(self.value, other.value, flags=_FLAGS))
 
-    def __mul__(self, other: Lanes | float) -> Lanes:
-        return Lanes(self.builder, self.builder.fmul(self.value, self._like(other), flags=_FLAGS))
+    def __mul__(self, other: Vector | float) -> Vector:
+        return Vector(self.builder, self.builder.fmul(self.value, self._operand(other), flags=_FLAGS))
 
-    def add(self, factor: Lanes | float, other: Lanes) -> Lanes:
+    def add(self, factor: Vector | float, other: Vector) -> Vector:
         """self + factor * other, rounded once where the processor can."""
         function = cgutils.get_or_insert_function(
             self.builder.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), f"llvm.fmuladd.v{LANES}f32"
         )
-        return Lanes(self.builder, self.builder.call(function, [self._like(factor), other.value, self.value]))
+        return Vector(self.builder, self.builder.call(function, [self._operand(factor), other.value, self.value]))
 
-    def __gt__(self, other: Lanes | float) -> Any:
-        return self.builder.fcmp_ordered(">", self.value, self._like(other))
+    def __gt__(self, other: Vector | float) -> Any:
+        return self.builder.fcmp_ordered(">", self.value, self._operand(other))
 
-    def __le__(self, other: Lanes | float) -> Any:
-        return self.builder.fcmp_ordered("<=", self.value, self._like(other))
+    def __le__(self, other: Vector | float) -> Any:
+        return self.builder.fcmp_ordered("<=", self.value, self._operand(other))
 
-    def exceeds(self, other: Lanes) -> Any:
+    def exceeds(self, other: Vector) -> Any:
         """Lanes that are greater, or NaN."""
         nan = self.builder.fcmp_unordered("uno", self.value, self.value)
         return self.builder.or_(self > other, nan)
 
-    def where(self, condition: Any, other: Lanes | float) -> Lanes:
+    def where(self, condition: Any, other: Vector | float) -> Vector:
         """self in the lanes where condition holds, other elsewhere."""
-        return Lanes(self.builder, self.builder.select(condition, self.value, self._like(other)))
+        return Vector(self.builder, self.builder.select(condition, self.value, self._operand(other)))
 
     def total(self) -> Any:
         """The sum over the lanes, in any order."""
@@ -69,8 +69,8 @@ class Lanes:
         function = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.vector.reduce.fadd.v{LANES}f32")
         return self.builder.call(function, [ir.Constant(_FLOAT, 0.0), self.value], fastmath=("reassoc",))
 
-    def _like(self, other: Lanes | float) -> Any:
-        return other.value if isinstance(other, Lanes) else ir.Constant(_VECTOR, [ir.Constant(_FLOAT, other)] * LANES)
+    def _operand(self, other: Vector | float) -> Any:
+        return other.value if isinstance(other, Vector) else ir.Constant(_VECTOR, [ir.Constant(_FLOAT, other)] * LANES)
 
 
 class Code:
@@ -82,60 +82,64 @@ class Code:
     def at(self, address: Any, *steps: tuple[Any, int] | int) -> Any:
         """address + the sum of the steps: constants, or (stride, how often)."""
         for step in steps:
-            stride, times = step if isinstance(step, tuple) else (_whole(step), 1)
+            stride, times = step if isinstance(step, tuple) else (_constant(step), 1)
             if times:
-                address = self.builder.add(address, self.builder.mul(stride, _whole(times)))
+                address = self.builder.add(address, self.builder.mul(stride, _constant(times)))
         return address
 
-    def load(self, address: Any) -> Lanes:
-        return Lanes(self.builder, self._load(address, _VECTOR, FLOAT_BYTES))
+    def load(self, address: Any) -> Vector:
+        return Vector(self.builder, self._load(address, _VECTOR, FLOAT_BYTES))
 
     def load_integer(self, address: Any) -> Any:
         return self._load(address, _INT, 8)
 
-    def load_places(self, address: Any) -> Any:
-        """A vector of bytes."""
-        return self._load(address, _PLACES, 1)
+    def load_bytes(self, address: Any) -> Any:
+        """A vector of bytes, one a lane."""
+        return self._load(address, _BYTES, 1)
 
-    def spread(self, address: Any) -> Lanes:
+    def broadcast(self, address: Any) -> Vector:
         """The one float there, in every lane."""
         empty = ir.Constant(_VECTOR, ir.Undefined)
         first = self.builder.insert_element(empty, self._load(address, _FLOAT, FLOAT_BYTES), ir.Constant(_INDEX, 0))
         zeros = ir.Constant(ir.VectorType(_INDEX, LANES), [ir.Constant(_INDEX, 0)] * LANES)
-        return Lanes(self.builder, self.builder.shuffle_vector(first, empty, zeros))
+        return Vector(self.builder, self.builder.shuffle_vector(first, empty, zeros))
 
-    def store(self, value: Lanes, address: Any) -> None:
+    def store(self, value: Vector, address: Any) -> None:
         self._store(value.value, address, FLOAT_BYTES)
 
     def store_float(self, value: Any, address: Any) -> None:
         self._store(value, address, FLOAT_BYTES)
 
-    def store_places(self, value: Any, address: Any) -> None:
+    def store_bytes(self, value: Any, address: Any) -> None:
         self._store(value, address, 1)
 
-    def zero(self) -> Lanes:
-        return Lanes(self.builder, ir.Constant(_VECTOR, [ir.Constant(_FLOAT, 0.0)] * LANES))
+    def zero(self) -> Vector:
+        return Vector(self.builder, ir.Constant(_VECTOR, [ir.Constant(_FLOAT, 0.0)] * LANES))
 
-    def place(self, number: int) -> Any:
+    def byte(self, number: int) -> Any:
         """A vector of bytes, all this number."""
-        return ir.Constant(_PLACES, [ir.Constant(_BYTE, number)] * LANES)
+        return ir.Constant(_BYTES, [ir.Constant(_BYTE, number)] * LANES)
 
-    def is_place(self, places: Any, number: int) -> Any:
-        return self.builder.icmp_unsigned("==", places, self.place(number))
+    def is_byte(self, values: Any, number: int) -> Any:
+        return self.builder.icmp_unsigned("==", values, self.byte(number))
 
-    def choose(self, condition: Any, yes: Any, no: Any) -> Any:
+    def select(self, condition: Any, yes: Any, no: Any) -> Any:
         """Of two vectors of bytes, lane by lane."""
         return self.builder.select(condition, yes, no)
 
-    def whole(self, number: int) -> Any:
-        return _whole(number)
+    def constant(self, number: int) -> Any:
+        return _constant(number)
 
     def is_one(self, number: Any) -> Any:
-        return self.builder.icmp_signed("==", number, _whole(1))
+        return self.builder.icmp_signed("==", number, _constant(1))
 
     def loop(
-        self, count: Any, addresses: Sequence[tuple[Any, Any]], sums: Sequence[Lanes], body: Callable[..., list[Lanes]]
-    ) -> list[Lanes]:
+        self,
+        count: Any,
+        addresses: Sequence[tuple[Any, Any]],
+        sums: Sequence[Vector],
+        body: Callable[..., list[Vector]],
+    ) -> list[Vector]:
         """body(addresses, sums) -> new sums, count times (at least once); each address then moves by its stride."""
         builder = self.builder
         before, around = builder.block, builder.append_basic_block()
@@ -145,9 +149,9 @@ class Code:
         index = builder.phi(_INT)
         moving = [builder.phi(_INT) for _ in addresses]
         carried = [builder.phi(_VECTOR) for _ in sums]
-        results = body(moving, [Lanes(builder, phi) for phi in carried])
-        index.add_incoming(_whole(0), before)
-        following = builder.add(index, _whole(1))
+        results = body(moving, [Vector(builder, phi) for phi in carried])
+        index.add_incoming(_constant(0), before)
+        following = builder.add(index, _constant(1))
         index.add_incoming(following, builder.block)
         for phi, (start, stride) in zip(moving, addresses, strict=True):
             phi.add_incoming(start, before)
@@ -168,7 +172,7 @@ class Code:
         self.builder.store(value, self.builder.inttoptr(address, value.type.as_pointer())).align = align
 
 
-def _whole(number: int) -> Any:
+def _constant(number: int) -> Any:
     return ir.Constant(_INT, number)
 
 

@@ -29,14 +29,14 @@ from core.backends.cpu.kernels.buffers import empty, scratch
 from core.backends.cpu.kernels.gemm import gemm, packed, rounded, strided
 from core.backends.cpu.kernels.jit import LANES, ROWS, kernel, parallel
 from core.backends.cpu.kernels.pooling import clear, copy, moments
-from core.backends.cpu.kernels.simd import VECTOR_BYTES, Code, Lanes, address, program
+from core.backends.cpu.kernels.simd import VECTOR_BYTES, Code, Vector, address, program
 
 TILE, OUT, POINTS = 6, 4, 36
 P, Q = 0.5**0.5, 2.0**0.5
 _CACHED = 2**18  # floats
 MANY_FILTERS = 64 * 64
 
-Column = list[Lanes]
+Column = list[Vector]
 
 
 def _input(d: Column) -> Column:
@@ -101,8 +101,8 @@ def _transform(function: Callable[[Column], Column], size: int, *, add: bool = F
         ]
         for i in range(len(columns[0])):
             for j, value in enumerate(function([done[i] for done in columns])):
-                place = code.at(target, (target_row, i), (target_column, j))
-                code.store(code.load(place) + value if add else value, place)
+                entry = code.at(target, (target_row, i), (target_column, j))
+                code.store(code.load(entry) + value if add else value, entry)
 
     return program(transform)
 
@@ -138,9 +138,9 @@ def _input_tiles(padded, down, across, channels, v, v_stride):  # type: ignore[n
     row = 4 * (OUT * across + 2) * channels
     for i in range(down):
         for j in range(across):
-            corner, place = padded + OUT * (i * row + 4 * j * channels), v + 4 * (i * across + j) * channels
+            corner, entry = padded + OUT * (i * row + 4 * j * channels), v + 4 * (i * across + j) * channels
             for c in range(0, 4 * channels, VECTOR_BYTES):
-                _transform_input(corner + c, row, 4 * channels, place + c, TILE * v_stride, v_stride)
+                _transform_input(corner + c, row, 4 * channels, entry + c, TILE * v_stride, v_stride)
 
 
 @kernel("void(int64, int64, int64, int64, int64, int64)")
@@ -149,9 +149,9 @@ def _output_tiles(m, m_stride, down, across, channels, y):  # type: ignore[no-un
     row = 4 * OUT * across * channels
     for i in range(down):
         for j in range(across):
-            corner, place = y + OUT * (i * row + 4 * j * channels), m + 4 * (i * across + j) * channels
+            corner, entry = y + OUT * (i * row + 4 * j * channels), m + 4 * (i * across + j) * channels
             for c in range(0, 4 * channels, VECTOR_BYTES):
-                _transform_output(place + c, TILE * m_stride, m_stride, corner + c, row, 4 * channels)
+                _transform_output(entry + c, TILE * m_stride, m_stride, corner + c, row, 4 * channels)
 
 
 @kernel("void(int64, int64, int64, int64, int64, int64)")
@@ -159,9 +159,9 @@ def _output_gradient_tiles(dy, down, across, channels, m, m_stride):  # type: ig
     row = 4 * OUT * across * channels
     for i in range(down):
         for j in range(across):
-            corner, place = dy + OUT * (i * row + 4 * j * channels), m + 4 * (i * across + j) * channels
+            corner, entry = dy + OUT * (i * row + 4 * j * channels), m + 4 * (i * across + j) * channels
             for c in range(0, 4 * channels, VECTOR_BYTES):
-                _transform_output_gradient(corner + c, row, 4 * channels, place + c, TILE * m_stride, m_stride)
+                _transform_output_gradient(corner + c, row, 4 * channels, entry + c, TILE * m_stride, m_stride)
 
 
 @kernel("void(int64, int64, int64, int64, int64, int64)")
@@ -170,9 +170,9 @@ def _input_gradient_tiles(v, v_stride, down, across, channels, padded):  # type:
     row = 4 * (OUT * across + 2) * channels
     for i in range(down):
         for j in range(across):
-            corner, place = padded + OUT * (i * row + 4 * j * channels), v + 4 * (i * across + j) * channels
+            corner, entry = padded + OUT * (i * row + 4 * j * channels), v + 4 * (i * across + j) * channels
             for c in range(0, 4 * channels, VECTOR_BYTES):
-                _add_input_gradient(place + c, TILE * v_stride, v_stride, corner + c, row, 4 * channels)
+                _add_input_gradient(entry + c, TILE * v_stride, v_stride, corner + c, row, 4 * channels)
 
 
 # ----------------------------------------------------------------------------------------------------- a whole batch
@@ -280,7 +280,7 @@ def _convolve(x, u, pad, z, sums, scratch, together, rows, depths):  # type: ign
 
 
 def convolve(x: np.ndarray, w: np.ndarray, pad: int) -> tuple[np.ndarray, np.ndarray]:
-    """x (T or 1, N, H, W, C), w (T, 3, 3, C, F) -> z (T, N, OH, OW, F), and its sums for normal.statistics."""
+    """x (T or 1, N, H, W, C), w (T, 3, 3, C, F) -> z (T, N, OH, OW, F), and its sums for batch_norm.statistics."""
     _, images, height, width, channels = x.shape
     trials, filters = len(w), w.shape[4]
     out = height + 2 * pad - 2, width + 2 * pad - 2
@@ -309,7 +309,7 @@ def _workplace(images: int, parts: int, out: tuple[int, int], channels: int, fil
     " float32[:,:,:,:,::1], float32[:,:,:,:,:,::1], int64, int64, int64[::1], int64[::1], int64[::1], int64[::1])"
 )
 def _gradient_part(  # type: ignore[no-untyped-def]
-    x, dy, y, place, z, constants, pool, u, pad, t, part, dx, dw, scratch, together, x_rows, x_depths, m_rows, m_depths
+    x, dy, y, argmax, z, constants, pool, u, pad, t, part, dx, dw, scratch, together, x_rows, x_depths, m_rows, m_depths
 ):
     images, out_height, out_width, filters = z.shape[1:]
     height, width, channels = x.shape[2:]
@@ -334,7 +334,7 @@ def _gradient_part(  # type: ignore[no-untyped-def]
         count = min(together, last - n)
         clear((OUT * down + 2) * row // VECTOR_BYTES, padded)
         for i in range(count):
-            convolved_gradient(dy, y, place, z, constants, pool, t, n + i, grid, grid_row)
+            convolved_gradient(dy, y, argmax, z, constants, pool, t, n + i, grid, grid_row)
             _output_gradient_tiles(grid, down, across, filters, m + 4 * i * tiles * filters, m_stride)
             _into_middle(x_start + (n + i) * x_image, height, width, channels, pad, padded, row)
             _input_tiles(padded, down, across, channels, v + 4 * i * tiles * channels, v_stride)
@@ -384,7 +384,7 @@ def _gradient_part(  # type: ignore[no-untyped-def]
     " float32[:,:,:,:,:,::1], float32[:,::1], int64, int64[::1], int64[::1], int64[::1], int64[::1])"
 )
 def _gradient(  # type: ignore[no-untyped-def]
-    x, dy, y, place, z, constants, pool, u, pad, dx, dw, scratch, together, x_rows, x_depths, m_rows, m_depths
+    x, dy, y, argmax, z, constants, pool, u, pad, dx, dw, scratch, together, x_rows, x_depths, m_rows, m_depths
 ):
     parts = dw.shape[1]
     for item in prange(len(z) * parts):
@@ -393,7 +393,7 @@ def _gradient(  # type: ignore[no-untyped-def]
             x,
             dy,
             y,
-            place,
+            argmax,
             z,
             constants,
             pool,
@@ -416,7 +416,7 @@ def convolve_gradient(
     x: np.ndarray,
     dy: np.ndarray,
     y: np.ndarray,
-    place: np.ndarray,
+    argmax: np.ndarray,
     z: np.ndarray,
     constants: np.ndarray,
     pool: int,
@@ -427,8 +427,8 @@ def convolve_gradient(
     """From the gradient dy of a block's output to dx (T, N, H, W, C), empty unless needed, and dw (T, 3, 3, C, F).
 
     x, w, pad     what convolve was given; z what it returned
-    y, place      the block's output and where in its window each value was
-    constants     (T, 4, F): see normal.gradient_constants
+    y, argmax     the block's output and the index in its window of each value
+    constants     (T, 4, F): see batch_norm.gradient_constants
     """
     _, images, height, width, channels = x.shape
     trials, filters = len(w), w.shape[4]
@@ -438,5 +438,5 @@ def convolve_gradient(
     together, most, floats = _workplace(images, parts.shape[1], z.shape[2:4], channels, filters)
     turned = transformed_filters(np.ascontiguousarray(w.swapaxes(3, 4))) if need_dx else empty((0,) * 3)
     offsets = strided(most, channels), strided(channels, 1), strided(most, filters), strided(filters, 1)
-    _gradient(x, dy, y, place, z, constants, pool, turned, pad, dx, parts, scratch(floats), together, *offsets)
+    _gradient(x, dy, y, argmax, z, constants, pool, turned, pad, dx, parts, scratch(floats), together, *offsets)
     return dx, parts.sum(axis=1)
