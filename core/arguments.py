@@ -6,22 +6,22 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from core.errors import DamageError, InputError, printable, reason
 
+TYPE_CHECKING = False  # loading typing would take a tenth of the time that --help takes
 if TYPE_CHECKING:
     import argparse
+    from typing import TypedDict, Unpack
 
+    class Flag(TypedDict, total=False):
+        """What argparse is told of a flag."""
 
-class Flag(TypedDict, total=False):
-    """What argparse is told of a flag."""
-
-    help: str
-    metavar: str
-    action: str
-    default: str | None
-    type: Callable[[str], object]
+        help: str
+        metavar: str
+        action: str
+        default: str | None
+        type: Callable[[str], object]
 
 
 FLAGS: dict[str, Flag] = {

@@ -15,7 +15,6 @@ from core.arguments import OF_RUN, add_flags, exit_status, threads_given
 from core.errors import InputError, printable
 from core.evaluate.evaluation import Evaluation, evaluate_model
 from core.text import as_text, print_table
-from core.tracking.datasets import data_of
 
 if TYPE_CHECKING:
     from core.tracking.entities import RunInfo
@@ -77,6 +76,7 @@ def _test_file(options: argparse.Namespace) -> Evaluation:
 def _test_run(options: argparse.Namespace) -> None:
     from core.backends import registry as backends
     from core.export import model_npz
+    from core.tracking.datasets import data_of
     from core.tracking.tracker import Tracker
 
     backend = backends.load(options.backend)

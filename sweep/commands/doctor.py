@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
 from core.arguments import add_flags
 from core.errors import InputError, printable
 from sweep.commands.flags import add_experiment, add_winners
 
+TYPE_CHECKING = False  # see core.arguments
 if TYPE_CHECKING:
     from sweep.stages.sweep import Sweep
 

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import argparse
-from typing import Protocol
 
 from core.arguments import add_flags
 
 EXIT_CODES = """exit status: 0 done, 1 failed, 2 wrong use or input, 3 finished with failed trials,
 130 or 143 interrupted (the same command goes on)"""
+TYPE_CHECKING = False  # see core.arguments
+if TYPE_CHECKING:
+    from typing import Protocol
 
+    class Command(Protocol):
+        """A file of sweep.commands. Loading it and adding its arguments load nothing heavy: execute does."""
 
-class Command(Protocol):
-    """A file of sweep.commands. Loading it and adding its arguments load nothing heavy: execute does."""
+        HELP: str
 
-    HELP: str
+        def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+            """Declare its flags."""
 
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Declare its flags."""
-
-    def execute(self, options: argparse.Namespace) -> int:
-        """Do it; the exit status."""
+        def execute(self, options: argparse.Namespace) -> int:
+            """Do it; the exit status."""
 
 
 def add_experiment(parser: argparse.ArgumentParser, stages: bool = False) -> None:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import argparse
 
 from sweep.commands import compare, doctor, plan, report, run, ui, verify
-from sweep.commands.flags import EXIT_CODES, Command
+from sweep.commands.flags import EXIT_CODES
+
+TYPE_CHECKING = False  # see core.arguments
+if TYPE_CHECKING:
+    from sweep.commands.flags import Command
 
 COMMANDS: dict[str, Command] = {  # in the order of the help
     "run": run,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
 
 from core.arguments import add_flags
 from sweep.commands.flags import add_computing, add_experiment, add_winners
 
+TYPE_CHECKING = False  # see core.arguments
 if TYPE_CHECKING:
     from sweep.stages.interrupt import Signals
     from sweep.stages.run import StageResult

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
 from core.arguments import FLAGS, OF_RUN, add_flags
 
+TYPE_CHECKING = False  # see core.arguments
 if TYPE_CHECKING:
     from sweep.doctor.verify import Verification
 
