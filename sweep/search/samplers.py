@@ -108,21 +108,41 @@ class Proposer:
 def sampler(stage: Stage, seed: int) -> BaseSampler:
     """The stage's sampler as Optuna has it; a random one where Optuna's cannot be told of what is planned."""
     with experimental():
-        match stage.sampler:
-            case "tpe":  # groups: a parameter that is searched only sometimes has a model of its own
-                return TPESampler(seed=seed % 2**32, multivariate=True, group=True, constant_liar=True)
-            case "cmaes":
-                return CmaEsSampler(seed=seed % 2**32, warn_independent_sampling=False)
-            case "qmc":
-                others = RandomSampler(seed=seed % 2**32)  # draws the settings given as lists
-                return QMCSampler(
-                    scramble=True, seed=seed % 2**32, independent_sampler=others, warn_independent_sampling=False
-                )
-            case "grid" if _spans_a_grid(stage.space):
-                return GridSampler(
-                    {key: list(v) for key, v in stage.space.dimensions.items() if not isinstance(v, Range)}
-                )
-    return RandomSampler(seed=seed % 2**32)
+        return MAKERS[stage.sampler](stage, seed % 2**32)
+
+
+def _grid(stage: Stage, seed: int) -> BaseSampler:
+    if not _spans_a_grid(stage.space):
+        return _random(stage, seed)
+    return GridSampler({key: list(v) for key, v in stage.space.dimensions.items() if not isinstance(v, Range)})
+
+
+def _random(stage: Stage, seed: int) -> BaseSampler:
+    return RandomSampler(seed=seed)
+
+
+def _qmc(stage: Stage, seed: int) -> BaseSampler:
+    others = RandomSampler(seed=seed)  # draws the settings given as lists
+    return QMCSampler(scramble=True, seed=seed, independent_sampler=others, warn_independent_sampling=False)
+
+
+def _tpe(stage: Stage, seed: int) -> BaseSampler:
+    """In groups: a parameter that is searched only sometimes has a model of its own."""
+    return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+
+
+def _cmaes(stage: Stage, seed: int) -> BaseSampler:
+    return CmaEsSampler(seed=seed, warn_independent_sampling=False)
+
+
+# How each of sweep.experiment.stage.SAMPLERS is made, for a stage and a seed below 2**32.
+MAKERS: dict[str, Callable[[Stage, int], BaseSampler]] = {
+    "grid": _grid,
+    "random": _random,
+    "qmc": _qmc,
+    "tpe": _tpe,
+    "cmaes": _cmaes,
+}
 
 
 def _spans_a_grid(space: Space) -> bool:

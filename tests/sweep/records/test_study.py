@@ -21,13 +21,13 @@ from core.errors import InputError
 from sweep.experiment import file as experiments
 from sweep.experiment.checks import Value
 from sweep.experiment.space import Range, Space
-from sweep.experiment.stage import Stage
+from sweep.experiment.stage import ADAPTIVE, SAMPLERS, Stage
 from sweep.records.journal import Journal, Wave
 from sweep.records.study import Study
 from sweep.search import plan
 from sweep.search.cell import Cell
 from sweep.search.outcome import Outcome
-from sweep.search.samplers import draw
+from sweep.search.samplers import MAKERS, draw
 
 
 def outcome(run_id: str, accuracy: float | None = 0.5) -> Outcome:
@@ -139,7 +139,14 @@ def test_a_grid_of_one_cell(stage_and_cells, journal) -> None:
     assert journal.outcomes(single.name).keys() == {cells[0].key}
 
 
-@pytest.mark.parametrize("sampler", ["random", "qmc", "tpe", "cmaes"])
+DRAWING = [name for name in SAMPLERS if name != "grid"]
+
+
+def test_every_sampler_that_a_stage_may_name_can_be_made() -> None:
+    assert set(MAKERS) == set(SAMPLERS) > set(ADAPTIVE)
+
+
+@pytest.mark.parametrize("sampler", DRAWING)
 def test_draws_stay_within_their_ranges_whose_upper_end_is_left_out(stage_and_cells, journal, sampler: str) -> None:
     dimensions = {"dropout": Range(0.25, 0.5), "lr": Range(1e-4, 1.0, log=True), "crop": Range(0, 4, step=2)}
     dimensions["noise"] = Range(0.1, 0.4, step=0.1)
@@ -176,7 +183,7 @@ CONDITIONAL = Space(
 )
 
 
-@pytest.mark.parametrize("sampler", ["random", "qmc", "tpe"])
+@pytest.mark.parametrize("sampler", [name for name in DRAWING if name != "cmaes"])
 def test_a_condition_decides_what_is_drawn(stage_and_cells, journal, sampler: str) -> None:
     stage = replace(stage_and_cells[0], sampler=sampler, space=CONDITIONAL, trials=30)
     study = Study(journal, stage, "all")
@@ -246,7 +253,7 @@ def searching(stage: Stage, sampler: str) -> Stage:
     return replace(stage, sampler=sampler, space=space, points={"named": tuple(POINTS)})
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "cmaes"])
+@pytest.mark.parametrize("sampler", ADAPTIVE)
 def test_a_search_that_is_broken_off_goes_on_as_it_would_have(stage_and_cells, tmp_path, sampler: str) -> None:
     """Whichever part of a wave was trained, in whichever order, and however often; also of its points."""
     stage = searching(stage_and_cells[0], sampler)
