@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from sweep.__main__ import COMMANDS, ENVIRONMENT
+from sweep.experiment.pruner import PRUNERS
+from sweep.experiment.stage import SAMPLERS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -111,6 +113,13 @@ def test_variables_and_targets_are_those_there_are() -> None:
     assert {name for name in ENVIRONMENT.values() if f"`{name}`" not in TEXT} == set()
     targets = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.M)
     assert re.findall(r"^\| `make ([a-z-]+)`", SECTIONS["make"], re.M) == targets
+
+
+def test_the_manual_names_every_sampler_and_pruner() -> None:
+    rows = re.findall(
+        r"^\| `(?:sampler|pruner)` \|.*$|^\*\*Pruners\.\*\*[^.]*", (ROOT / "docs/experiments.md").read_text(), re.M
+    )
+    assert {*SAMPLERS, *PRUNERS} <= set(re.findall(r"`(\w+)`", "".join(rows)))
 
 
 def links(path: Path) -> list[tuple[Path, str]]:
