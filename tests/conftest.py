@@ -58,6 +58,7 @@ def small_images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 Once = Callable[[str, Callable[[Path], object]], Path]
+Stages = dict[str, dict[str, Any]]  # by name, as a sweep tells of them
 
 
 @pytest.fixture(scope="session")
@@ -102,6 +103,18 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) 
     monkeypatch.chdir(tmp_path)
     make_project(tmp_path, empty_store)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def trained(once: Once, empty_store: Path) -> Path:
+    """A project to copy, whose two stages are done, without pictures."""
+    return once("trained", lambda folder: make_swept(folder, empty_store, "--figures", "none"))
+
+
+@pytest.fixture
+def swept(project: Path, trained: Path) -> Stages:
+    """The stages of the test's own project, which are done."""
+    return {stage["stage"]: stage for stage in copy_swept(trained, project)}
 
 
 def make_swept(folder: Path, empty_store: Path, *options: str) -> None:

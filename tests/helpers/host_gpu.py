@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from core.backends.gpu import cuda
 from core.backends.gpu.operations import make_ops
@@ -171,18 +172,23 @@ extern "C" int host_launch(const char *name, const unsigned *g, unsigned block, 
 }}
 """
     path = Path(tempfile.gettempdir()) / f"host_cuda-{hashlib.sha256(source.encode()).hexdigest()[:16]}.so"
-    if not path.exists():
-        with tempfile.TemporaryDirectory() as folder:
-            made = Path(folder) / path.name
-            subprocess.run(
-                [COMPILER, OPTIMISED, *_OPTIONS, "-x", "c++", "-", "-o", made], input=source, text=True, check=True
-            )
-            shutil.move(made, path)
+    with FileLock(f"{path}.lock"):  # compiled by one process, while the others wait
+        if not path.exists():
+            _compile(source, path)
     return ctypes.CDLL(str(path))
 
 
 def device_count() -> int:
     return 1
+
+
+def _compile(source: str, path: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / path.name
+        subprocess.run(
+            [str(COMPILER), OPTIMISED, *_OPTIONS, "-x", "c++", "-", "-o", made], input=source, text=True, check=True
+        )
+        shutil.move(made, path)
 
 
 def host_ops(orders: int = 3, precision: str = "float32") -> Ops:

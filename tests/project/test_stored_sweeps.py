@@ -77,6 +77,7 @@ def test_its_trials_are_evaluated_and_trained_again_to_the_same(expected, capsys
             np.testing.assert_allclose(*np.array(rows, float).T, atol=0.05)
 
 
+@pytest.mark.slow("starts a process with MLflow alone")
 @pytest.mark.parametrize("imported", ["", "core.training.loop"])
 def test_its_registered_models_answer(project: Path, expected, imported: str) -> None:
     """In a process that knows nothing of us, and beside this version of core."""

@@ -431,6 +431,7 @@ def artifacts(run: RunInfo, name: str = "history.csv") -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*.png")}
 
 
+@pytest.mark.slow("draws all pictures of a sweep")
 def test_stages_and_their_winners_have_pictures_in_mlflow(swept: dict[str, Any]) -> None:
     tracker = Tracker()
     stages = [tracker.lookup.find(swept[name]["run_id"]) for name in ("grid", "dropout")]
@@ -447,6 +448,7 @@ def test_stages_and_their_winners_have_pictures_in_mlflow(swept: dict[str, Any])
     assert sorted(sources.values()) == ["point"] * 2 + ["random"] * 3
 
 
+@pytest.mark.slow("draws all pictures of a sweep")
 def test_a_stage_shows_how_its_winners_network_begins(swept: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     tracker, found, backend = Tracker(), datasets.load("small.npz"), backends.load()
     winner = tracker.lookup.find(swept["grid"]["winner"]["run_id"])
@@ -467,6 +469,7 @@ def test_a_stage_shows_how_its_winners_network_begins(swept: dict[str, Any], mon
     assert few.get_suptitle().endswith("\n5 training images of small")
 
 
+@pytest.mark.slow("draws all pictures of a sweep")
 def test_images_without_contrast_do_not_keep_a_stage_from_its_end(project: Path, monkeypatch, capsys) -> None:
     monkeypatch.setenv("SWEEP_FIGURES", "all")
     x, y = small_images(60, 0)
@@ -478,6 +481,7 @@ def test_images_without_contrast_do_not_keep_a_stage_from_its_end(project: Path,
     assert "figures/activation-spread.png" not in names
 
 
+@pytest.mark.slow("draws all pictures of a sweep")
 def test_the_command_draws_a_trial(swept: dict[str, Any], project: Path, capsys) -> None:
     best = swept["grid"]["winner"]
     assert main(["--run-id", best["run_id"][:9]]) == 0
@@ -491,12 +495,14 @@ def test_the_command_draws_a_trial(swept: dict[str, Any], project: Path, capsys)
     assert (Path("again") / paths[0].name).read_bytes() == first
 
 
+@pytest.mark.slow("draws all pictures of a sweep")
 def test_the_command_draws_a_stage_with_its_fixed_points(swept: dict[str, Any], capsys) -> None:
     assert main(["--run-id", swept["dropout"]["run_id"], "--format", "svg", "--out", "s"]) == 0
     assert capsys.readouterr().out.splitlines() == ["s/curves.svg", "s/by-value.svg"]
     assert "fixed points" in (Path("s") / "by-value.svg").read_text()
 
 
+@pytest.mark.slow("draws all pictures of a sweep")
 def test_the_way_of_another_image_or_of_ones_own_is_drawn(swept: dict[str, Any], project: Path, capsys) -> None:
     run = swept["grid"]["winner"]["run_id"]
     Image.fromarray(np.full((20, 30, 3), 200, np.uint8)).save("mine.png")

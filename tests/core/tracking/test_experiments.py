@@ -24,7 +24,7 @@ from core.tracking.lookup import Lookup
 from core.tracking.relocate import local
 from core.tracking.tracker import Tracker
 from sweep.__main__ import main
-from tests.conftest import Once, copy_swept, make_project, make_swept
+from tests.conftest import Stages, make_project
 from tests.helpers import postgres
 from tests.helpers.slow import slow
 from tests.sweep.doctor.test_doctor import everything
@@ -325,9 +325,8 @@ def test_projects_that_begin_together_have_an_experiment_each(pair: tuple[Path, 
 
 
 @pytest.fixture
-def deleted(project: Path, once: Once, empty_store: Path) -> tuple[Path, str]:
+def deleted(project: Path, swept: Stages) -> tuple[Path, str]:
     """A project whose two stages are done, and the id of its experiment, which was deleted in MLflow."""
-    copy_swept(once("trained", lambda folder: make_swept(folder, empty_store, "--figures", "none")), project)
     tracker, name = Tracker(), next(project.glob("mlruns/*/sweep.json")).parent.name
     experiment = tracker.experiment(name)
     tracker.store.client.delete_experiment(experiment)

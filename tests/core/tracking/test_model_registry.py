@@ -23,7 +23,7 @@ from core.tracking.served_package import ServedModel, copy_package, save
 from core.tracking.tracker import Tracker
 from sweep.__main__ import main
 from sweep.records.winners import CORE, SERVED_WITH
-from tests.conftest import Once, copy_swept, make_swept
+from tests.conftest import Stages
 from tests.core.export.test_mlflow_model import environment
 from tests.project.test_layers import imported
 
@@ -149,15 +149,9 @@ def test_many_at_once_agree_on_the_best(project: Path) -> None:
     assert registry.due() == (None, "")
 
 
-@pytest.fixture
-def swept(once: Once, project: Path, empty_store: Path) -> Path:
-    copy_swept(once("trained", lambda folder: make_swept(folder, empty_store, "--figures", "none")), project)
-    return project
-
-
 @pytest.mark.slow("mends a sweep again and again")
 def test_doctor_finds_and_mends_a_champion_that_is_not_the_best(
-    swept: Path, capsys: pytest.CaptureFixture[str]
+    project: Path, swept: Stages, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (model,) = Tracker().store.client.search_registered_models()
     registry = Tracker().model(model.name)
@@ -261,21 +255,23 @@ def save_as_before(path: Path, model: ServedModel) -> None:
 
 @pytest.mark.slow("starts a process with MLflow alone")
 @pytest.mark.filterwarnings("ignore")  # MLflow's, of its own types
-def test_versions_that_differ_compute_each_with_its_own_package_in_one_process(swept: Path) -> None:
-    model = next((swept / "mlruns").glob("*/*/artifacts/model.npz"))
+def test_versions_that_differ_compute_each_with_its_own_package_in_one_process(project: Path, swept: Stages) -> None:
+    model = next((project / "mlruns").glob("*/*/artifacts/model.npz"))
     about = {"classes": ["0", "1", "2"], "scale": 255.0, "offset": 0.0, "input_shape": [1, 6, 7]}
-    (swept / "about.json").write_text(json.dumps(about))
-    parts = {"model": model, "about": swept / "about.json"}
-    for name, package in (("new", CORE), ("changed", changed(swept))):
-        save(swept / name, ServedModel(CORE / "export/mlflow_model.py", parts, package, SERVED_WITH, (1, 6, 7)))
-    save_as_before(swept / "before", ServedModel(CORE / "export/mlflow_model.py", parts, CORE, SERVED_WITH, (1, 6, 7)))
+    (project / "about.json").write_text(json.dumps(about))
+    parts = {"model": model, "about": project / "about.json"}
+    for name, package in (("new", CORE), ("changed", changed(project))):
+        save(project / name, ServedModel(CORE / "export/mlflow_model.py", parts, package, SERVED_WITH, (1, 6, 7)))
+    save_as_before(
+        project / "before", ServedModel(CORE / "export/mlflow_model.py", parts, CORE, SERVED_WITH, (1, 6, 7))
+    )
     code = f"""
 import sys
 import mlflow, numpy as np
-images = np.load("{swept / "small.npz"}")["x_test"].astype(np.float32)
+images = np.load("{project / "small.npz"}")["x_test"].astype(np.float32)
 answers = {{}}
 for name in sys.argv[1:]:
-    answers[name] = mlflow.pyfunc.load_model("{swept}/" + name).predict(images).to_numpy()
+    answers[name] = mlflow.pyfunc.load_model("{project}/" + name).predict(images).to_numpy()
     assert name == "before" or "before" in answers or "core" not in sys.modules
 np.testing.assert_array_equal(answers["new"], answers["changed"][:, ::-1])
 assert np.abs(answers["new"] - answers["changed"]).max() > 0.01
@@ -283,7 +279,9 @@ np.testing.assert_array_equal(answers["new"], answers["before"])
 """
     for order in (("new", "changed", "before"), ("before", "changed", "new")):
         command = [sys.executable, "-P", "-c", code, *order]
-        result = subprocess.run(command, cwd=swept / "mlruns", env=environment(swept), capture_output=True, text=True)
+        result = subprocess.run(
+            command, cwd=project / "mlruns", env=environment(project), capture_output=True, text=True
+        )
         assert result.returncode == 0, result.stderr
 
 

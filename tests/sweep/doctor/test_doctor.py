@@ -19,7 +19,7 @@ from core.errors import InputError
 from core.network import parameters
 from core.tracking.tracker import Tracker
 from sweep.__main__ import main
-from tests.conftest import Once, copy_swept, make_swept
+from tests.conftest import Stages
 from tests.helpers import forked
 from tests.helpers.slow import slow
 from tests.sweep.stages.test_recovery import KILLED, sweep
@@ -29,9 +29,8 @@ Stage = dict[str, Any]
 
 
 @pytest.fixture
-def done(project: Path, once: Once, empty_store: Path) -> Path:
+def done(project: Path, swept: Stages) -> Path:
     """A project whose two stages are done."""
-    copy_swept(once("trained", lambda folder: make_swept(folder, empty_store, "--figures", "none")), project)
     path = project / "small.npz"
     assert known(project)["data"]["sha256"] == datasets.load(str(path)).sha256
     return project

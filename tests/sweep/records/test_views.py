@@ -17,16 +17,9 @@ from core.tracking.tracker import Tracker
 from sweep.__main__ import main
 from sweep.commands import mlflow_page
 from sweep.records import views
-from tests.conftest import Once, copy_swept, make_swept
+from tests.conftest import Stages
 
 KEPT = "mlflow.sharedViewState."
-
-
-@pytest.fixture
-def stages(project: Path, once: Once, empty_store: Path) -> dict[str, dict[str, Any]]:
-    """A sweep that is done, by stage."""
-    done = copy_swept(once("trained", lambda folder: make_swept(folder, empty_store, "--figures", "none")), project)
-    return {stage["stage"]: stage for stage in done}
 
 
 def experiment() -> tuple[str, dict[str, str]]:
@@ -50,10 +43,10 @@ def seen(view: dict[str, Any]) -> list[RunInfo]:
     return [tracker.lookup.plain(run) for run in pages]
 
 
-def test_a_view_has_a_stages_trials_in_our_order(stages: dict[str, dict[str, Any]]) -> None:
+def test_a_view_has_a_stages_trials_in_our_order(swept: Stages) -> None:
     _, tags = experiment()
     assert list(views.titles(tags).values()) == ["stages", "grid: trials, best first", "dropout: trials, best first"]
-    for name, stage in stages.items():
+    for name, stage in swept.items():
         view = state(tags[KEPT + views.key(name, stage["run_id"])])
         ranked = [row["run_id"] for row in stage["trials"]]
         assert [run.run_id for run in seen(view)] == ranked
@@ -64,12 +57,12 @@ def test_a_view_has_a_stages_trials_in_our_order(stages: dict[str, dict[str, Any
 
 
 def test_ranks_follow_what_is_trained_later_and_a_trial_that_was_broken_off_is_not_shown(
-    project: Path, stages: dict[str, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+    project: Path, swept: Stages, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = project / "experiments/small.toml"
     path.write_text(path.read_text().replace("lr = [0.01, 0.1]", "lr = [0.01, 0.1, 0.05]"))
     tracker, (found, _) = Tracker(), experiment()
-    other = tracker.lookup.find(stages["grid"]["trials"][1]["run_id"])
+    other = tracker.lookup.find(swept["grid"]["trials"][1]["run_id"])
     same = {name: other.tags[name] for name in ("kind", "stage", "owner", "key", "mlflow.parentRunId")}
     lost = tracker.start(found, "broken off", tags=same)
     tracker.log_metrics(lost, {"rank": 2.0})
@@ -85,13 +78,13 @@ def test_ranks_follow_what_is_trained_later_and_a_trial_that_was_broken_off_is_n
     ]
 
 
-def test_a_stages_counts_are_no_metrics_of_which_the_page_makes_charts(stages: dict[str, dict[str, Any]]) -> None:
-    run = Tracker().lookup.find(stages["grid"]["run_id"])
+def test_a_stages_counts_are_no_metrics_of_which_the_page_makes_charts(swept: Stages) -> None:
+    run = Tracker().lookup.find(swept["grid"]["run_id"])
     assert (run.tags["trials_finished"], run.tags["trials_failed"]) == ("4", "0")
     assert not [name for name in run.metrics if name.startswith("trials")]
 
 
-def test_what_an_earlier_version_left_gets_its_views_from_the_same_command(stages: dict[str, dict[str, Any]]) -> None:
+def test_what_an_earlier_version_left_gets_its_views_from_the_same_command(swept: Stages) -> None:
     found, before = experiment()
     for name in before:
         if name.startswith(KEPT):

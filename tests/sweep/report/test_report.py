@@ -22,7 +22,7 @@ from core.tracking.tracker import Tracker
 from sweep.__main__ import main
 from sweep.report import course_report
 from sweep.report.stage_part import Accuracy, StagePart
-from tests.conftest import EXPERIMENT
+from tests.conftest import EXPERIMENT, Once, Stages, copy_swept, make_swept
 from tests.helpers.slow import slow
 
 
@@ -78,14 +78,32 @@ def sweep(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]
 def report(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, str, list[dict[str, str]]]:
     """The report's page, Markdown and CSV."""
     assert main(["report", "small", *arguments]) == 0
-    path = Path(capsys.readouterr().out.splitlines()[-1])
-    rows = list(csv.DictReader(path.with_suffix(".csv").read_text().splitlines()))
-    return path.read_text(), path.with_suffix(".md").read_text(), rows
+    return written(Path(capsys.readouterr().out.splitlines()[-1]))
 
 
-def test_the_page_opens_with_the_answer_and_ranks_all_trials(project: Path, capsys) -> None:
-    stages = sweep(capsys)
-    text, markdown, rows = report(capsys)
+def written(page: Path) -> tuple[str, str, list[dict[str, str]]]:
+    rows = list(csv.DictReader(page.with_suffix(".csv").read_text().splitlines()))
+    return page.read_text(), page.with_suffix(".md").read_text(), rows
+
+
+@pytest.fixture
+def reported(project: Path, once: Once, empty_store: Path) -> tuple[Stages, str, str, list[dict[str, str]]]:
+    """The stages of a project that are done, and its report's page, Markdown and CSV."""
+
+    def make(folder: Path) -> None:
+        make_swept(folder, empty_store, "--figures", "none")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SWEEP_ROOT", str(folder))
+            patch.chdir(folder)
+            assert main(["report", "small"]) == 0
+
+    stages = copy_swept(once("reported", make), project)
+    (page,) = (project / "reports").glob("*.html")
+    return {stage["stage"]: stage for stage in stages}, *written(page)
+
+
+def test_the_page_opens_with_the_answer_and_ranks_all_trials(project: Path, reported) -> None:
+    stages, text, markdown, rows = reported
     best = max(reversed(stages.values()), key=lambda stage: stage["winner"]["best_val_accuracy"])["winner"]
     page = Page(text)
     assert page.headings[0].startswith(f"Best: {best['trial']} ")
@@ -110,9 +128,8 @@ def test_the_page_opens_with_the_answer_and_ranks_all_trials(project: Path, caps
     ]
 
 
-def test_the_page_needs_nothing_but_itself_and_is_kept_with_each_stage(project: Path, capsys) -> None:
-    stages = sweep(capsys)
-    text, markdown, _ = report(capsys)
+def test_the_page_needs_nothing_but_itself_and_is_kept_with_each_stage(reported) -> None:
+    stages, text, markdown, _ = reported
     page = Page(text)
     assert all(source.startswith(("data:image/", "#")) for source in page.sources)
     assert not re.search(r"https?://(?!www\.w3\.org)", text)
@@ -167,9 +184,8 @@ def test_only_settings_that_differ_have_a_column(project: Path, capsys) -> None:
     assert rows[0]["filters"] == "3x4"
 
 
-def test_accuracy_stands_right_after_the_trial(project: Path, capsys) -> None:
-    stages = sweep(capsys)
-    text, markdown, _ = report(capsys)
+def test_accuracy_stands_right_after_the_trial(reported) -> None:
+    stages, text, markdown, _ = reported
     for table in Page(text).tables[: len(stages)]:
         assert table[0][:3] == ["rank", "trial", "best_val_accuracy"]
     assert "| rank | trial | best_val_accuracy | lr | filters |" in markdown
@@ -177,15 +193,14 @@ def test_accuracy_stands_right_after_the_trial(project: Path, capsys) -> None:
 
 @pytest.mark.parametrize("command", ["report", *slow("draws the page's pictures twice", "compare")])
 def test_the_page_is_opened_when_asked_for(
-    project: Path, capsys, monkeypatch: pytest.MonkeyPatch, command: str
+    project: Path, swept: Stages, capsys, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     browser = project / "browser"
     browser.write_text(f'#!/bin/sh\nprintf %s "$1" > {project}/opened\n')
     browser.chmod(0o755)
     monkeypatch.setenv("BROWSER", f"{browser} %s")
     monkeypatch.setattr(webbrowser, "_tryorder", None)  # $BROWSER is read once
-    trials = sweep(capsys, "--stage", "grid")["grid"]["trials"]
-    asked = ["small"] if command == "report" else [trial["run_id"] for trial in trials[:2]]
+    asked = ["small"] if command == "report" else [trial["run_id"] for trial in swept["grid"]["trials"][:2]]
     assert main([command, *asked, "--open"]) == 0
     path = Path(capsys.readouterr().out.splitlines()[-1])
     assert (project / "opened").read_text() == path.resolve().as_uri()
@@ -261,8 +276,7 @@ def test_nothing_trained_is_one_clear_line(project: Path, capsys) -> None:
     assert not (project / "mlruns").exists()
 
 
-def test_a_folder_that_cannot_be_written_is_one_clear_line(project: Path, capsys) -> None:
-    sweep(capsys, "--stage", "grid")
+def test_a_folder_that_cannot_be_written_is_one_clear_line(project: Path, swept: Stages, capsys) -> None:
     (project / "taken").write_text("")
     assert main(["report", "small", "--out", "taken"]) == 2
     assert re.fullmatch(r"error: taken/small-.*\.html cannot be written: .*\n", capsys.readouterr().err)

@@ -29,7 +29,6 @@ from sweep.search.grouping import groups
 from sweep.stages.run import StageResult
 from sweep.stages.sweep import Sweep
 from sweep.terminal.display import Display
-from tests.conftest import Once, make_swept
 
 PLENTY = 10**12
 Clock = Callable[[int], float]  # seconds of a step of so many trials
@@ -236,13 +235,11 @@ def test_the_size_is_measured_again_for_a_larger_group(small: Dataset, monkeypat
 
 def test_trials_in_small_groups_come_out_as_in_large_ones(
     project: Path,
-    once: Once,
-    empty_store: Path,
+    trained: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    swept = once("trained", lambda folder: make_swept(folder, empty_store, "--figures", "none"))
-    together = json.loads((swept / "results.json").read_text())["stages"][0]["trials"]
+    together = json.loads((trained / "results.json").read_text())["stages"][0]["trials"]
     monkeypatch.setattr(group_planner, "best_size", lambda *arguments: Size(1, "one at a time"))
     capsys.readouterr()
     assert main(["run", "small", "--stage", "grid", "--json"]) == 0
