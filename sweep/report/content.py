@@ -61,7 +61,7 @@ def gather(sweep: Sweep, tracker: Tracker) -> Report:
         stages = [_stage(sweep, stage, runs, trials, records) for stage in sweep.experiment.stages.values()]
     if not any(stage.trials for stage in stages):
         settings = "with these settings " if runs else ""
-        what = f"nothing of {sweep.experiment.path.name} was trained {settings}on {sweep.data.name}"
+        what = f"nothing of {sweep.experiment.name} was trained {settings}on {sweep.data.name}"
         raise InputError(f"{what}: first run {sweep.hints.quoted(sweep.hints.run())}")
     ranked = [part for part in stages if part.accuracy]
     best = max(reversed(ranked), key=lambda part: part.accuracy.value if part.accuracy else 0.0, default=None)
