@@ -256,7 +256,7 @@ def save_as_before(path: Path, model: ServedModel) -> None:
 @pytest.mark.slow("starts a process with MLflow alone")
 @pytest.mark.filterwarnings("ignore")  # MLflow's, of its own types
 def test_versions_that_differ_compute_each_with_its_own_package_in_one_process(project: Path, swept: Stages) -> None:
-    model = next((project / "mlruns").glob("*/*/artifacts/model.npz"))
+    (model,) = (project / "mlruns").glob(f"*/{swept['grid']['winner']['run_id']}/artifacts/model.npz")
     about = {"classes": ["0", "1", "2"], "scale": 255.0, "offset": 0.0, "input_shape": [1, 6, 7]}
     (project / "about.json").write_text(json.dumps(about))
     parts = {"model": model, "about": project / "about.json"}
