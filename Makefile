@@ -11,8 +11,8 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
 python := .venv/bin/python
-# Of the tests: one more than there are cores, since tests wait for the disk.
-workers = $(shell expr 1 + `getconf _NPROCESSORS_ONLN`)
+# Of the tests: as many as there are cores, since each takes half a GiB, and what it starts as much again.
+workers = $(shell getconf _NPROCESSORS_ONLN)
 pytest = PYTEST_XDIST_AUTO_NUM_WORKERS=$(workers) $(python) -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help

@@ -193,6 +193,7 @@ def test_the_command_draws_and_prints(folder: Path, capsys: pytest.CaptureFixtur
     np.testing.assert_allclose([[float(v) for v in row.split()[1:]] for row in rows], spread.T, rtol=0.01)
 
 
+@pytest.mark.slow("draws the study again and again")
 def test_the_options_are_heeded(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tables = []
     for options in (

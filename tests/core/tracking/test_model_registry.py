@@ -187,6 +187,7 @@ def test_registering_is_named_or_left_out(
         assert "register is " in capsys.readouterr().err
 
 
+@pytest.mark.slow("mends a sweep again and again")
 def test_a_winner_that_was_not_registered_is_by_the_next_run_or_by_doctor(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

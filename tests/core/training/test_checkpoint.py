@@ -125,6 +125,7 @@ def test_a_file_cut_short_is_refused(file: Path) -> None:
     assert not refused(file, whole)
 
 
+@pytest.mark.slow("flips a bit of every byte of a file")
 def test_a_flipped_bit_is_refused_or_does_no_harm(file: Path) -> None:
     whole = file.read_bytes()
     found = 0

@@ -472,6 +472,7 @@ main(["doctor", "small", "--fix"])
     mended(done, capsys, 0)
 
 
+@pytest.mark.slow("mends a sweep again and again")
 def test_each_of_two_stores_is_compared_with_its_own_runs(done: Path, capsys, empty_store: Path) -> None:
     shutil.copy(empty_store, done / "other.db")
     other = f"sqlite:///{done / 'other.db'}"
@@ -559,6 +560,7 @@ def test_retries_are_read_back_from_their_files(project: Path, capsys, monkeypat
         assert doctor(capsys)[0] == 0
 
 
+@pytest.mark.slow("mends a sweep again and again")
 def test_runs_that_were_made_anew_are_known_when_the_journal_is_lost_later(done: Path, capsys) -> None:
     lose_the_database(done)
     forget_the_database()

@@ -123,6 +123,7 @@ def test_a_killed_adaptive_stage_ends_as_if_it_had_not_been(
     assert len(runs()) == 10
 
 
+@pytest.mark.slow("sweeps four times, with up to three seeds")
 def test_more_trials_and_more_seeds_keep_what_is_done(project: Path, capsys) -> None:
     write(project, TPE)
     (first,) = sweep(capsys)
