@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 Array = Any  # numpy.ndarray, or cupy.ndarray on a GPU: what xp makes
 Saved = Any  # for the gradient of the same backend, and for nobody else to read

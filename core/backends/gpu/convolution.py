@@ -41,6 +41,7 @@ def convolve(
 
 
 def launch_convolution(device: Device, kernel: str, cut: tiles.Cut, trials: int, *arguments: Any) -> None:
+    """Launch a kernel of convolution.cu or tensor_cores.cu with a block of threads for each tile of each trial."""
     grid = (cut.shape.tiles, trials, cut.shape.filters // tiles.width(cut.shape.filters))
     device.launch(f"{kernel}_{cut.kernel}", grid, cut.threads, cut.shared, *arguments)
 

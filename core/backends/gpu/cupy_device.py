@@ -78,15 +78,19 @@ class CupyDevice:
         self._kernels: dict[str, Any] = {}
 
     def empty(self, shape: Grid, dtype: Any = np.float32) -> Any:
+        """As Device.empty, from the pool that is current."""
         return cupy.empty(shape, dtype)
 
     def address(self, values: Any) -> int:
+        """As Device.address."""
         return int(values.data.ptr)
 
     def to_host(self, values: Any) -> np.ndarray:
+        """As Device.to_host; what lies there already is not copied."""
         return np.asarray(cupy.asnumpy(cupy.ascontiguousarray(values)) if isinstance(values, cupy.ndarray) else values)
 
     def launch(self, kernel: str, grid: Grid, block: int, shared: int, *arguments: Any) -> None:
+        """As Device.launch, on the one stream."""
         function = self._kernels.get(kernel)
         if function is None:
             function = self._kernels[kernel] = self._module.get_function(kernel)
@@ -95,6 +99,7 @@ class CupyDevice:
         function(grid, (block,), values, shared_mem=shared)
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """As Device.record: a CUDA graph."""
         return _Recording(self, work)
 
     def free_memory(self) -> int:

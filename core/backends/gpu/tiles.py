@@ -66,10 +66,12 @@ class Convolution:
 
     @property
     def taps(self) -> int:
+        """Numbers of a filter for each channel."""
         return self.kernel**2
 
     @property
     def tiles(self) -> int:
+        """Of all images."""
         return ceil(self.images / self.tile_images) * self.bands
 
 
@@ -208,10 +210,12 @@ class Pictures:
 
     @property
     def products_shared(self) -> int:
+        """Bytes of shared memory for `first_products`."""
         return 4 * max(self._pixels(self.band * self.pool), 8 * self.gram * WARP)
 
     @property
     def block_shared(self) -> int:
+        """Bytes of shared memory for `first_block`."""
         return 4 * (self._pixels(self.band * self.pool) + (self.gram + 2) * min(64, self.filters))
 
     def gram_shared(self, rows: int) -> int:
