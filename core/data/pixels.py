@@ -1,4 +1,7 @@
-"""What arrays of images mean: which axis their channels are on, and which of their values are black and white."""
+"""What arrays of images mean: which axis their channels are on, and which of their values are black and white.
+
+x alone decides. What trains well as it is stays as it is, and so does the data's SHA-256.
+"""
 
 from __future__ import annotations
 
