@@ -28,15 +28,16 @@ their own monitors are stopping; then `train` returns. A stopping group's last e
 
 **Checkpoints.** `task.path` is a file of the driver's machine, with `task.about` in it, which core.training.checkpoint
 lays out. It holds the group after its first epoch, then whenever that costs less than 1 % of the training's time, and
-always after the last epoch of a group that was stopped. It is replaced as a whole (written beside, fsync, rename), so
-that a kill at any moment leaves one that can be read. An executor whose workers share no disk with the driver must send
-it there before it calls `record`. A group that goes on from a checkpoint ends as if it had not been stopped, bit for
-bit. Who removes it is the monitor.
+after the last epoch of a group that was stopped, unless all of its trials ended there. It is replaced as a whole
+(written beside, fsync, rename), so that a kill at any moment leaves one that can be read. An executor whose workers
+share no disk with the driver must send it there before it calls `record`. A group that goes on from a checkpoint ends
+as if it had not been stopped, bit for bit. The monitor removes it.
 
-**Errors.** What a monitor or the iterator raises leaves `train` as it is. So does what training raises, an InputError
-with its one line, any other with the lines that led to it as a note. But a MemoryError before a group's first `record`
-becomes `halves(error)`: the groups that it gives train in the group's place, as if the group had never begun, or it
-raises. After an exception groups may be in the middle of something; the executor can only be closed then.
+**Errors.** What a monitor or the iterator raises leaves `train` as it is. So does what training raises; where it came
+from another process, a mistake of ours has the lines that led to it as a note, and an InputError has its one line. A
+MemoryError becomes `halves(error)`: the groups that it gives train in the group's place, as if the group had never
+begun; after the group's first `record` it raises. After an exception groups may be in the middle of something, and the
+executor can only be closed.
 
 **A lost worker** ends `train` with an exception: MemoryError if it was killed as systems kill that have no memory
 left, else ChildProcessError. It is not replaced, and nothing is tried again by itself: the group's last checkpoint

@@ -198,7 +198,7 @@ def test_a_plan_shows_the_groups_of_each_asking(project: Path, capsys, monkeypat
 
     def spy(self: InProcessExecutor, asked: Iterable[Any]) -> None:
         asked = list(asked)
-        trained.extend(len(group.cells) for group in asked)
+        trained.extend(len(group.task.trials) for group in asked)
         train(self, asked)
 
     monkeypatch.setattr(InProcessExecutor, "train", spy)
