@@ -76,14 +76,15 @@ def _test_file(options: argparse.Namespace) -> Evaluation:
 def _test_run(options: argparse.Namespace) -> None:
     from core.backends import registry as backends
     from core.export import model_npz
+    from core.tracking import tags
     from core.tracking.datasets import data_of
     from core.tracking.tracker import Tracker
 
     backend = backends.load(options.backend)
     tracker = Tracker(options.tracking_uri)
     run = tracker.lookup.find(options.run_id)
-    if run.tags.get("kind") == "stage":
-        best = run.tags.get("winner.run_id")
+    if run.tags.get(tags.KIND) == tags.STAGE:
+        best = run.tags.get(tags.WINNER_RUN)
         raise InputError(
             f"run {run.run_id} is a stage, not a trial"
             + (f": {_command(best, tracker.store.uri)} tests its winner" if best else " and has no winner yet")

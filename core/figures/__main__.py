@@ -22,6 +22,7 @@ from core.figures.style import SUFFIXES, Picture, content, rendered
 from core.machine import threads
 from core.network import init_study as numbers
 from core.project import expand
+from core.tracking import tags
 from core.tracking.datasets import data_of
 from core.training.batches import shuffled_batches
 
@@ -103,7 +104,7 @@ def _draw_run(options: argparse.Namespace) -> int:
 
     tracker = Tracker(options.tracking_uri)
     run = tracker.lookup.find(options.run_id)
-    if run.tags.get("kind") == "stage":
+    if run.tags.get(tags.KIND) == tags.STAGE:
         found = runs.of_stage(tracker, run)
     else:
         trained_on = data_of(run, options.data, options.data_dir)

@@ -16,6 +16,7 @@ from core.figures.activations import init_study
 from core.figures.style import Picture
 from core.network.init_study import network_study
 from core.network.parameters import architecture_of
+from core.tracking import tags
 
 if TYPE_CHECKING:
     from core.data.dataset import Dataset
@@ -32,11 +33,11 @@ def of_trial(tracker: Tracker, run: RunInfo, ops: Ops, data: Dataset, image: str
     image  see core.figures.model.chosen
     """
     arrays = model_npz.load_model(tracker.artifacts.path(run, "model.npz"))
-    split = data.split(int(run.tags.get("data.seed", 0)))
+    split = data.split(int(run.tags.get(tags.DATA_SEED, 0)))
     seen = Images.on_device(ops, split.x_validation, split.y_validation, data.scale)
     shown = model.chosen(image, seen, "validation image", ops, data.pixels)
     history = tracker.artifacts.history(run)
-    best_epoch = int(run.metrics.get("best_epoch", 0))
+    best_epoch = int(run.metrics.get(tags.BEST_EPOCH, 0))
     of = f"validation images of {data.name}"
     given = (ops, arrays, seen, data.classes, shown, data.pixels)
     return model.pictures(*given, of=of, history=history, best_epoch=best_epoch)
@@ -45,7 +46,7 @@ def of_trial(tracker: Tracker, run: RunInfo, ops: Ops, data: Dataset, image: str
 def of_beginning(tracker: Tracker, run: RunInfo, ops: Ops, data: Dataset) -> dict[str, Picture]:
     """How the activations of a trial's network spread under each initialisation, by a batch of its training images."""
     architecture = architecture_of(model_npz.load_model(tracker.artifacts.path(run, "model.npz")), data.x.shape[1:])
-    split, largest = data.split(int(run.tags.get("data.seed", 0))), max(map(math.prod, architecture.conv_shapes))
+    split, largest = data.split(int(run.tags.get(tags.DATA_SEED, 0))), max(map(math.prod, architecture.conv_shapes))
     count = max(1, min(IMAGES, VALUES // largest))
     seen = Images.on_device(ops, split.x_train[:count], split.y_train[:count], data.scale)
     network = f"{'residual ' * architecture.residual}network {'x'.join(map(str, architecture.filters))}"
@@ -61,8 +62,8 @@ def of_beginning(tracker: Tracker, run: RunInfo, ops: Ops, data: Dataset) -> dic
 def of_stage(tracker: Tracker, run: RunInfo) -> dict[str, Picture]:
     """The stage's trials side by side, by what was searched. Raises InputError while nothing is ranked."""
     trials = stage_trials(tracker, run)
-    stage, on = run.tags.get("stage", run.name), f"on {run.tags.get('data.name', '')}"
-    seeds = run.tags.get("seeds", "1")
+    stage, on = run.tags.get(tags.STAGE_NAME, run.name), f"on {run.tags.get(tags.DATA_NAME, '')}"
+    seeds = run.tags.get(tags.SEEDS, "1")
     if seeds == "1":
         return search.pictures(trials, f"{stage}: {len(trials)} trials {on}")
     title = f"{stage}: {len(trials)} settings with {seeds} seeds each {on}"
@@ -71,9 +72,8 @@ def of_stage(tracker: Tracker, run: RunInfo) -> dict[str, Picture]:
 
 def stage_trials(tracker: Tracker, run: RunInfo) -> list[search.Trial]:
     """A stage's ranked trials, of several seeds the best one's curve."""
-    runs = {
-        found.run_id: found for found in tracker.lookup.siblings(run, kind="trial", stage=run.tags.get("stage", ""))
-    }
+    siblings = tracker.lookup.siblings(run, kind=tags.TRIAL, stage=run.tags.get(tags.STAGE_NAME, ""))
+    runs = {found.run_id: found for found in siblings}
     rows = tracker.artifacts.table(run, "summary.csv")
     if lost := [row["trial"] for row in rows if row["run_id"] not in runs]:
         raise InputError(f"run {run.run_id} tells of {lost[0]}, whose run is gone: run the sweep again")
@@ -86,7 +86,7 @@ def stage_trials(tracker: Tracker, run: RunInfo) -> list[search.Trial]:
             {key: values[key][place] for key in searched if row[key]},
             float(row["best_val_accuracy"]) if row["best_val_accuracy"] else None,
             [epoch["val_accuracy"] for epoch in tracker.artifacts.history(runs[row["run_id"]])],
-            fixed=runs[row["run_id"]].tags.get("source") == "point",
+            fixed=runs[row["run_id"]].tags.get(tags.SOURCE) == "point",
             finished=row["status"] in ("finished", "cut"),
         )
         for place, row in enumerate(rows)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import InputError
+from core.tracking import tags
 
 if TYPE_CHECKING:
     from core.data.dataset import Dataset
@@ -21,7 +22,7 @@ def data_of(run: RunInfo, name: str | None = None, folder: str | None = None) ->
     from core.project import root
     from core.tracking import relocate
 
-    known, source = run.tags.get("data.name", ""), run.tags.get("data.source", "")
+    known, source = run.tags.get(tags.DATA_NAME, ""), run.tags.get(tags.DATA_SOURCE, "")
     if source:
         source = str(relocate.found_below(root(), Path(source)))
     if datasets.is_file(source) and not name and not Path(source).is_file():
@@ -32,7 +33,7 @@ def data_of(run: RunInfo, name: str | None = None, folder: str | None = None) ->
         name or (source if datasets.is_file(source) else known) or None,
         folder or (source if Path(source).is_dir() else None),
     )
-    expected = run.tags.get("data.sha256")
+    expected = run.tags.get(tags.DATA_SHA256)
     if expected and found.sha256 != expected:
         raise InputError(
             f"run {run.run_id} was trained on {known} with sha256 {expected[:12]}; "

@@ -16,9 +16,8 @@ from core.tracking.errors import RefusedError, UnreachableError, clear_errors
 from core.tracking.retry import patient
 from core.tracking.served_package import ServedModel, save
 from core.tracking.store import Store
+from core.tracking.tags import BEST_VAL_ACCURACY, DATA_SHA256
 
-ACCURACY = "best_val_accuracy"  # the tag that versions are compared by
-DATA = "data.sha256"  # the tag of the data that it was measured on
 _CHAMPION = "champion"
 _TRIES = 5  # to set the champion while others do
 
@@ -35,7 +34,7 @@ class ModelVersion:
     def accuracy(self) -> float | None:
         """What it counts by; None if it does not count."""
         try:
-            value = float(self.tags.get(ACCURACY, ""))
+            value = float(self.tags.get(BEST_VAL_ACCURACY, ""))
         except ValueError:
             return None
         return value if math.isfinite(value) else None
@@ -112,14 +111,14 @@ class RegisteredModel:
         """
         holder = self._holder()  # before the versions, so that none is better that it did not know of
         counting = {v.number: v for v in self.versions() if v.accuracy is not None}
-        if not counting or len({v.tags[DATA] for v in counting.values() if DATA in v.tags}) > 1:
+        if not counting or len({v.tags[DATA_SHA256] for v in counting.values() if DATA_SHA256 in v.tags}) > 1:
             return None, ""
         best = max(counting.values(), key=lambda v: (v.accuracy, -v.number))
         if holder in counting and counting[holder].accuracy == best.accuracy:
             return None, ""
         was = f"version {holder}" if holder else "no version"
         if holder in counting:
-            was += f", with {ACCURACY} {counting[holder].accuracy}"
+            was += f", with {BEST_VAL_ACCURACY} {counting[holder].accuracy}"
         return best, f"of model {self.name}, {was} is {_CHAMPION}; version {best.number} has {best.accuracy}"
 
     def crown(self) -> None:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import wraps
-from typing import Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from core.errors import printable
 from core.tracking.errors import UnreachableError
@@ -30,19 +30,17 @@ class UsesStore(Protocol):
         """That store."""
 
 
-_Self = TypeVar("_Self", bound=UsesStore)
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
-def patient(method: Callable[Concatenate[_Self, _P], _R]) -> Callable[Concatenate[_Self, _P], _R]:
-    """Try again while the store is unreachable, for as long as it has patience.
+def patient(method: _Method) -> _Method:
+    """A method that is tried again while its object's store is unreachable, for as long as that has patience.
 
     Nothing is done twice by that: each of these methods says how things are to be.
     """
 
     @wraps(method)
-    def patiently(self: _Self, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    def patiently(self: UsesStore, *args: Any, **kwargs: Any) -> Any:
         patience = self.store.patience
         deadline, pause = time.monotonic() + patience, _FIRST_PAUSE
         while True:
@@ -56,4 +54,4 @@ def patient(method: Callable[Concatenate[_Self, _P], _R]) -> Callable[Concatenat
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    return patiently
+    return cast(_Method, patiently)

@@ -6,6 +6,7 @@ import math
 import time
 import uuid
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import sqlalchemy
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
@@ -62,21 +63,15 @@ class Tracker:
         """
         self.store.create()
         with clear_errors(f"experiment {name}"):
-            location = None if self.store.is_server else (root() / "mlruns" / name).as_uri()
             refused = set[str]()  # others have them: who was quicker, or who does not let us see theirs
             while True:
                 known = self.lookup.experiments_called(name)
                 if found := self.lookup.own_experiment(name, known, owner, anew):
                     return found.experiment_id
                 new = experiments.free(name, refused | {one.name for one in known})
-                try:
-                    return str(
-                        self.store.client.create_experiment(new, artifact_location=location, tags=dict(tags or {}))
-                    )
-                except MlflowException as error:
-                    if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                        raise
-                    refused.add(new)
+                if made := _make_experiment(self.store, new, root() / "mlruns" / name, dict(tags or {})):
+                    return made
+                refused.add(new)
 
     @patient
     def tag_experiment(self, experiment_id: str, tags: Mapping[str, str]) -> None:
@@ -157,12 +152,7 @@ class Tracker:
 
         The same again changes nothing.
         """
-        finite = [
-            Metric(key, value, int(moment * 1000), step)
-            for step, moment, metrics in steps
-            for key, value in metrics.items()
-            if math.isfinite(value)
-        ]
+        finite = _finite(steps)
         with clear_errors(f"run {run_id}"):
             for start in range(0, len(finite), _BATCH):
                 self.store.client.log_batch(run_id, metrics=finite[start : start + _BATCH])
@@ -192,6 +182,26 @@ class Tracker:
         with clear_errors(f"run {run_id}"):
             for name in set(names) & self.store.client.get_run(run_id).data.tags.keys():
                 self.store.client.delete_tag(run_id, name)
+
+
+def _make_experiment(store: Store, name: str, artifacts: Path, tags: dict[str, str]) -> str | None:
+    """A new experiment's id; None if the name is taken. artifacts: where its files are, unless a server has them."""
+    location = None if store.is_server else artifacts.as_uri()
+    try:
+        return str(store.client.create_experiment(name, artifact_location=location, tags=tags))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        return None
+
+
+def _finite(steps: Steps) -> list[Metric]:
+    return [
+        Metric(key, value, int(moment * 1000), step)
+        for step, moment, metrics in steps
+        for key, value in metrics.items()
+        if math.isfinite(value)
+    ]
 
 
 def _forget_the_end(store: Store, run_id: str) -> None:

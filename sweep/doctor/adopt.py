@@ -8,13 +8,14 @@ from dataclasses import replace
 from functools import partial
 
 from core.errors import InputError
+from core.tracking import tags
 from sweep.doctor.finding import Finding
 from sweep.doctor.stage_records import StageRecords
 from sweep.experiment.checks import Value
 from sweep.experiment.stage import Stage
 from sweep.records.journal import Wave
 from sweep.records.study import Study
-from sweep.records.trial_files import TrialFiles, read_trial
+from sweep.records.trial_files import CONFIG, TrialFiles, read_trial
 from sweep.search import grouping
 from sweep.stages.state import StageState
 
@@ -25,12 +26,12 @@ def check_unknown(known: StageRecords, unknown: dict[str, TrialFiles]) -> Iterat
     unknown  takes those whose files are whole, by key: adopt mends them, all at once
     """
     for run in known.runs.values():
-        ended = run.status == "FINISHED" or run.tags.get("outcome") == "failed"
-        if not ended or run.tags["key"] in known.outcomes:
+        ended = run.status == "FINISHED" or run.tags.get(tags.OUTCOME) == "failed"
+        if not ended or run.tags[tags.KEY] in known.outcomes:
             continue
         folder = known.artifacts(run.run_id)
         try:
-            trial = known.read(folder, run.tags["key"])
+            trial = known.read(folder, run.tags[tags.KEY])
         except InputError as error:
             what = f"{error}, nor has Optuna's journal a record of {run.name}"
             yield Finding(what, "its trial is opened again", partial(known.records.tracker.delete, run.run_id))
@@ -45,7 +46,7 @@ def check_unknown(known: StageRecords, unknown: dict[str, TrialFiles]) -> Iterat
 
 def _without_run(known: StageRecords, others: Collection[str]) -> Iterator[TrialFiles]:
     """The trials of which there is nothing but files, but for those of these keys; of each the newest."""
-    paths, keys = known.sweep.folder.path.glob(f"{'[0-9a-f]' * 32}/artifacts/config.json"), set(others)
+    paths, keys = known.sweep.folder.path.glob(f"{'[0-9a-f]' * 32}/artifacts/{CONFIG}"), set(others)
     for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True):
         run_id = path.parent.parent.name
         if run_id in known.runs or f'"stage": "{known.stage.name}"' not in path.read_text(errors="replace"):

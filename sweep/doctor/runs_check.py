@@ -8,6 +8,7 @@ from contextlib import suppress
 from functools import partial
 
 from core.errors import InputError
+from core.tracking import tags
 from core.tracking.errors import RefusedError
 from core.tracking.model_registry import RegisteredModel
 from core.tracking.tracker import Tracker
@@ -49,7 +50,7 @@ def _owner_of_runs(sweep: Sweep, tracker: Tracker) -> str:
     runs = tracker.lookup.runs(tracker.experiment(sweep.name))
     here = str(sweep.folder.path), sweep.folder.path.as_uri()  # where a run that has no files yet would have them
     mine = [run for run in runs if run.run_id in known] or [run for run in runs if run.artifact_uri.startswith(here)]
-    owners = Counter(run.tags.get("owner", "") for run in mine)
+    owners = Counter(run.tags.get(tags.OWNER, "") for run in mine)
     return owners.most_common(1)[0][0] if owners else ""
 
 

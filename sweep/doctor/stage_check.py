@@ -9,6 +9,7 @@ from pathlib import Path
 
 from core.errors import InputError
 from core.storage import checksums
+from core.tracking import tags
 from core.tracking.entities import RunInfo
 from core.tracking.errors import UnreachableError
 from core.training.progress import METRICS
@@ -103,13 +104,13 @@ def _different_epochs(known: StageRecords, run: RunInfo, trial: TrialFiles) -> l
 
 def _own_run(known: StageRecords) -> Iterator[Finding]:
     """The stage's own run and its table."""
-    for run in known.records.runs.find(kind="stage", stage=known.stage.name).values():
+    for run in known.records.runs.find(kind=tags.STAGE, stage=known.stage.name).values():
         try:
             known.records.tracker.artifacts.path(run, "summary.csv")
         except UnreachableError:
             raise
         except InputError as error:
-            if run.status in ("FINISHED", "FAILED") and "reason" not in run.tags:  # which what broke it off has
+            if run.status in ("FINISHED", "FAILED") and tags.REASON not in run.tags:  # which what broke it off has
                 yield Finding(str(error), "the next run writes it anew", partial(_reopen, known, run))
 
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from core.errors import DamageError
+from core.tracking import tags
 from core.tracking.entities import RunInfo
 from sweep.experiment.checks import Value
 from sweep.experiment.space import Range
@@ -39,7 +40,7 @@ class StageRecords:
     def of(cls, sweep: Sweep, records: Records, stage: Stage) -> StageRecords:
         """As they are now."""
         every = sweep.journal.outcomes(stage.name)
-        runs = records.runs.find(kind="trial", stage=stage.name)  # later: a run is there before its outcome
+        runs = records.runs.find(kind=tags.TRIAL, stage=stage.name)  # later: a run is there before its outcome
         here = sweep.journal.outcomes(stage.name, records.runs.current_ids(runs))
         return cls(sweep, records, stage, runs, every | here)
 

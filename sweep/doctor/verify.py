@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +14,12 @@ from core.data.images import Images
 from core.errors import InputError, reason
 from core.ops import Ops
 from core.storage import npz
+from core.tracking import tags
 from core.tracking.entities import RunInfo
 from core.tracking.tracker import Tracker
 from core.training.loop import train_group
 from core.training.progress import EpochReport, TrialResult, Verdict
+from sweep.records.trial_files import CONFIG, MODEL, read_config
 from sweep.search import grouping
 
 
@@ -44,11 +45,11 @@ class Verification:
 
 def settings_of(tracker: Tracker, run: RunInfo) -> Settings:
     """What the run was trained with. Raises InputError if it is no trial, or its record is damaged."""
-    if run.tags.get("kind") != "trial":
+    if run.tags.get(tags.KIND) != tags.TRIAL:
         raise InputError(f"run {run.run_id} ({run.name}) is not a trial: only trials are trained again")
-    path = tracker.artifacts.path(run, "config.json")
+    path = tracker.artifacts.path(run, CONFIG)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))["settings"]
+        values: Mapping[str, Any] = read_config(path)["settings"]
         return Settings(**values)
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is damaged: {reason(error)}") from None
@@ -58,14 +59,14 @@ def verify(tracker: Tracker, run: RunInfo, ops: Ops, data: Dataset) -> Verificat
     """Train the run's trial alone, for as many epochs as it had, and compare everything but the time it took."""
     settings = settings_of(tracker, run)
     recorded = tracker.artifacts.history(run)
-    again = _trained(ops, data, settings, int(run.tags["data.seed"]), len(recorded))
+    again = _trained(ops, data, settings, int(run.tags[tags.DATA_SEED]), len(recorded))
     differences: dict[str, float] = {}
     if len(again.history) != len(recorded):
         differences["epochs"] = abs(len(again.history) - len(recorded))
     for name in [name for name in recorded[0] if name not in ("epoch", "epoch_seconds")]:
         pairs = [(before[name], after[name]) for before, after in zip(recorded, again.history, strict=False)]
         _note(differences, name, *(np.array(values) for values in zip(*pairs, strict=True)))
-    arrays = npz.read(tracker.artifacts.path(run, "model.npz")) if again.model is not None else {}
+    arrays = npz.read(tracker.artifacts.path(run, MODEL)) if again.model is not None else {}
     now = again.model or {}
     for name in {**arrays, **now}:
         _note(differences, name, arrays.get(name), now.get(name))

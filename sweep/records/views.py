@@ -14,7 +14,8 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
-_KEPT = "mlflow.sharedViewState."  # begins the tags' names
+from core.tracking.tags import VIEW
+
 _CURVES = ("val_accuracy", "val_loss", "train_accuracy", "train_loss")
 _WIDE = {"attributes.`Run Name`": 230, "metrics.`rank`": 60, "metrics.`best_val_accuracy`": 150}
 STAGES = "stages"  # the key of the view of all stages
@@ -77,7 +78,7 @@ def _tag(name: str, title: str, state: Mapping[str, Any]) -> dict[str, str]:
     packed = zlib.compress(json.dumps(state, separators=(",", ":")).encode(), 9)  # MLflow keeps 5,000 characters
     now = round(time.time() * 1000)
     view = {"name": title, "createdAt": now, "updatedAt": now, "state": f"deflate;{base64.b64encode(packed).decode()}"}
-    return {f"{_KEPT}{name}": json.dumps(view)}
+    return {f"{VIEW}{name}": json.dumps(view)}
 
 
 def titles(tags: Mapping[str, str]) -> dict[str, str]:
@@ -86,9 +87,9 @@ def titles(tags: Mapping[str, str]) -> dict[str, str]:
     """
     found: list[tuple[bool, float, str, str]] = []
     for name, value in tags.items():
-        if name.startswith(_KEPT):
+        if name.startswith(VIEW):
             with suppress(ValueError, TypeError, KeyError):  # of the page's own, in a form that has no name
-                view, called = json.loads(value), name.removeprefix(_KEPT)
+                view, called = json.loads(value), name.removeprefix(VIEW)
                 found.append((called != STAGES, float(view["createdAt"]), called, str(view["name"])))
     return {called: title for _, _, called, title in sorted(found)}
 

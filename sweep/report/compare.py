@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from core import figures
 from core.errors import InputError
 from core.text import as_text
+from core.tracking import tags
 from core.tracking.entities import RunInfo
 from core.tracking.tracker import Tracker
+from sweep.records.trial_files import CONFIG, read_config
 from sweep.report.write import drawn, render
 
 MOST = 8  # runs in one comparison
@@ -57,10 +57,10 @@ def find(tracker: Tracker, prefixes: Sequence[str]) -> list[RunInfo]:
     found = []
     for prefix in prefixes:
         run = tracker.lookup.find(prefix)
-        if run.tags.get("kind") == "stage":
-            if "winner.run_id" not in run.tags:
+        if run.tags.get(tags.KIND) == tags.STAGE:
+            if tags.WINNER_RUN not in run.tags:
                 raise InputError(f"run {run.run_id} is a stage without a winner yet")
-            run = tracker.lookup.find(run.tags["winner.run_id"])
+            run = tracker.lookup.find(run.tags[tags.WINNER_RUN])
         found.append(run)
     if len({run.run_id for run in found}) < len(found):
         raise InputError(f"{', '.join(prefixes)} name one run twice")
@@ -69,9 +69,7 @@ def find(tracker: Tracker, prefixes: Sequence[str]) -> list[RunInfo]:
 
 def compare(tracker: Tracker, runs: Sequence[RunInfo]) -> TrialTable:
     """Results first, then the settings that differ, then what else does."""
-    settings = [
-        json.loads(tracker.artifacts.path(run, "config.json").read_text(encoding="utf-8"))["settings"] for run in runs
-    ]
+    settings = [read_config(tracker.artifacts.path(run, CONFIG))["settings"] for run in runs]
     keys = list(dict.fromkeys(key for values in settings for key in values))
     known = [name for name in _RESULTS if any(name in run.metrics for run in runs)]
     rows = [[name, *(as_text(run.metrics.get(name)) for run in runs)] for name in known]
@@ -81,13 +79,6 @@ def compare(tracker: Tracker, runs: Sequence[RunInfo]) -> TrialTable:
     same = ", ".join(f"{line[0]} {line[1]}" for line in lines if len(set(line[1:])) == 1 and line[1] != "-")
     names = [_name(run) for run in runs]
     return TrialTable(names, ["run", *names], rows, same)
-
-
-def _settings(tracker: Tracker, run: RunInfo) -> dict[str, Any]:
-    settings: dict[str, Any] = json.loads(tracker.artifacts.path(run, "config.json").read_text(encoding="utf-8"))[
-        "settings"
-    ]
-    return settings
 
 
 def to_html(tracker: Tracker, runs: Sequence[RunInfo], comparison: TrialTable) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from core.errors import InputError
+from core.tracking import tags
 from core.tracking.entities import RunInfo
 from core.tracking.tracker import Tracker
 from sweep.experiment.stage import Stage
@@ -79,8 +80,10 @@ def close_open(
 def _require_known(sweep: Sweep, stage: Stage, trials: Mapping[str, str], runs: Mapping[str, RunInfo]) -> None:
     """A trial's run is closed after the journal has its record, so one that the journal lacks was lost there."""
     done = sweep.journal.outcomes(stage.name, trials)
-    mine = [run for run in runs.values() if (run.tags["kind"], run.tags["stage"]) == ("trial", stage.name)]
-    unknown = [run for run in mine if run.status == "FINISHED" and run.tags["key"] not in done]
+    mine = [
+        run for run in runs.values() if (run.tags[tags.KIND], run.tags[tags.STAGE_NAME]) == (tags.TRIAL, stage.name)
+    ]
+    unknown = [run for run in mine if run.status == "FINISHED" and run.tags[tags.KEY] not in done]
     if unknown:
         raise InputError(
             f"{sweep.folder.journal} has lost the records of {len(unknown)} trials that are done: "

@@ -153,6 +153,16 @@ def test_a_library_is_imported_in_its_one_place(name: str) -> None:
         assert name.startswith(tuple(ONLY[library])), library
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "core/tracking/tags.py"])
+def test_tags_are_named_in_one_file(name: str) -> None:
+    for node in ast.walk(ast.parse((ROOT / name).read_text())):
+        found = node.value if isinstance(node, ast.Subscript) else node.func if isinstance(node, ast.Call) else None
+        owner = found.value if isinstance(found, ast.Attribute) and found.attr == "get" else found
+        if isinstance(owner, ast.Attribute) and owner.attr == "tags" and isinstance(node, ast.Subscript | ast.Call):
+            key = node.slice if isinstance(node, ast.Subscript) else next(iter(node.args), None)
+            assert not isinstance(key, ast.Constant), ast.unparse(node)
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("core/")])
 def test_core_loads_little(name: str) -> None:
     own = [packages for place, packages in AT_LOAD_OF.items() if name.startswith(place)]

@@ -18,8 +18,9 @@ from mlflow.exceptions import RestException
 from core.errors import InputError
 from core.tracking.entities import RunInfo
 from core.tracking.errors import RefusedError
-from core.tracking.model_registry import ACCURACY, DATA, RegisteredModel
+from core.tracking.model_registry import RegisteredModel
 from core.tracking.served_package import ServedModel, copy_package, save
+from core.tracking.tags import BEST_VAL_ACCURACY, DATA_SHA256
 from core.tracking.tracker import Tracker
 from sweep.__main__ import main
 from sweep.records.winners import CORE, SERVED_WITH
@@ -34,7 +35,7 @@ def add(registry: RegisteredModel, accuracy: object, **tags: str) -> int:
     if not client.search_registered_models(f"name = '{registry.name}'"):
         client.create_registered_model(registry.name)
     source = (Path.cwd() / "nowhere").as_uri()
-    known = {ACCURACY: str(accuracy)} if accuracy is not None else {}
+    known = {BEST_VAL_ACCURACY: str(accuracy)} if accuracy is not None else {}
     return int(client.create_model_version(registry.name, source, tags=known | tags, await_creation_for=0).version)
 
 
@@ -63,9 +64,9 @@ def test_the_best_is_champion_and_keeps_that_on_a_tie(registry: RegisteredModel)
 
 
 def test_versions_of_different_data_are_not_compared(registry: RegisteredModel) -> None:
-    add(registry, 0.5, **{DATA: "a"})
+    add(registry, 0.5, **{DATA_SHA256: "a"})
     registry.crown()
-    add(registry, 0.9, **{DATA: "b"})
+    add(registry, 0.9, **{DATA_SHA256: "b"})
     registry.crown()
     assert champion(registry) == 1
 
@@ -138,7 +139,7 @@ def test_many_at_once_agree_on_the_best(project: Path) -> None:
         registry = Tracker(patience=60.0).model("some")
         run = RunInfo(f"{int(10 * accuracy):032x}", "run", "FINISHED", "some", {}, {}, {}, {}, source, "0")
         barrier.wait()
-        registry._add(run, source, None, {ACCURACY: str(accuracy)})
+        registry._add(run, source, None, {BEST_VAL_ACCURACY: str(accuracy)})
         registry.crown()
 
     with ThreadPoolExecutor(6) as pool:
