@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from core.arguments import exit_status
-from sweep.commands.parser import COMMANDS, parser
+from sweep.commands.parser import command, parser
 
 # A flag beats its environment variable, which beats the experiment file, which beats the default.
 ENVIRONMENT = {
@@ -28,13 +28,13 @@ ENVIRONMENT = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    options = parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = parser(arguments).parse_args(arguments)
     for name, variable in ENVIRONMENT.items():
         if options.command == "verify" and name in ("data", "backend", "precision"):
             continue  # those that the run tells
         if getattr(options, name, "") is None:
             setattr(options, name, os.environ.get(variable) or None)
-    command = COMMANDS[options.command]
 
     def doctor() -> str:
         from sweep.terminal import hints
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         told = hints.of(options)
         return told.quoted(told.doctor())
 
-    return exit_status(lambda: command.execute(options), doctor)
+    return exit_status(lambda: command(options.command).execute(options), doctor)
 
 
 if __name__ == "__main__":

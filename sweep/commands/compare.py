@@ -8,8 +8,6 @@ import sys
 from core.arguments import add_flags
 from sweep.commands.flags import add_page
 
-HELP = "trials side by side, here and as a page; prints its path"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare its flags."""

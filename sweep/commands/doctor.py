@@ -12,8 +12,6 @@ TYPE_CHECKING = False  # see core.arguments
 if TYPE_CHECKING:
     from sweep.stages.sweep import Sweep
 
-HELP = "compare all records of an experiment with each other; --fix mends them"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare its flags."""

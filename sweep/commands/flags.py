@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     class Command(Protocol):
         """A file of sweep.commands. Loading it and adding its arguments load nothing heavy: execute does."""
 
-        HELP: str
-
         def add_arguments(self, parser: argparse.ArgumentParser) -> None:
             """Declare its flags."""
 

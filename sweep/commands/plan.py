@@ -7,8 +7,6 @@ import argparse
 from core.errors import InputError
 from sweep.commands.flags import add_computing, add_experiment
 
-HELP = "print trials, groups, memory and estimated time; train nothing"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare its flags."""

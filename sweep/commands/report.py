@@ -7,8 +7,6 @@ import argparse
 from core.arguments import add_flags
 from sweep.commands.flags import add_experiment, add_page
 
-HELP = "write a page on all that an experiment has found; prints its path"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare its flags."""

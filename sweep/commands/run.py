@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from sweep.stages.interrupt import Signals
     from sweep.stages.run import StageResult
 
-HELP = "train what is not trained yet, and rank"
 PATIENCE = 120.0  # seconds that a sweep waits for a store that does not answer
 
 

@@ -6,8 +6,6 @@ import argparse
 
 from core.arguments import add_flags
 
-HELP = "browse the runs in MLflow's web page"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare its flags."""

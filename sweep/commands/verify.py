@@ -10,7 +10,6 @@ TYPE_CHECKING = False  # see core.arguments
 if TYPE_CHECKING:
     from sweep.doctor.verify import Verification
 
-HELP = "train one trial again, alone, and compare it with its run"
 _AS_TRAINED = "default: the one it was trained with"
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sweep.__main__ import COMMANDS, ENVIRONMENT
+from sweep.__main__ import ENVIRONMENT
+from sweep.commands.parser import COMMANDS
 from sweep.experiment.pruner import PRUNERS
 from sweep.experiment.stage import SAMPLERS
 
