@@ -89,6 +89,7 @@ def assumed(model: Path, data: Dataset) -> str:
 
 
 def make_dataset(name: str, source: str, contents: Contents, meant: Range, note: str = "") -> Dataset:
+    """A data set of these contents, with its SHA-256. Raises InputError on a class that cannot be printed."""
     x, y, x_test, y_test, classes = contents
     for label in classes:
         if not label.isprintable():

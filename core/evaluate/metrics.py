@@ -39,6 +39,7 @@ class LargestClass:
 
     @property
     def share(self) -> float:
+        """Of all images."""
         return self.count / self.images
 
     def __str__(self) -> str:
@@ -49,6 +50,7 @@ class LargestClass:
         return f"{_quoted(self.name)}: {self.count} of {self.images} {self.kind} images, {self.share:.4f}"
 
     def as_json(self) -> dict[str, Any]:
+        """As it is printed and recorded."""
         return {"class": self.name, "images": self.count, "of": self.images, "share": self.share}
 
     def warning(self, accuracy: float) -> str:

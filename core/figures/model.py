@@ -115,7 +115,8 @@ def _of_guesses(
 
 
 def _as_picture(x: np.ndarray, meant: Range) -> np.ndarray:
-    return np.clip(meant.as_picture(x), 0, 1)
+    picture: np.ndarray = np.clip(meant.as_picture(x), 0, 1)
+    return picture
 
 
 def _tell(note: str) -> None:

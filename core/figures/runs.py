@@ -14,6 +14,7 @@ from core.export import model_npz
 from core.figures import model, search
 from core.figures.activations import init_study
 from core.figures.style import Picture
+from core.figures.trials import Trial
 from core.network.init_study import network_study
 from core.network.parameters import architecture_of
 from core.tracking import tags
@@ -70,7 +71,7 @@ def of_stage(tracker: Tracker, run: RunInfo) -> dict[str, Picture]:
     return search.pictures(trials, f"{title}, whose mean is drawn", f"{title}, of which the best one's curve is drawn")
 
 
-def stage_trials(tracker: Tracker, run: RunInfo) -> list[search.Trial]:
+def stage_trials(tracker: Tracker, run: RunInfo) -> list[Trial]:
     """A stage's ranked trials, of several seeds the best one's curve."""
     siblings = tracker.lookup.siblings(run, kind=tags.TRIAL, stage=run.tags.get(tags.STAGE_NAME, ""))
     runs = {found.run_id: found for found in siblings}
@@ -81,7 +82,7 @@ def stage_trials(tracker: Tracker, run: RunInfo) -> list[search.Trial]:
     searched = columns[columns.index("trial") + 1 : columns.index("best_val_accuracy")]
     values = {key: _numbers_or_text([row[key] for row in rows]) for key in searched}
     return [
-        search.Trial(
+        Trial(
             row["trial"],
             {key: values[key][place] for key in searched if row[key]},
             float(row["best_val_accuracy"]) if row["best_val_accuracy"] else None,

@@ -40,6 +40,7 @@ class Verification:
 
     @property
     def equal(self) -> bool:
+        """Whether nothing differs, bit for bit."""
         return not self.differences
 
 

@@ -25,6 +25,7 @@ _ON_DIVERGENCE = {"fail": 0, "retry": 1}  # retries
 def parse_stage(
     name: str, table: dict[str, Any], shared: dict[str, Value], overrides: dict[str, Value], earlier: dict[str, Stage]
 ) -> Stage:
+    """A stage as its table says. Raises InputError naming the key."""
     where = f"stages.{name}"
     check_keys(where, table, _STAGE)
     if not name.replace("_", "").replace("-", "").isalnum():

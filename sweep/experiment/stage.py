@@ -105,6 +105,7 @@ class Experiment:
 
 
 def most_epochs(space: Space, fixed: Mapping[str, Value]) -> int:
+    """The largest number of epochs that a trial of this space can have."""
     searched = space.dimensions.get("epochs", ())
     epochs = [*(searched.ends if isinstance(searched, Range) else searched)]
     if not epochs or "epochs" in space.conditions:

@@ -145,6 +145,7 @@ def _outcomes(attributes: Mapping[str, Any]) -> dict[str, Outcome]:
 
 
 def waves_of(attributes: Mapping[str, Any]) -> list[Wave]:
+    """The waves that a study's attributes tell, in their order."""
     numbers = sorted(int(name.removeprefix(WAVE)) for name in attributes if name.startswith(WAVE))
     return [Wave(**attributes[f"{WAVE}{number}"]) for number in numbers]
 

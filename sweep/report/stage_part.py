@@ -20,14 +20,17 @@ class Accuracy:
 
     @property
     def images(self) -> int:
+        """How many it was counted on."""
         return self.largest.images
 
     @property
     def warning(self) -> str:
+        """That it is no better than the largest class's share; "" where it is."""
         return self.largest.warning(self.value)
 
     @property
     def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the share."""
         return advice.interval(self.value, self.images)
 
     def __str__(self) -> str:
@@ -70,6 +73,7 @@ class StagePart:
 
     @property
     def time(self) -> str:
+        """Like "12 min"."""
         return duration(self.seconds)
 
     @property

@@ -157,6 +157,7 @@ def curves(accuracies: dict[str, list[float]]) -> Table:
 
 
 def shortened(name: str) -> str:
+    """A name cut to its column."""
     return textwrap.shorten(name, NAME, placeholder="\u2026")
 
 

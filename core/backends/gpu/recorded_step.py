@@ -84,6 +84,7 @@ class RecordedStep:
     def __call__(
         self, model: parameters.Model, state: parameters.Model, images: Images, indices: Array, lr: Array, step: int
     ) -> Array:
+        """See core.training.step.make_step."""
         if self._owner is None or self._owner[0] is not model or self._owner[1] is not state:
             self._owner, self._recorded = (model, state), {}  # what is recorded knows their arrays
         size = len(indices)

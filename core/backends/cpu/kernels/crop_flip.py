@@ -53,7 +53,8 @@ def _shift_all(x, down, right, mirrored, out, each):  # type: ignore[no-untyped-
 def shifted(x: Array, crop: int, top: Array, left: Array, mirrored: Array) -> Array:
     """core.training.augment.shifted, bit for bit; values that are not float32 go there."""
     if x.dtype != np.float32:
-        return augment.shifted(x, crop, top, left, mirrored)
+        plain: Array = augment.shifted(x, crop, top, left, mirrored)
+        return plain
     x, out = np.ascontiguousarray(x), empty(x.shape)
     each = max(1, _SHARE // x[0].size)
     if len(x) <= each:  # too little to share

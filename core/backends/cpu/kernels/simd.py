@@ -88,9 +88,11 @@ class Code:
         return address
 
     def load(self, address: Any) -> Vector:
+        """The floats from there on, one a lane."""
         return Vector(self.builder, self._load(address, _VECTOR, FLOAT_BYTES))
 
     def load_integer(self, address: Any) -> Any:
+        """The int64 there."""
         return self._load(address, _INT, 8)
 
     def load_bytes(self, address: Any) -> Any:
@@ -105,15 +107,19 @@ class Code:
         return Vector(self.builder, self.builder.shuffle_vector(first, empty, zeros))
 
     def store(self, value: Vector, address: Any) -> None:
+        """Put the lanes' floats there."""
         self._store(value.value, address, FLOAT_BYTES)
 
     def store_float(self, value: Any, address: Any) -> None:
+        """Put one float there."""
         self._store(value, address, FLOAT_BYTES)
 
     def store_bytes(self, value: Any, address: Any) -> None:
+        """Put a vector of bytes there."""
         self._store(value, address, 1)
 
     def zero(self) -> Vector:
+        """A vector of zeros."""
         return Vector(self.builder, ir.Constant(_VECTOR, [ir.Constant(_FLOAT, 0.0)] * LANES))
 
     def byte(self, number: int) -> Any:
@@ -121,6 +127,7 @@ class Code:
         return ir.Constant(_BYTES, [ir.Constant(_BYTE, number)] * LANES)
 
     def is_byte(self, values: Any, number: int) -> Any:
+        """Lane by lane, whether the byte is this number."""
         return self.builder.icmp_unsigned("==", values, self.byte(number))
 
     def select(self, condition: Any, yes: Any, no: Any) -> Any:
@@ -128,9 +135,11 @@ class Code:
         return self.builder.select(condition, yes, no)
 
     def constant(self, number: int) -> Any:
+        """An int64."""
         return _constant(number)
 
     def is_one(self, number: Any) -> Any:
+        """Whether an int64 is 1."""
         return self.builder.icmp_signed("==", number, _constant(1))
 
     def loop(
@@ -176,6 +185,12 @@ def _constant(number: int) -> Any:
     return ir.Constant(_INT, number)
 
 
+def _operation(define: Callable[..., Any]) -> Callable[..., Any]:
+    """What kernels can call, without the context that define is given."""
+    made: Callable[..., Any] = intrinsic(define)
+    return made
+
+
 def program(emit: Callable[..., None]) -> Any:
     """Make emit(code, integer, ...) an operation that kernels can call."""
 
@@ -188,10 +203,10 @@ def program(emit: Callable[..., None]) -> Any:
 
     typed.__name__ = emit.__name__
     typed.__signature__ = Signature(list(signature(emit).parameters.values()))  # type: ignore[attr-defined]
-    return intrinsic(typed)
+    return _operation(typed)
 
 
-@intrinsic
+@_operation
 def address(context: Any, array: Any) -> Any:
     """Where an array's first number lies, int64."""
 

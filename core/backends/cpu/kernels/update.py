@@ -96,7 +96,8 @@ def update(
 ) -> Array:
     """core.training.optimisers.update for float32 arrays."""
     if next(iter(gradients.values())).dtype != np.float32:
-        return optimisers.update(model, gradients, state, trials, lr, step, optimiser=optimiser)
+        plain: Array = optimisers.update(model, gradients, state, trials, lr, step, optimiser=optimiser)
+        return plain
     names = list(gradients)
     tensors = [(_flat(model[name]), np.ascontiguousarray(_flat(gradients[name]))) for name in names]
     reg = trials.reg.astype(np.float32)
