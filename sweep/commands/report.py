@@ -22,14 +22,18 @@ def execute(options: argparse.Namespace) -> int:
 
     from core.tracking.tracker import Tracker
     from sweep.commands.options import open_sweep
-    from sweep.report import content, write
+    from sweep.report import content
     from sweep.report.files import print_path, write_file
+    from sweep.report.markdown import to_markdown
+    from sweep.report.page import to_html
+    from sweep.report.pictures import stage_pictures
+    from sweep.report.trials_csv import to_csv
 
     sweep, _ = open_sweep(options, quiet=True)
     tracker = Tracker(options.tracking_uri)
     found = content.gather(sweep, tracker)
-    drawn = {stage.name: write.pictures(tracker, stage) for stage in found.stages}
-    texts = {"html": write.to_html(found, drawn), "md": write.to_markdown(found), "csv": write.to_csv(found)}
+    drawn = {stage.name: stage_pictures(tracker, stage) for stage in found.stages}
+    texts = {"html": to_html(found, drawn), "md": to_markdown(found), "csv": to_csv(found)}
     paths = [write_file(options.out, f"{sweep.name}.{kind}", text) for kind, text in texts.items()]
     with tempfile.TemporaryDirectory() as name:
         for kind, text in texts.items():

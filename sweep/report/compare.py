@@ -13,7 +13,8 @@ from core.tracking import tags
 from core.tracking.entities import RunInfo
 from core.tracking.tracker import Tracker
 from sweep.records.trial_files import CONFIG, read_config
-from sweep.report.write import drawn, render
+from sweep.report.page import render
+from sweep.report.pictures import drawn
 
 MOST = 8  # runs in one comparison
 _RESULTS = (

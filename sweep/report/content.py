@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from core.data import registry as datasets
 from core.errors import InputError
-from core.evaluate.metrics import LargestClass, class_warnings
+from core.evaluate.metrics import class_warnings
 from core.tracking.entities import RunInfo
 from core.tracking.tracker import Tracker
-from sweep.experiment.stage import Stage
-from sweep.records.runs import ExperimentRuns, find_runs
-from sweep.records.stage_text import choices
+from sweep.records.runs import find_runs
 from sweep.report import course_report
-from sweep.report.stage_part import Accuracy, StagePart
-from sweep.results import advice, ranking, tables
-from sweep.stages.state import StageState
+from sweep.report.gather_stage import gather_stage
+from sweep.report.stage_part import StagePart
 from sweep.stages.sweep import Sweep
-
-_FIRST = ("rank", "trial", "best_val_accuracy", "spread")  # columns, which a narrow screen shows
 
 
 @dataclass(frozen=True)
@@ -58,7 +52,7 @@ def gather(sweep: Sweep, tracker: Tracker) -> Report:
         with sweep.hints.on_deletion():
             records = find_runs(tracker, sweep.experiment, sweep.data, owner)
         runs, trials = records.find(), records.current_ids()
-        stages = [_stage(sweep, stage, runs, trials, records) for stage in sweep.experiment.stages.values()]
+        stages = [gather_stage(sweep, stage, runs, trials, records) for stage in sweep.experiment.stages.values()]
     if not any(stage.trials for stage in stages):
         settings = "with these settings " if runs else ""
         what = f"nothing of {sweep.experiment.name} was trained {settings}on {sweep.data.name}"
@@ -114,64 +108,3 @@ def _commands(sweep: Sweep, stages: Sequence[StagePart], best: StagePart | None)
     if best:
         lines.append(f"python -m core.figures --run-id {best.winner_run}")
     return lines
-
-
-def _stage(
-    sweep: Sweep, stage: Stage, runs: Mapping[str, RunInfo], trials: Mapping[str, str], records: ExperimentRuns
-) -> StagePart:
-    searched = {key: choices(values) for key, values in stage.space.dimensions.items()}
-    command = sweep.hints.quoted(sweep.hints.run(stage.name))
-    try:
-        state = StageState.of(sweep, stage, runs=trials)
-    except InputError as error:
-        return StagePart(stage.name, stage.sampler, searched, {}, missing=f"Not run yet: {error}")
-    rows, inherited = state.rows, state.inherited
-    if not rows:
-        return StagePart(stage.name, stage.sampler, searched, inherited, missing=f"Not run yet: {command} does.")
-    outcomes = [outcome for row in rows for outcome in row.outcomes]
-    trained = [row.cell.point for row in rows]
-    own = records.stage(stage, inherited)
-    idle = set.intersection(*({*row.cell.settings.idle()} for row in rows))  # in all trials
-    lines = tables.table(rows)
-    differing = [
-        key for key in lines[0] if key != "run_id" and (key not in searched or len({r[key] for r in lines}) > 1)
-    ]
-    best = ranking.winner(rows)
-    images = sweep.data.validation_images
-    worth = sweep.largest.warning(best.accuracy) if best and best.accuracy is not None else ""
-    said = [advice.certainty(stage, rows, images), worth, advice.mattered(rows), *advice.edges(stage, rows, sweep.data)]
-    return StagePart(
-        stage.name,
-        stage.sampler,
-        searched,
-        {key: value for key, value in inherited.items() if key not in idle},
-        run_id=own.run_id if own else "",
-        columns=[*sorted(differing, key=lambda key: key not in _FIRST), "run_id"],
-        trials=lines,
-        winner=best.cell.name if best else "",
-        winner_run=best.outcome.run_id if best else "",
-        accuracy=Accuracy(best.accuracy, sweep.largest) if best and best.accuracy is not None else None,
-        test=_tested(sweep, runs.get(best.outcome.run_id)) if best else None,
-        troubles=_troubles(rows),
-        said=[line for line in said if line],
-        counts=Counter(outcome.status for outcome in outcomes),
-        epochs=sum(outcome.epochs for outcome in outcomes),
-        seconds=sum(outcome.seconds for outcome in outcomes),
-        points=[name for name, points in stage.points.items() if all(point in trained for point in points)],
-        missing="" if best else "No trial finished: the reasons are below.",
-    )
-
-
-def _tested(sweep: Sweep, run: RunInfo | None) -> Accuracy | None:
-    if run is None or sweep.data.y_test is None or "test_accuracy" not in run.metrics:
-        return None
-    return Accuracy(run.metrics["test_accuracy"], LargestClass.of(sweep.data.y_test, sweep.data.classes, "test"))
-
-
-def _troubles(rows: Sequence[ranking.Row]) -> list[tuple[str, str, str]]:
-    return [
-        (cell.label, outcome.status, outcome.reason)
-        for row in rows
-        for cell, outcome in zip(row.cells, row.outcomes, strict=True)
-        if outcome.status != "finished"
-    ]

@@ -1,27 +1,18 @@
-"""The report as a page of HTML, as Markdown and as CSV."""
+"""The pictures of the page: those of a stage drawn anew, those of its winner's network as MLflow has them."""
 
 from __future__ import annotations
 
 import base64
-import csv
-import io
 import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
 
 from core import figures
 from core.figures import runs
 from core.tracking.entities import RunInfo
 from core.tracking.tracker import Tracker
-from sweep.report.content import Report
 from sweep.report.stage_part import StagePart
-from sweep.results.tables import shown
 
 CAPTIONS = {
     "curves": "Validation accuracy by epoch of all trials; the winner's is bold.",
@@ -49,8 +40,6 @@ WINNERS = {  # without their number, in the order in which they are shown
     "maps-relu": "What layer {} passes on, after batch normalisation and ReLU.",
     "probabilities": "The probabilities that it gives the classes of that image.",
 }
-
-
 LIGHT = ("augmented", "filters-conv", "image", "maps-conv", "maps-pool", "maps-relu", "mistakes")  # on a dark page, too
 WIDE = 10.0  # inches: a wider picture cannot be read beside another one
 # Where the page is dark, so is an SVG in it: what is white and black; the colours of data stay.
@@ -80,7 +69,7 @@ class Pictures:
     winner: Sequence[Picture] = ()
 
 
-def pictures(tracker: Tracker, stage: StagePart) -> Pictures:
+def stage_pictures(tracker: Tracker, stage: StagePart) -> Pictures:
     """A stage's are drawn anew, as SVG, where its records suffice; all others are as MLflow has them."""
     if not stage.run_id or not stage.winner_run:
         return Pictures()
@@ -125,67 +114,3 @@ def picture(content: bytes, kind: str, caption: str, wide: bool = False, light: 
     """An image of type image/kind."""
     classes = " ".join(name for name, given in (("wide", wide), ("turned", not light)) if given)
     return Picture(f"data:image/{kind};base64,{base64.b64encode(content).decode()}", caption, classes)
-
-
-def to_html(report: Report, drawn: Mapping[str, Pictures]) -> str:
-    """A page that needs nothing but itself.
-
-    drawn  each stage's pictures
-    """
-    return render("sweep.html", report=report, pictures=drawn, shown=shown)
-
-
-def render(template: str, **content: Any) -> str:
-    """A page from one of the templates beside this file. All text is escaped."""
-    folder = Path(__file__).parent
-    environment = Environment(
-        loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.filters["code"] = _code
-    css, script = (Markup((folder / f"page.{kind}").read_text(encoding="utf-8")) for kind in ("css", "js"))
-    return environment.get_template(template).render(css=css, script=script, **content)
-
-
-def _code(text: str) -> Markup:
-    """Escaped, with what stands between backticks as code."""
-    return Markup(re.sub("`(.*?)`", r"<code>\1</code>", str(escape(text))))
-
-
-def to_markdown(report: Report) -> str:
-    """The same without pictures."""
-    lines = [f"# {report.title} on {report.data}", ""]
-    if best := report.best:
-        lines += [f"Best: **{best.winner}**, validation accuracy {best.accuracy}.", ""]
-        lines += [f"Test accuracy {best.test}." if best.test else report.to_test, ""]
-        lines += [*(f"- {warning}" for warning in report.warnings), *([""] if report.warnings else [])]
-    for stage in report.stages:
-        lines += [f"## {stage.name}", ""]
-        lines += [f"Searched by {stage.sampler}: " + "; ".join(f"{k} {v}" for k, v in stage.searched.items()) + ".", ""]
-        if stage.fixed:
-            lines += [f"From the winner of the stage before: {stage.fixed}.", ""]
-        if stage.missing:
-            lines += [stage.missing, ""]
-        lines += [*(f"- {line}" for line in stage.said), ""]
-        if stage.trials:
-            lines += _table(stage.columns, [[shown(t[c], c) for c in stage.columns] for t in stage.trials])
-        lines += [f"- {name} {status}: {reason}" for name, status, reason in stage.troubles]
-    for comparison in report.comparisons:
-        lines += [f"## {comparison.title}", "", *_table(comparison.header, comparison.rows)]
-    lines += ["## How to repeat it", "", *(f"    {command}" for command in report.commands), ""]
-    lines += [f"- {key}: {value}" for key, value in {"data's SHA-256": report.sha256, **report.environment}.items()]
-    return "\n".join(lines) + "\n"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    every = [header, ["---"] * len(header), *rows]
-    return [*("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in every), ""]
-
-
-def to_csv(report: Report) -> str:
-    """All trials of all stages; a setting that a stage did not search is empty there."""
-    columns = dict.fromkeys(key for stage in report.stages for trial in stage.trials for key in trial)
-    out = io.StringIO()
-    writer = csv.DictWriter(out, ["stage", *columns], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({"stage": stage.name, **trial} for stage in report.stages for trial in stage.trials)
-    return out.getvalue()
