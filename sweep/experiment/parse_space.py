@@ -7,6 +7,7 @@ from typing import Any
 
 from core.errors import InputError
 from sweep.experiment.checks import Value, check_keys, is_float, is_whole, known_settings, number, setting, typed
+from sweep.experiment.sampler import SAMPLERS
 from sweep.experiment.space import MOST_TRIALS, Condition, Range, Space, Values, exact
 from sweep.experiment.synonyms import nearest
 
@@ -23,16 +24,18 @@ def parse_space(where: str, table: Any, sampler: str) -> Space:
         dimensions[key] = _dimension(f"{where}.{key}", key, value, sampler)
     if not dimensions:
         raise InputError(f"{where} is missing: name the settings to search, like lr = [0.01, 0.1]")
-    if sampler == "cmaes":
-        _check_cmaes(where, dimensions, conditions)
+    if SAMPLERS[sampler].ranges_only:
+        _check_ranges(where, sampler, dimensions, conditions)
     return Space(dimensions, conditions)
 
 
-def _check_cmaes(where: str, dimensions: Mapping[str, Values], conditions: Mapping[str, Condition]) -> None:
+def _check_ranges(
+    where: str, sampler: str, dimensions: Mapping[str, Values], conditions: Mapping[str, Condition]
+) -> None:
     unfit = [key for key, values in dimensions.items() if not isinstance(values, Range) or key in conditions]
     if unfit or len(dimensions) < 2:
         raise InputError(
-            f"{where}: cmaes searches two or more unconditional ranges"
+            f"{where}: {sampler} searches two or more unconditional ranges"
             + (f", which {', '.join(unfit)} is not: use tpe" if unfit else "; this is one: use tpe")
         )
 

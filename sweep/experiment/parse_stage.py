@@ -11,8 +11,9 @@ from core.errors import InputError
 from sweep.experiment import parse_space
 from sweep.experiment.checks import SETTINGS, Value, check_keys, number, settings, typed, whole
 from sweep.experiment.pruner import PRUNERS, Pruner
+from sweep.experiment.sampler import SAMPLERS
 from sweep.experiment.space import MOST_TRIALS, Space
-from sweep.experiment.stage import ADAPTIVE, SAMPLERS, Budget, Stage, most_epochs
+from sweep.experiment.stage import Budget, Stage, most_epochs
 from sweep.experiment.synonyms import nearest
 
 _STAGE = (
@@ -30,10 +31,7 @@ def parse_stage(
     check_keys(where, table, _STAGE)
     if not name.replace("_", "").replace("-", "").isalnum():
         raise InputError(f'{where}: a stage\'s name may hold letters, digits, - and _; this is "{name}"')
-    sampler = table.get("sampler")
-    if sampler not in SAMPLERS:
-        hint = nearest(str(sampler), SAMPLERS)
-        raise InputError(f"{where}.sampler is {sampler!r}: it must be one of {', '.join(SAMPLERS)}{hint}")
+    sampler = _sampler(f"{where}.sampler", table.get("sampler"))
     space = parse_space.parse_space(f"{where}.space", table.get("space", {}), sampler)
     own = settings(f"{where}.settings", table.get("settings", {}))
     after, inherit = _inheritance(where, table, earlier)
@@ -45,9 +43,7 @@ def parse_stage(
     free = fixed.keys() - (space.dimensions.keys() - space.conditions.keys() - overrides.keys())
     trials, at_once = _trials(where, table, sampler)
     seeds = whole(f"{where}.seeds", table.get("seeds", 1), 1, 1000)
-    count = trials or sum(1 for _ in itertools.islice(searched.combinations(), MOST_TRIALS + 1))
-    if count * seeds > MOST_TRIALS:
-        raise InputError(f"{where} has more than {MOST_TRIALS} trials: search fewer values, or draw some of them")
+    _check_count(where, trials, searched, seeds)
     return Stage(
         name=name,
         sampler=sampler,
@@ -63,6 +59,13 @@ def parse_stage(
         budget=_budget(f"{where}.budget", table.get("budget", {})),
         retries=_retries(f"{where}.on_divergence", table.get("on_divergence", "fail")),
     )
+
+
+def _sampler(where: str, name: Any) -> str:
+    if not isinstance(name, str) or name not in SAMPLERS:
+        hint = nearest(str(name), SAMPLERS)
+        raise InputError(f"{where} is {name!r}: it must be one of {', '.join(SAMPLERS)}{hint}")
+    return name
 
 
 def _retries(where: str, choice: Any) -> int:
@@ -119,10 +122,16 @@ def _once(where: str, *sources: Iterable[str]) -> None:
 def _trials(where: str, table: dict[str, Any], sampler: str) -> tuple[int, int]:
     if sampler == "grid" and "trials" in table:
         raise InputError(f"{where}.trials is given, but a grid has as many trials as cells: remove it")
-    if sampler not in ADAPTIVE and "at_once" in table:
+    if not SAMPLERS[sampler].adaptive and "at_once" in table:
         raise InputError(f"{where}.at_once is given, but {sampler} knows all its trials beforehand: remove it")
     trials = 0 if sampler == "grid" else whole(f"{where}.trials", table.get("trials", 8), 1, MOST_TRIALS)
     return trials, whole(f"{where}.at_once", table.get("at_once", 8), 1, 10_000)
+
+
+def _check_count(where: str, trials: int, searched: Space, seeds: int) -> None:
+    count = trials or sum(1 for _ in itertools.islice(searched.combinations(), MOST_TRIALS + 1))
+    if count * seeds > MOST_TRIALS:
+        raise InputError(f"{where} has more than {MOST_TRIALS} trials: search fewer values, or draw some of them")
 
 
 def _points(

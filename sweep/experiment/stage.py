@@ -10,10 +10,8 @@ from core.config.settings import Settings
 from core.project import root
 from sweep.experiment.checks import Value
 from sweep.experiment.pruner import Pruner
+from sweep.experiment.sampler import SAMPLERS
 from sweep.experiment.space import Range, Space
-
-SAMPLERS = ("grid", "random", "qmc", "tpe", "cmaes")
-ADAPTIVE = ("tpe", "cmaes")  # what they propose depends on what came out
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class Stage:
     @property
     def adaptive(self) -> bool:
         """Whether the sampler learns from what came out."""
-        return self.sampler in ADAPTIVE
+        return SAMPLERS[self.sampler].adaptive
 
     @property
     def every_point(self) -> list[dict[str, Value]]:

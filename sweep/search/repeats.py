@@ -9,11 +9,10 @@ from typing import Any
 from core.config.settings import Settings
 from core.data.dataset import Dataset
 from core.text import as_toml
+from sweep.experiment.sampler import SAMPLERS
 from sweep.experiment.stage import Stage
 from sweep.search import grouping
 from sweep.search.cell import Cell
-
-_NOUNS = {"grid": "combinations", "random": "draws", "qmc": "draws"}  # what a stage has of the sampler; else proposals
 
 
 def training(settings: Settings, data: Dataset) -> Hashable:
@@ -31,7 +30,7 @@ def said(stage: Stage, asked: int, cells: Sequence[Cell], data: Dataset) -> list
     idle = doing_nothing(cells)
     lines = []
     if asked > len(cells):
-        noun = _NOUNS.get(stage.sampler, "proposals")
+        noun = SAMPLERS[stage.sampler].noun
         trainings = "the same training" if len(cells) == 1 else f"{len(cells)} different trainings"
         lines.append(f"{stage.name}: {asked} {noun} are {trainings}" + (f": {idle}" if idle else ""))
     elif idle and stage.adaptive:

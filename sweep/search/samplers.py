@@ -135,7 +135,7 @@ def _cmaes(stage: Stage, seed: int) -> BaseSampler:
     return CmaEsSampler(seed=seed, warn_independent_sampling=False)
 
 
-# How each of sweep.experiment.stage.SAMPLERS is made, for a stage and a seed below 2**32.
+# How each of sweep.experiment.sampler.SAMPLERS is made, for a stage and a seed below 2**32.
 MAKERS: dict[str, Callable[[Stage, int], BaseSampler]] = {
     "grid": _grid,
     "random": _random,

@@ -13,7 +13,7 @@ import pytest
 from sweep.__main__ import ENVIRONMENT
 from sweep.commands.parser import COMMANDS
 from sweep.experiment.pruner import PRUNERS
-from sweep.experiment.stage import SAMPLERS
+from sweep.experiment.sampler import SAMPLERS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]

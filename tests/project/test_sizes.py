@@ -16,8 +16,6 @@ KERNELS = "core/backends/cpu/kernels/"
 EXCEPTIONS = {
     "core/figures/model.py:pictures",
     "core/tracking/tracker.py:Tracker",
-    "sweep/experiment/parse_stage.py:parse_stage",
-    "sweep/report/content.py:_stage",
 }
 
 

@@ -9,9 +9,10 @@ import pytest
 from core.config.settings import CHOICES
 from core.errors import InputError
 from sweep.experiment import file as experiments
-from sweep.experiment import parse_space, parse_stage, stage, synonyms
+from sweep.experiment import parse_space, parse_stage, synonyms
 from sweep.experiment.checks import SETTINGS
 from sweep.experiment.pruner import PRUNERS
+from sweep.experiment.sampler import SAMPLERS
 from sweep.experiment.synonyms import nearest
 
 
@@ -69,7 +70,7 @@ def test_wherever_it_stands(project: Path, text: str, said: str) -> None:
 
 
 def test_every_meaning_is_a_name_that_there_is() -> None:
-    values = (*(value for values in CHOICES.values() for value in values), *stage.SAMPLERS, *PRUNERS)
+    values = (*(value for values in CHOICES.values() for value in values), *SAMPLERS, *PRUNERS)
     keys = (
         *SETTINGS,
         *parse_stage._STAGE,

@@ -21,7 +21,8 @@ from core.errors import InputError
 from sweep.experiment import file as experiments
 from sweep.experiment.checks import Value
 from sweep.experiment.space import Range, Space
-from sweep.experiment.stage import ADAPTIVE, SAMPLERS, Stage
+from sweep.experiment.sampler import SAMPLERS
+from sweep.experiment.stage import Stage
 from sweep.records.journal import Journal, Wave
 from sweep.records.study import Study
 from sweep.search import plan
@@ -140,6 +141,7 @@ def test_a_grid_of_one_cell(stage_and_cells, journal) -> None:
 
 
 DRAWING = [name for name in SAMPLERS if name != "grid"]
+ADAPTIVE = [name for name, sampler in SAMPLERS.items() if sampler.adaptive]
 
 
 def test_every_sampler_that_a_stage_may_name_can_be_made() -> None:
