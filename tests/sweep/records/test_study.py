@@ -20,8 +20,8 @@ from core.data import registry as datasets
 from core.errors import InputError
 from sweep.experiment import file as experiments
 from sweep.experiment.checks import Value
-from sweep.experiment.space import Range, Space
 from sweep.experiment.sampler import SAMPLERS
+from sweep.experiment.space import Range, Space
 from sweep.experiment.stage import Stage
 from sweep.records.journal import Journal, Wave
 from sweep.records.study import Study
