@@ -57,7 +57,7 @@ def test_a_database_without_tables_stays_without_them_until_something_is_written
         (figures, ["--run-id", "abc"], "no run id begins with"),
         (sweep, ["compare", "abc", "def"], "no run id begins with"),
         (sweep, ["verify", "abc"], "no run id begins with"),
-        (sweep, ["report", "small"], "nothing of small.toml was trained"),
+        (sweep, ["report", "small"], "nothing of small was trained"),
         (sweep, ["doctor", "small"], "nothing of small was trained"),
         (sweep, ["plan", "small", "--stage", "grid"], ""),
     ],
