@@ -110,9 +110,7 @@ class Tracker:
         with clear_errors(f"run {run_id}"):
             self.store.client.log_batch(run_id, params=params)
             if dataset:
-                entry = Dataset(dataset.name, dataset.sha256[:36], "local", dataset.source)
-                used = DatasetInput(entry, [InputTag("mlflow.data.context", "training")])
-                self.store.client.log_inputs(run_id, [used])
+                self.store.client.log_inputs(run_id, [_trained_on(dataset)])
 
     @patient
     def update(self, run_id: str, *, status: str | None = None, name: str | None = None) -> None:
@@ -169,10 +167,7 @@ class Tracker:
 
         logged  as RunInfo has it
         """
-        known = logged or {}
-        numbers = [
-            Metric(name, value, int(1000 * _moment(known.get(name))), 0) for name, value in (metrics or {}).items()
-        ]
+        numbers = _numbers(metrics or {}, logged or {})
         with clear_errors(f"run {run_id}"):
             self.store.client.log_batch(run_id, numbers, tags=[RunTag(key, value) for key, value in tags.items()])
 
@@ -193,6 +188,15 @@ def _make_experiment(store: Store, name: str, artifacts: Path, tags: dict[str, s
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
         return None
+
+
+def _trained_on(dataset: DatasetInfo) -> DatasetInput:
+    entry = Dataset(dataset.name, dataset.sha256[:36], "local", dataset.source)
+    return DatasetInput(entry, [InputTag("mlflow.data.context", "training")])
+
+
+def _numbers(metrics: Mapping[str, float], logged: Mapping[str, int]) -> list[Metric]:
+    return [Metric(name, value, int(1000 * _moment(logged.get(name))), 0) for name, value in metrics.items()]
 
 
 def _finite(steps: Steps) -> list[Metric]:
