@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from core.config.architecture import Architecture
+from core.config.architecture import Architecture, Layer
 from core.data.images import Images
 from core.data.pixels import Range
 from core.errors import InputError, printable
@@ -58,26 +58,51 @@ def pictures(
     """
     architecture = architecture_of(model, shown.image.shape, classes)
     on_device = {name: ops.xp.asarray(values[None]) for name, values in model.items()}
-    layers, last = len(architecture.layers), len(architecture.layers) + 1
-    drawn = [architecture.layers[n - 1] for n in spread_out(layers, LAYERS)]
     title = "Training, epoch by epoch"
     found: dict[str, Picture] = {"curves": partial(curves, history, best_epoch, title)} if history else {}
-    for n in (layer.number for layer in drawn):
+    found |= _of_parameters(architecture, model, classes)
+    found |= _of_image(ops, architecture, on_device, classes, shown, meant)
+    return found | _of_guesses(ops, architecture, on_device, seen, classes, shown, meant, of)
+
+
+def _drawn_layers(architecture: Architecture) -> list[Layer]:
+    return [architecture.layers[n - 1] for n in spread_out(len(architecture.layers), LAYERS)]
+
+
+def _of_parameters(
+    architecture: Architecture, model: Mapping[str, np.ndarray], classes: Sequence[str]
+) -> dict[str, Picture]:
+    """What the network has learnt: one trial's arrays."""
+    layers, last = len(architecture.layers), len(architecture.layers) + 1
+    found: dict[str, Picture] = {}
+    for n in (layer.number for layer in _drawn_layers(architecture)):
         found[f"filters-conv{n}"] = partial(weights.filters, model[f"w{n}"], n)
     found["biases"] = partial(weights.biases, model, layers, classes)
     found["batch-norm"] = partial(weights.batch_norm, model, layers)
     channels = 1 if architecture.global_pool else architecture.layers[-1].filters
     found["linear"] = partial(weights.linear, model[f"w{last}"], channels, classes)
+    return found
 
+
+def _of_image(
+    ops: Ops,
+    architecture: Architecture,
+    on_device: dict[str, Any],
+    classes: Sequence[str],
+    shown: Shown,
+    meant: Range,
+) -> dict[str, Picture]:
+    """One image, and what each layer makes of it."""
     label = "" if shown.label is None else f": {classes[shown.label]}"
-    found["image"] = partial(images.input_image, _as_picture(shown.image, meant), f"{shown.name}{label}")
+    name = f"{shown.name}{label}"
+    found: dict[str, Picture] = {"image": partial(images.input_image, _as_picture(shown.image, meant), name)}
     x = ops.xp.asarray(shown.image[None, None].astype(np.float32))
     maps = cache(lambda: feature_maps(ops, architecture, on_device, x))  # once, by the first picture that needs them
-    for layer in drawn:
+    for layer in _drawn_layers(architecture):
         for name in (f"conv{layer.number}", f"{'pool' if layer.pool > 1 else 'relu'}{layer.number}"):
             title = f"{shown.name} after {name}: {layer.filters} maps"
             found[f"maps-{name}"] = partial(lambda name, title: images.feature_maps(maps()[name], title), name, title)
-    return found | _of_guesses(ops, architecture, on_device, seen, classes, shown, meant, of)
+    return found
 
 
 def _of_guesses(

@@ -76,9 +76,20 @@ def experiment(project: Path) -> str:
 
 
 def everything(project: Path) -> dict[str, bytes]:
-    """The bytes of all files but those that opening SQLite's makes."""
-    files = (path for path in project.rglob("*") if path.is_file() and ".db" not in path.name)
-    return {str(path): path.read_bytes() for path in files if path.name != "sweep.lock"}
+    """The bytes of all files; of a database that SQLite can read, what it has: opening one makes files beside it."""
+    files = (path for path in project.rglob("*") if path.is_file() and ".db-" not in path.name)
+    return {str(path): dump(path) or path.read_bytes() for path in files if path.name != "sweep.lock"}
+
+
+def dump(path: Path) -> bytes:
+    """A database as SQL; nothing of what is none, or is damaged."""
+    if path.suffix != ".db":
+        return b""
+    try:
+        with closing(sqlite3.connect(path)) as database:
+            return "\n".join(database.iterdump()).encode()
+    except sqlite3.DatabaseError:
+        return b""
 
 
 def flip(path: Path, place: int) -> None:
