@@ -54,6 +54,6 @@ class Hyperparameters:
         """The same with other arrays of these names."""
         return Hyperparameters({**vars(self), **arrays})
 
-    def on_device(self, xp: ModuleType) -> Hyperparameters:
+    def with_update_on_device(self, xp: ModuleType) -> Hyperparameters:
         """The same, with the arrays that an update reads made by xp."""
         return self.replace(**{name: xp.asarray(getattr(self, name)) for name in _READ_BY_UPDATE})

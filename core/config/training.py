@@ -32,7 +32,7 @@ class TrainingSettings:
     lr: float = setting(
         0.01,
         POSITIVE,
-        "learning rate of the first epoch",
+        "the schedule's learning rate: its first; for one-cycle its largest",
         synonyms="learning_rate learning_rate_init init_lr initial_lr base_lr max_lr eta eta0 step_length",
     )
     reg: float = setting(

@@ -23,7 +23,7 @@ def loss_and_gradients(
 ) -> tuple[Array, Array, Model, Model]:
     """One forward and backward pass in training mode.
 
-    x       (1, N, C, H, W), shared by the trials
+    x       (1, N, C, H, W), shared by the trials; (T, N, C, H, W) where they augment differently
     labels  (N,)
     step    counted from 0 through the whole training: decides what drops out
 

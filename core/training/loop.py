@@ -35,7 +35,7 @@ def train_group(
     keep: Keep = nothing,
     start: Progress | None = None,
 ) -> Iterator[EpochReport]:
-    """Train trials of one architecture, batch size and optimiser together, and report after each epoch.
+    """Train trials of one architecture, batch size, optimiser; each epoch: train, validate, record, judge, keep, yield.
 
     judge  sees each epoch's report first, and says which of the trials that have not ended do so there
     keep   is then given the group's progress, before those that have ended leave it; its arrays change afterwards

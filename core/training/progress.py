@@ -72,7 +72,7 @@ class TrialResult:
 class Progress:
     """A group after an epoch: all that its training goes on from, bit for bit.
 
-    epoch    from 1
+    epoch    from 1; 0 before the first
     active   the trials that trained in it, by their index in the group
     model    (T, ...) arrays of those, as are the optimiser's in state
     results  of all trials of the group so far
@@ -105,13 +105,13 @@ class Progress:
         self.model, self.state = parameters.take(self.model, stay), parameters.take(self.state, stay)
 
 
-@dataclass(frozen=True)
+@dataclass
 class EpochReport:
     """What one epoch of a group brought. Trials go by their index in the list given to train_group.
 
     epoch    from 1
     metrics  of each trial that trained in this epoch
-    ended    the results of those for which it was the last
+    ended    the results of those for which it was the last; end adds those that a judge ends
     """
 
     epoch: int

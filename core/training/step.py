@@ -42,9 +42,10 @@ def make_step(
         step     from 0 through the whole training
 
     returns (3, T) float64 on the device, valid until the next step: for each trial the batch's summed cross entropy,
-    the number of images classified rightly, and the 2-norm of the gradient (with L2, but for AdamW; before clipping).
+    the number of images classified rightly, and the 2-norm of the gradient before clipping, including L2, except for
+    AdamW.
     """
-    return _PlainStep(ops, architecture, trials.on_device(ops.xp), optimiser, data_seed, dtype)
+    return _PlainStep(ops, architecture, trials.with_update_on_device(ops.xp), optimiser, data_seed, dtype)
 
 
 @dataclass(frozen=True)

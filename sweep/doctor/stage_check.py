@@ -72,7 +72,7 @@ def _trials(known: StageRecords, busy: bool) -> Iterator[Finding]:
 
 
 def _rebuild(known: StageRecords, cell: Cell, trial: TrialFiles, outcome: Outcome, folder: Path) -> None:
-    parent, _ = known.records.stages.begin(known.stage, known.inherited, [], reopened=True)
+    parent, _ = known.records.stages.begin(known.stage, known.inherited, [], reopen=True)
     known.records.trials.rebuild(cell, parent, known.recorded(trial, outcome), trial.history, folder)
 
 
@@ -110,7 +110,8 @@ def _own_run(known: StageRecords) -> Iterator[Finding]:
         except UnreachableError:
             raise
         except InputError as error:
-            if run.status in ("FINISHED", "FAILED") and tags.REASON not in run.tags:  # which what broke it off has
+            # The reason is set only on runs that were broken off.
+            if run.status in ("FINISHED", "FAILED") and tags.REASON not in run.tags:
                 yield Finding(str(error), "the next run writes it anew", partial(_reopen, known, run))
 
 

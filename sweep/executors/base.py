@@ -13,10 +13,10 @@ thread that called `train`, one at a time. They write records and may take a whi
 1. `judge(report)`. Training waits for its answer: the verdicts take effect in this epoch, before its checkpoint.
 2. `stopping` is read. If it is set, the group stops after this epoch.
 3. The checkpoint is written, if one is due: see below.
-4. `record(report)`, with the trials that the verdicts ended among those that have.
+4. `record(report)`; `report.ended` now includes those the verdicts ended.
 
-`record` comes once for each epoch, in the order of epochs; calls of other groups may come between. One that has a
-`start` in whose epoch trials have ended gets a report of those first, which is recorded and not judged: they were.
+`record` comes once for each epoch, in the order of epochs; calls of other groups may come between. A group that has
+a `start` in whose epoch trials have ended gets a report of those first, which is recorded and not judged: they were.
 An epoch that was recorded may be recorded again by a later `train`, which goes on from an older checkpoint: what it
 brings is the same but for its `epoch_seconds`, and whoever records must not mind.
 
@@ -33,9 +33,9 @@ after the last epoch of a group that was stopped, unless all of its trials ended
 share no disk with the driver must send it there before it calls `record`. A group that goes on from a checkpoint ends
 as if it had not been stopped, bit for bit. The monitor removes it.
 
-**Errors.** What a monitor or the iterator raises leaves `train` as it is. So does what training raises; where it came
-from another process, a mistake of ours has the lines that led to it as a note, and an InputError has its one line. A
-MemoryError becomes `halves(error)`: the groups that it gives train in the group's place, as if the group had never
+**Errors.** What a monitor or the iterator raises is raised by `train`, unchanged. So is what training raises; where it
+came from another process, a mistake of ours has the lines that led to it as a note, and an InputError has its one line.
+A MemoryError becomes `halves(error)`: the groups that it gives train in the group's place, as if the group had never
 begun; after the group's first `record` it raises. After an exception groups may be in the middle of something, and the
 executor can only be closed.
 

@@ -34,8 +34,7 @@ class Wave:
     others    settings that it had not proposed, and was told of since the wave before
     settings  its proposals
     possible  those of them that can be trained
-    asked     all that it proposed, also what only repeated an earlier setting and for which another was asked: as they
-              were asked for together; empty if there is no more than settings
+    asked     every batch asked for, repeats included; empty if one batch sufficed
     """
 
     others: list[dict[str, Value]]
@@ -74,7 +73,7 @@ class Journal:
     def outcomes(self, stage: str, runs: Mapping[str, str] | None = None) -> dict[str, Outcome]:
         """The outcome of every cell that has ended in any study of the stage, by key. Read only.
 
-        runs  only of these run ids, which stand for others now; None: all, as they are
+        runs  old run id -> present one; others are left out. None: all, as they are
         """
         found: dict[str, Outcome] = {}
         for _, trial in self._trials(stage):

@@ -10,11 +10,10 @@ from core.evaluate.metrics import class_warnings
 from core.tracking import tags
 from core.tracking.tracker import Tracker
 from sweep.experiment.stage import Stage
-from sweep.records import stage_text, views
+from sweep.records import stage_text, trial_runs, views
 from sweep.records.provenance import Provenance
 from sweep.records.run_pictures import RunPictures
 from sweep.records.runs import ExperimentRuns
-from sweep.records.trial_runs import reopen
 from sweep.records.winners import Winners, unless_refused
 from sweep.results import advice, ranking, tables
 from sweep.search.cell import Cell
@@ -41,22 +40,23 @@ class StageRuns:
         self._winners, self._pictures = winners, pictures
 
     def begin(
-        self, stage: Stage, inherited: Mapping[str, Any], cells: Sequence[Cell], reopened: bool
+        self, stage: Stage, inherited: Mapping[str, Any], cells: Sequence[Cell], reopen: bool
     ) -> tuple[str, bool]:
-        """The stage's run, that it had (running again if reopened) or a new one, and whether it tells of these cells.
+        """The stage's run, existing (running again if reopen) or new, and whether it tells of these cells.
 
         A stage has one run for each set of fixed values, so that a grid that grew stays one table.
         """
         run = self._runs.stage(stage, inherited)
-        if run and not reopened:
-            ended = run.status in ("FINISHED", "FAILED") and tags.REASON not in run.tags  # which what broke it off has
+        if run and not reopen:
+            # The reason is set only on runs that were broken off.
+            ended = run.status in ("FINISHED", "FAILED") and tags.REASON not in run.tags
             if not ended or run.tags.get(tags.PLAN) != stage_text.plan_hash(cells):
                 return run.run_id, False
             seen = views.titles(self._tracker.lookup.experiment_tags(self._runs.experiment_id))
             return run.run_id, views.key(stage.name, run.run_id) in seen  # an earlier version wrote none
         if run:
             run_id = run.run_id
-            reopen(self._tracker, run_id, stage_text.title(stage))
+            trial_runs.reopen(self._tracker, run_id, stage_text.title(stage))
         else:
             told = self._provenance.tags(tags.STAGE, stage.name)
             told |= {tags.FINGERPRINT: self._runs.fingerprint(stage, inherited)}

@@ -48,7 +48,7 @@ class Study:
         seed      of an adaptive sampler
         """
         self._stage = stage
-        self._proposer, self._replayed = Proposer(stage, seed), 0  # waves of those that there are
+        self._proposer, self._replayed = Proposer(stage, seed), 0  # how many stored waves were replayed
         self._trainings = set[str | InputError]()  # of the settings in those waves
         self._study = optuna.create_study(
             storage=journal.storage,

@@ -38,7 +38,7 @@ class TrialRuns:
         self._tracker, self._runs, self._provenance, self._draws = tracker, runs, provenance, draws
         self._pending: dict[str, dict[int, tuple[float, Metrics]]] = {}  # epochs that MLflow does not know yet
         self._known: dict[str, Collection[tuple[str, int]]] = {}  # metrics and epochs of runs that go on
-        self._due: dict[str, float] = {}  # when they are to be written
+        self._due: dict[str, float] = {}  # from which time.monotonic() on a run's pending epochs are written
         self._not_before = 0.0
 
     def start(self, cell: Cell, parent: str, trained_before: TrialConfig | None = None) -> str:
@@ -116,7 +116,7 @@ class TrialRuns:
     def rebuild(self, cell: Cell, parent: str, outcome: Outcome, history: Sequence[Metrics], artifacts: Path) -> str:
         """A run for a trial whose own is lost or wrong, from what its files tell. The run there was is deleted.
 
-        It counts once it is whole: what was broken off before that is closed like any other that was.
+        Until it is complete it is treated as interrupted.
         """
         run_id = self.start(cell, parent, read_config(artifacts / CONFIG))
         self._pending[run_id] = _now(history)

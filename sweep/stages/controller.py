@@ -31,7 +31,7 @@ class Controller:
         self, sweep: Sweep, state: StageState, study: Study, records: Records, epochs: Epochs, parent: str
     ) -> None:
         """
-        state   of the stage before this
+        state   the stage as it was before this call
         parent  the stage's MLflow run
         """
         self._sweep, self._stage, self._inherited = sweep, state.stage, state.inherited
@@ -48,7 +48,7 @@ class Controller:
         self._executor.train(chain(self._resumed(saved, count), self._enqueued(groups, count)))
 
     def train_proposals(self, tried: Sequence[dict[str, Value]], remaining: int) -> None:
-        """Train what the sampler proposes, so many settings after those that were tried."""
+        """Train `remaining` more proposals of the sampler; tried are the settings of before."""
         settings = list(tried)
         while remaining and not self._epochs.over:
             count = min(self._stage.at_once, remaining)

@@ -25,7 +25,7 @@ def end_stage(sweep: Sweep, state: StageState, records: Records, run_id: str) ->
 def end_again(sweep: Sweep, state: StageState, records: Records) -> None:
     """Write what a stage tells of its trials anew, if all of them are done."""
     if not state.open:
-        run_id, _ = records.stages.begin(state.stage, dict(state.inherited), state.cells, reopened=True)
+        run_id, _ = records.stages.begin(state.stage, dict(state.inherited), state.cells, reopen=True)
         end_stage(sweep, state, records, run_id)
 
 

@@ -27,8 +27,14 @@ from sweep.terminal.display import Work
 
 @dataclass(frozen=True)
 class StageResult:
-    """A stage after a run: its own MLflow run, its ranked trials, how many of them this call trained, the experiment
-    in MLflow, and the groups that this call trained from their first epoch on.
+    """A stage after a run.
+
+    stage          its name
+    run_id         its own run in MLflow
+    rows           its ranked trials
+    trained        how many of them this call trained
+    experiment_id  of its experiment in MLflow
+    groups         those that this call trained from their first epoch on
     """
 
     stage: str

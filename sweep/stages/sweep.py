@@ -80,7 +80,7 @@ class Sweep:
 
     @cached_property
     def name(self) -> str:
-        """Of its experiment in MLflow, where no other has that name, and of its folder."""
+        """Of its folder, and of its experiment in MLflow: there with a number where another has that name."""
         return experiment_name(self.experiment, self.data)
 
     @cached_property
