@@ -24,7 +24,7 @@ def without_passwords(text: str) -> str:
     return _QUERY.sub(r"\1***", _USER.sub("://", text))
 
 
-def shown(uri: str) -> str:
+def redacted(uri: str) -> str:
     """An address without user and password; all of it is one, so that they may also have blanks."""
     return _QUERY.sub(r"\1***", re.sub(r"://(?=[^/]).*@", "://", uri, flags=re.DOTALL))
 
@@ -39,9 +39,9 @@ def require_server(uri: str) -> None:
     try:
         named = urlsplit(uri).hostname
     except ValueError as error:
-        raise InputError(f'tracking URI is "{shown(uri)}": {reason(error)}') from None
+        raise InputError(f'tracking URI is "{redacted(uri)}": {reason(error)}') from None
     if not named or re.search(r"[/?#\s]", user):
         raise InputError(
-            f'tracking URI is "{shown(uri)}": it must be http://HOST:PORT, with user and password as USER:PASSWORD@ '
+            f'tracking URI is "{redacted(uri)}": it must be http://HOST:PORT, with user and password as USER:PASSWORD@ '
             "before HOST, in which / is written %2F, ? %3F, # %23, @ %40 and a blank %20"
         )

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from core.addresses import shown
+from core.addresses import redacted
 from core.project import root
 
 _SOURCES = Path(__file__).resolve().parent.parent
@@ -39,7 +39,7 @@ def make(target: str) -> str:
 
 def server(store: str | None) -> str:
     """The page of a store that is a server; "" of others."""
-    return shown(store) if store and store.startswith(("http://", "https://")) else ""
+    return redacted(store) if store and store.startswith(("http://", "https://")) else ""
 
 
 def browse(store: str | None) -> str:
@@ -55,7 +55,7 @@ def quoted(text: str, store: str | None = None) -> str:
 
 def is_secret(store: str | None) -> bool:
     """Whether a tracking URI has a part that must not be printed."""
-    return store is not None and shown(store) != store
+    return store is not None and redacted(store) != store
 
 
 def without_store(store: str | None) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from core.data.pixels import Range
+from core.data.pixels import PixelRange
 from core.errors import InputError
 from core.machine.hardware import available_memory
 from core.random import Purpose, permutation
@@ -49,7 +49,7 @@ class Dataset:
     x_test: np.ndarray | None
     y_test: np.ndarray | None
     classes: tuple[str, ...]
-    pixels: Range
+    pixels: PixelRange
     sha256: str
     note: str = ""
 
@@ -68,7 +68,7 @@ class Dataset:
         """How many of x validation accuracy is counted on."""
         return len(self.x) - self.training_images
 
-    def places(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    def split_indices(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Where in x the training and the validation images are, shuffled by seed: the first 80 %, and the rest."""
         order = permutation(seed, Purpose.SPLIT, 0, len(self.x))
         return order[: self.training_images], order[self.training_images :]
@@ -78,26 +78,26 @@ class Dataset:
         if self.x.nbytes > (free := available_memory()):
             needed = f"{self.x.nbytes / 2**20:.0f} MiB are needed to shuffle its images, {free / 2**20:.0f} are free"
             raise InputError(f"{self.source}: {needed}")
-        train, validation = self.places(seed)
+        train, validation = self.split_indices(seed)
         return Split(self.x[train], self.y[train], self.x[validation], self.y[validation])
 
 
-def assumed(model: Path, data: Dataset) -> str:
+def scaling_note(model: Path, data: Dataset) -> str:
     """One line on how a model's file is used, which does not tell what it was trained on."""
     by = f"minus {data.pixels.offset:g} " * bool(data.pixels.offset) + f"times {data.scale:.6g}"
     return f"{model} does not tell how its images were scaled: those of {data.name} are given to it {by}"
 
 
-def make_dataset(name: str, source: str, contents: Contents, meant: Range, note: str = "") -> Dataset:
+def make_dataset(name: str, source: str, contents: Contents, pixel_range: PixelRange, note: str = "") -> Dataset:
     """A data set of these contents, with its SHA-256. Raises InputError on a class that cannot be printed."""
     x, y, x_test, y_test, classes = contents
     for label in classes:
         if not label.isprintable():
             raise InputError(f"{source}: the class {label!r} has characters that cannot be printed")
-    kept = (meant.offset, meant.scale, classes) if meant.offset else (meant.scale, classes)
+    kept = (pixel_range.offset, pixel_range.scale, classes) if pixel_range.offset else (pixel_range.scale, classes)
     digest = hashlib.sha256(repr(kept).encode())
     for key, values in (("x", x), ("y", y), ("x_test", x_test), ("y_test", y_test)):
         if values is not None:
             digest.update(f"{key} {values.dtype.str} {values.shape}\n".encode())
             digest.update(np.ascontiguousarray(values).data)
-    return Dataset(name, source, x, y, x_test, y_test, classes, meant, digest.hexdigest(), note)
+    return Dataset(name, source, x, y, x_test, y_test, classes, pixel_range, digest.hexdigest(), note)

@@ -31,8 +31,8 @@ class Images:
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def batch(self, chosen: Array | slice, dtype: type = np.float32) -> tuple[Array, Array]:
+    def batch(self, indices: Array | slice, dtype: type = np.float32) -> tuple[Array, Array]:
         """The chosen images, x (1, n, C, H, W) scaled, shared by all trials, and their labels (n,)."""
-        x = self.pixels[chosen].astype(dtype)
+        x = self.pixels[indices].astype(dtype)
         x *= dtype(self.scale)
-        return x[None], self.labels[chosen]
+        return x[None], self.labels[indices]

@@ -28,7 +28,7 @@ class Classes:
     labels: np.ndarray
     note: str = ""
 
-    def numbers(self, labels: np.ndarray) -> np.ndarray:
+    def encode(self, labels: np.ndarray) -> np.ndarray:
         """The file's labels (N,) as classes (N,) int64, from 0."""
         return np.searchsorted(self.labels, labels).astype(np.int64)
 

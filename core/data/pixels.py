@@ -22,7 +22,7 @@ _FAR = 16  # standard deviations from zero, beyond which the images' differences
 
 
 @dataclass(frozen=True)
-class Range:
+class PixelRange:
     """What the values of images mean: the network's input is (value - offset) * scale.
 
     black, white  the values of a black and of a white pixel
@@ -47,7 +47,7 @@ class Range:
         return result
 
 
-def understood(x: np.ndarray) -> Range:
+def infer_range(x: np.ndarray) -> PixelRange:
     """What the values of x, uint8 or finite floats, mean: uint8 from 0 to 255, floats from 0 to 1 or standardised,
     unless x cannot be that. A network would not learn from values that are all but equal, as 0 and 1 are of 255.
     """
@@ -57,7 +57,7 @@ def understood(x: np.ndarray) -> Range:
     mean, std = _moments(x)
     if low == high or std < _SMALLEST:
         alike = f"every pixel of x is {low:g}" if low == high else f"all pixels of x, {low:g} to {high:g}, are alike"
-        return Range(1 / promised, 0.0, black, white, f"{alike}: nothing can be learnt from them")
+        return PixelRange(1 / promised, 0.0, black, white, f"{alike}: nothing can be learnt from them")
     unit = 2.0 ** math.floor(math.log2(std))
     offset = round(mean / unit) * unit if abs(mean) > _FAR * std else 0.0  # rounded: no sum's last digit decides
     scale = 1 / promised
@@ -69,7 +69,7 @@ def understood(x: np.ndarray) -> Range:
     if not said and white > 8 * promised:
         said = [f"left so, where noise is counted from 0 to 1; white is {white:g} in a picture's file"]
     note = f"x goes from {low:g} to {high:g}: {', '.join(said)}" if said else ""
-    return Range(scale, offset, black, white, note)
+    return PixelRange(scale, offset, black, white, note)
 
 
 def _black_and_white(low: float, high: float, promised: float) -> tuple[float, float]:
@@ -85,7 +85,7 @@ def _black_and_white(low: float, high: float, promised: float) -> tuple[float, f
     return (low, high) if low < high else (0.0, promised)
 
 
-def unlike(x: np.ndarray, x_test: np.ndarray) -> list[str]:
+def range_warnings(x: np.ndarray, x_test: np.ndarray) -> list[str]:
     """What is to be said where test images have values of another size: they would not be told apart."""
     ends = [(float(values.min()), float(values.max())) for values in (x, x_test)]
     size, size_test = (max(-low, high) for low, high in ends)
@@ -117,28 +117,28 @@ def as_input(x: np.ndarray, offset: float) -> np.ndarray:
     return result
 
 
-def channels_first(x: np.ndarray, called: str, told: str | None = None) -> tuple[np.ndarray, bool]:
+def channels_first(x: np.ndarray, name: str, data_format: str | None = None) -> tuple[np.ndarray, bool]:
     """Images (N, C, H, W) of x, which is that, (N, H, W) or (N, H, W, C), and whether it is the last.
 
-    called  what x is called in messages
-    told    one of FORMATS: else the sizes must tell, since pictures have few channels, and are often square
+    name         what x is called in messages
+    data_format  one of FORMATS: else the sizes must tell, since pictures have few channels, and are often square
 
     Raises InputError where they do not.
     """
     if x.ndim not in (3, 4) or 0 in x.shape:
-        raise InputError(f"{called} has shape {x.shape}; it must be (N, C, H, W), (N, H, W, C) or (N, H, W)")
+        raise InputError(f"{name} has shape {x.shape}; it must be (N, C, H, W), (N, H, W, C) or (N, H, W)")
     if x.ndim == 3:
         return x[:, None], False
-    last = _last(x.shape) if told is None else told == FORMATS[1]
+    last = _last(x.shape) if data_format is None else data_format == FORMATS[1]
     if last is None:
         raise InputError(
-            f"{called} has shape {x.shape}, whose channels may be first or last: say so by "
+            f"{name} has shape {x.shape}, whose channels may be first or last: say so by "
             f'data_format="{FORMATS[0]}" or "{FORMATS[1]}" beside it'
         )
     return (np.moveaxis(x, 3, 1) if last else x), last
 
 
-def may_be_last(shape: tuple[int, ...]) -> bool:
+def may_be_channels_last(shape: tuple[int, ...]) -> bool:
     """Whether images of this shape may have their channels last."""
     return len(shape) == 4 and _last(shape) is not False
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from core.data.dataset import Dataset, make_dataset
 from core.data.formats import cifar10, digits, npz_file
-from core.data.pixels import Range
+from core.data.pixels import PixelRange
 from core.errors import InputError
 from core.hints import command, quoted
 from core.project import expand
@@ -39,7 +39,7 @@ def load(name: str | None = None, data_dir: str | Path | None = None) -> Dataset
         return digits.load()
     folder = cifar10.locate(data_dir)
     if folder is not None:
-        return make_dataset("cifar10", str(folder), cifar10.read(folder), Range(1 / 255, white=255.0))
+        return make_dataset("cifar10", str(folder), cifar10.read(folder), PixelRange(1 / 255, white=255.0))
     if name == "cifar10":
         raise InputError(f"CIFAR-10 is not here: {_download()} downloads it, or --data-dir says where it is")
     return replace(digits.load(), note=f"CIFAR-10 not found: run {_download()}, or give --data-dir")

@@ -69,7 +69,7 @@ def _test_file(options: argparse.Namespace) -> Evaluation:
     model, found = model_npz.load_model(options.model), datasets.load(options.data, options.data_dir)
     result = evaluate_model(backends.load(options.backend), model, found)
     if not options.quiet:
-        print(f"{datasets.describe(found)}; {dataset.assumed(options.model, found)}", file=sys.stderr)
+        print(f"{datasets.describe(found)}; {dataset.scaling_note(options.model, found)}", file=sys.stderr)
     return result
 
 

@@ -71,6 +71,6 @@ def _evaluation(truth: np.ndarray, guess: np.ndarray, classes: Sequence[str], lo
     figures |= {f"test_{name}_macro": mean for name, mean in metrics.macro(truth, guess).items()}
     warning = largest.warning(accuracy)
     warnings = [warning] if warning else []
-    warnings += metrics.lacks("test", truth, classes, "no figure here tells how well it is recognised")
+    warnings += metrics.missing_class_warnings("test", truth, classes, "no figure here tells how well it is recognised")
     counts = confusion_matrix(truth, guess, labels=range(len(classes)))
     return Evaluation(figures, metrics.by_class(truth, guess, classes), counts, largest, warnings)

@@ -45,7 +45,7 @@ class LargestClass:
     def __str__(self) -> str:
         return f"largest class {self.share:.4f}"
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """Like "3: 35 of 288 validation images, 0.1215"."""
         return f"{_quoted(self.name)}: {self.count} of {self.images} {self.kind} images, {self.share:.4f}"
 
@@ -91,15 +91,15 @@ def by_class(truth: np.ndarray, guess: np.ndarray, classes: Sequence[str]) -> li
     ]
 
 
-def lacking(labels: np.ndarray, classes: Sequence[str]) -> list[str]:
+def missing_classes(labels: np.ndarray, classes: Sequence[str]) -> list[str]:
     """The classes that none of the labels (N,) is of."""
     counts = np.bincount(labels, minlength=len(classes))
     return [name for name, count in zip(classes, counts, strict=True) if not count]
 
 
-def lacks(kind: str, labels: np.ndarray, classes: Sequence[str], so: str) -> list[str]:
+def missing_class_warnings(kind: str, labels: np.ndarray, classes: Sequence[str], so: str) -> list[str]:
     """In at most one sentence: of which classes there is no image of this kind, and what follows."""
-    names = lacking(labels, classes)
+    names = missing_classes(labels, classes)
     if not names:
         return []
     listed = ", ".join(map(_quoted, names[:_NAMED]))
@@ -114,11 +114,13 @@ def _quoted(name: str) -> str:
 
 def largest_in_validation(data: Dataset, seed: int) -> LargestClass:
     """The largest class of the validation images that this seed makes."""
-    return LargestClass.of(data.y[data.places(seed)[1]], data.classes, "validation")
+    return LargestClass.of(data.y[data.split_indices(seed)[1]], data.classes, "validation")
 
 
 def class_warnings(data: Dataset, seed: int) -> list[str]:
     """In sentences: of which classes the split by this seed leaves no training or no validation image."""
-    train, validation = (data.y[places] for places in data.places(seed))
-    found = lacks("training", train, data.classes, "a network cannot learn what it has not seen")
-    return found + lacks("validation", validation, data.classes, "the accuracy that ranks the trials leaves it out")
+    train, validation = (data.y[indices] for indices in data.split_indices(seed))
+    found = missing_class_warnings("training", train, data.classes, "a network cannot learn what it has not seen")
+    return found + missing_class_warnings(
+        "validation", validation, data.classes, "the accuracy that ranks the trials leaves it out"
+    )

@@ -115,14 +115,14 @@ def _draw_run(options: argparse.Namespace) -> int:
 def _draw_file(options: argparse.Namespace) -> int:
     arrays = model_npz.load_model(options.model)
     found = datasets.load(options.data, options.data_dir)
-    print(f"{datasets.describe(found)}; {dataset.assumed(options.model, found)}", file=sys.stderr)
+    print(f"{datasets.describe(found)}; {dataset.scaling_note(options.model, found)}", file=sys.stderr)
     if found.x_test is None or found.y_test is None:
         x, y, kind = found.x, found.y, "image"
     else:
         x, y, kind = found.x_test, found.y_test, "test image"
     backend = backends.load()
     seen = Images.on_device(backend, x, y, found.scale)
-    shown = model.chosen(options.image, seen, kind, backend, found.pixels)
+    shown = model.select_image(options.image, seen, kind, backend, found.pixels)
     drawn = model.pictures(backend, arrays, seen, found.classes, shown, found.pixels, of=f"{kind}s of {found.name}")
     return _write_all(drawn, options, options.model.stem)
 
@@ -158,7 +158,7 @@ def _init_study(options: argparse.Namespace) -> int:
     _write(content(figure, path.suffix.lower().lstrip(".")), path)
     print(path)
     print("layer", *(f"{scheme:>9}" for scheme in study.schemes))
-    for layer, spread in enumerate(study.spread.T, start=1):
+    for layer, spread in enumerate(study.std.T, start=1):
         print(f"{layer:5}", *(f"{value:9.3g}" for value in spread))
     sys.stdout.flush()
     return 0

@@ -32,10 +32,10 @@ def init_study(study: InitStudy, title: str) -> Figure:
 
 
 def _spreads(axes: Axes, study: InitStudy) -> None:
-    for t in np.argsort(-study.spread[:, -1]):  # the legend in the order in which the lines end
+    for t in np.argsort(-study.std[:, -1]):  # the legend in the order in which the lines end
         colour, marker, name = INITIALS[study.schemes[t]]
-        label = f"{name}\n{_factor(study.spread[t])}"
-        axes.plot([1, *study.spread[t]], color=colour, marker=marker, linewidth=2, label=label)
+        label = f"{name}\n{_factor(study.std[t])}"
+        axes.plot([1, *study.std[t]], color=colour, marker=marker, linewidth=2, label=label)
     logarithmic(axes, "y")
     axes.set(xlabel="layer (0: the input)", ylabel="standard deviation\n(input: 1)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -51,7 +51,7 @@ def _factor(spread: np.ndarray) -> str:
 
 
 def _histograms(figure: SubFigure, study: InitStudy) -> None:
-    depth = study.spread.shape[1]
+    depth = study.std.shape[1]
     layers = np.unique(np.linspace(1, depth, min(depth, COLUMNS)).round().astype(int))
     grid = figure.subplots(len(study.schemes), len(layers), sharex=True, sharey=True, squeeze=False)
     for row, scheme, shares in zip(grid, study.schemes, study.shares, strict=True):

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from core.config.architecture import Architecture, Layer
 from core.data.images import Images
-from core.data.pixels import Range
+from core.data.pixels import PixelRange
 from core.errors import InputError, printable
 from core.figures import images, weights
 from core.figures.picture import read_image
@@ -28,7 +28,7 @@ LAYERS = 16  # whose filters and maps are drawn, of a network that has more
 
 
 @dataclass(frozen=True)
-class Shown:
+class InputImage:
     """The image whose way through the network is drawn: (C, H, W) scaled, its name, and its label if that is known."""
 
     image: np.ndarray
@@ -41,8 +41,8 @@ def pictures(
     model: Mapping[str, np.ndarray],
     seen: Images,
     classes: Sequence[str],
-    shown: Shown,
-    meant: Range,
+    shown: InputImage,
+    pixel_range: PixelRange,
     *,
     of: str,
     history: Sequence[dict[str, float]] = (),
@@ -50,19 +50,19 @@ def pictures(
 ) -> dict[str, Picture]:
     """By name, in the order in which they are best looked at.
 
-    model       one trial's arrays
-    seen        labelled images on which its mistakes are counted
-    meant       what the values of these images mean
-    of          what these images are called, like "validation images of digits"
-    history     each epoch's metrics, from epoch 1, if there are such
+    model        one trial's arrays
+    seen         labelled images on which its mistakes are counted
+    pixel_range  what the values of these images mean
+    of           what these images are called, like "validation images of digits"
+    history      each epoch's metrics, from epoch 1, if there are such
     """
     architecture = architecture_of(model, shown.image.shape, classes)
     on_device = {name: ops.xp.asarray(values[None]) for name, values in model.items()}
     title = "Training, epoch by epoch"
     found: dict[str, Picture] = {"curves": partial(curves, history, best_epoch, title)} if history else {}
     found |= _of_parameters(architecture, model, classes)
-    found |= _of_image(ops, architecture, on_device, classes, shown, meant)
-    return found | _of_guesses(ops, architecture, on_device, seen, classes, shown, meant, of)
+    found |= _of_image(ops, architecture, on_device, classes, shown, pixel_range)
+    return found | _of_guesses(ops, architecture, on_device, seen, classes, shown, pixel_range, of)
 
 
 def _drawn_layers(architecture: Architecture) -> list[Layer]:
@@ -89,13 +89,13 @@ def _of_image(
     architecture: Architecture,
     on_device: dict[str, Any],
     classes: Sequence[str],
-    shown: Shown,
-    meant: Range,
+    shown: InputImage,
+    pixel_range: PixelRange,
 ) -> dict[str, Picture]:
     """One image, and what each layer makes of it."""
     label = "" if shown.label is None else f": {classes[shown.label]}"
     name = f"{shown.name}{label}"
-    found: dict[str, Picture] = {"image": partial(images.input_image, _as_picture(shown.image, meant), name)}
+    found: dict[str, Picture] = {"image": partial(images.input_image, _as_picture(shown.image, pixel_range), name)}
     x = ops.xp.asarray(shown.image[None, None].astype(np.float32))
     maps = cache(lambda: feature_maps(ops, architecture, on_device, x))  # once, by the first picture that needs them
     for layer in _drawn_layers(architecture):
@@ -111,8 +111,8 @@ def _of_guesses(
     on_device: dict[str, Any],
     seen: Images,
     classes: Sequence[str],
-    shown: Shown,
-    meant: Range,
+    shown: InputImage,
+    pixel_range: PixelRange,
     of: str,
 ) -> dict[str, Picture]:
     """What the network says of one image, and of all."""
@@ -132,15 +132,15 @@ def _of_guesses(
 
     def mistakes() -> Figure:
         wrong = images.surest_mistakes(guesses(), labels)
-        pixels = _as_picture(ops.to_host(seen.batch(ops.xp.asarray(wrong))[0][0]), meant)
+        pixels = _as_picture(ops.to_host(seen.batch(ops.xp.asarray(wrong))[0][0]), pixel_range)
         title = f"Most confident mistakes on {of}"
         return images.mistakes(pixels, wrong, guesses()[wrong], labels[wrong], classes, title)
 
     return {"probabilities": of_one, "confusion": confusion, "mistakes": mistakes}
 
 
-def _as_picture(x: np.ndarray, meant: Range) -> np.ndarray:
-    picture: np.ndarray = np.clip(meant.as_picture(x), 0, 1)
+def _as_picture(x: np.ndarray, pixel_range: PixelRange) -> np.ndarray:
+    picture: np.ndarray = np.clip(pixel_range.as_picture(x), 0, 1)
     return picture
 
 
@@ -148,12 +148,12 @@ def _tell(note: str) -> None:
     print(printable(note), file=sys.stderr)
 
 
-def chosen(image: str, seen: Images, what: str, ops: Ops, meant: Range) -> Shown:
+def select_image(image: str, seen: Images, kind: str, ops: Ops, pixel_range: PixelRange) -> InputImage:
     """The image whose way is drawn: its number among those seen, from 0, or a picture's file, of which is said how it
     is read.
 
-    what   one of those seen is called, like "test image"
-    meant  what the values of those seen mean
+    kind         what one of those seen is called, like "test image"
+    pixel_range  what the values of those seen mean
 
     Raises InputError if there is none.
     """
@@ -161,10 +161,10 @@ def chosen(image: str, seen: Images, what: str, ops: Ops, meant: Range) -> Shown
         path = expand(image)
         _, *shape = seen.pixels.shape
         picture = read_image(path, (shape[0], shape[1], shape[2]), _tell)
-        _tell(f"{path.name}: black is read as {meant.black:g} and white as {meant.white:g}, as in the data")
-        return Shown(meant.of_picture(picture), path.name)
+        _tell(f"{path.name}: black is read as {pixel_range.black:g} and white as {pixel_range.white:g}, as in the data")
+        return InputImage(pixel_range.of_picture(picture), path.name)
     number = int(image)
     if not 0 <= number < len(seen):
         raise InputError(f"--image is {number}: there are {len(seen)} images, counted from 0")
     x, labels = seen.batch(slice(number, number + 1))
-    return Shown(ops.to_host(x[0, 0]), f"{what} {number}", int(labels[0]))
+    return InputImage(ops.to_host(x[0, 0]), f"{kind} {number}", int(labels[0]))

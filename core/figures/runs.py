@@ -31,12 +31,12 @@ IMAGES, VALUES = 128, 2**20  # most images whose activations are counted, and va
 def of_trial(tracker: Tracker, run: RunInfo, ops: Ops, data: Dataset, image: str = "0") -> dict[str, Picture]:
     """Everything about a trial, seen on its validation images: those for the test are for the last figure alone.
 
-    image  see core.figures.model.chosen
+    image  see core.figures.model.select_image
     """
     arrays = model_npz.load_model(tracker.artifacts.path(run, "model.npz"))
     split = data.split(int(run.tags.get(tags.DATA_SEED, 0)))
     seen = Images.on_device(ops, split.x_validation, split.y_validation, data.scale)
-    shown = model.chosen(image, seen, "validation image", ops, data.pixels)
+    shown = model.select_image(image, seen, "validation image", ops, data.pixels)
     history = tracker.artifacts.history(run)
     best_epoch = int(run.metrics.get(tags.BEST_EPOCH, 0))
     of = f"validation images of {data.name}"

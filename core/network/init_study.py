@@ -24,13 +24,13 @@ class InitStudy:
     """What comes out of each layer's ReLU; the input has mean 0 and standard deviation 1.
 
     schemes  T names of initialisations
-    spread   (T, depth) standard deviation of the activations
+    std      (T, depth) standard deviation of the activations
     bins     (B + 1,) edges of the histograms' bins
     shares   (T, depth, B) share of the activations in each bin; the last one has all that is larger, too
     """
 
     schemes: tuple[str, ...]
-    spread: np.ndarray
+    std: np.ndarray
     bins: np.ndarray
     shares: np.ndarray
 
@@ -79,12 +79,12 @@ def _study(ops: Ops, x: Array, layers: Sequence[Layer], model: Model, schemes: S
     def forward(part: slice) -> tuple[np.ndarray, np.ndarray]:
         weights = {name: values[part] for name, values in model.items()}
         measured = [[_measure(ops.to_host(trial)) for trial in out] for out in _activations(ops, layers, weights, x)]
-        spread, shares = zip(*(zip(*layer, strict=True) for layer in measured), strict=True)
-        return np.array(spread).T, np.array(shares).swapaxes(0, 1)
+        std, shares = zip(*(zip(*layer, strict=True) for layer in measured), strict=True)
+        return np.array(std).T, np.array(shares).swapaxes(0, 1)
 
     parts = zip(*ops.map_trials(forward, len(schemes)), strict=True)
-    spread, shares = (np.concatenate(values) for values in parts)
-    return InitStudy(tuple(schemes), spread, BINS, shares)
+    std, shares = (np.concatenate(values) for values in parts)
+    return InitStudy(tuple(schemes), std, BINS, shares)
 
 
 def _activations(ops: Ops, layers: Sequence[Layer], model: Model, x: Array) -> Iterator[Array]:

@@ -23,22 +23,22 @@ class DeletedError(InputError):
     """All experiments of a name that this project could go on with were deleted."""
 
 
-def pattern(name: str) -> str:
-    """For SQL's LIKE: matches at least what named takes."""
+def name_pattern(name: str) -> str:
+    """For SQL's LIKE: matches at least what with_name takes."""
     return re.sub(r"['\"\\]", "_", name) + "%"
 
 
-def named(name: str, found: Sequence[ExperimentInfo]) -> list[ExperimentInfo]:
+def with_name(name: str, found: Sequence[ExperimentInfo]) -> list[ExperimentInfo]:
     """Those called name, or name with a number."""
     return [one for one in found if re.fullmatch(re.escape(name) + r"(-\d+)?", one.name)]
 
 
-def free(name: str, taken: Collection[str]) -> str:
+def free_name(name: str, taken: Collection[str]) -> str:
     """The first of name, name-2, name-3, ... that is not taken."""
     return next(new for n in count(1) if (new := f"{name}-{n}" if n > 1 else name) not in taken)
 
 
-def place(one: ExperimentInfo, here: Path) -> str:
+def artifact_location(one: ExperimentInfo, here: Path) -> str:
     """Where its artifacts lie: "here", in this project's folder of it, "elsewhere", in another project's, or "common",
     in a server's own place for those of all projects.
     """
@@ -48,7 +48,7 @@ def place(one: ExperimentInfo, here: Path) -> str:
     return "common" if path is None or path.parts[-2:] != here.parts[-2:] else "elsewhere"
 
 
-def goes_on(one: ExperimentInfo, here: Path, run_id: str) -> bool:
+def continues_in(one: ExperimentInfo, here: Path, run_id: str) -> bool:
     """Whether this project, a run of which is in an experiment that keeps artifacts elsewhere, goes on in that.
 
     It does if the run's files were moved from there, and if they lie there alone: earlier versions kept those of all
@@ -59,7 +59,7 @@ def goes_on(one: ExperimentInfo, here: Path, run_id: str) -> bool:
     return not in_both or there.samefile(here)
 
 
-def chosen(
+def select(
     ours: Sequence[ExperimentInfo], common: Sequence[ExperimentInfo], anew: bool, store: str
 ) -> ExperimentInfo | None:
     """The one to go on with, the newest of ours, or else of those for all, which come oldest first; None if there is

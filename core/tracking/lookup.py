@@ -109,9 +109,9 @@ class Lookup:
 
     def experiments_called(self, name: str) -> list[ExperimentInfo]:
         """Those called name, or name with a number, oldest first, also deleted ones and other projects'."""
-        like = f"name LIKE '{experiments.pattern(name)}'"
+        like = f"name LIKE '{experiments.name_pattern(name)}'"
         found = self._experiments(view_type=ViewType.ALL, filter_string=like, order_by=["creation_time"])
-        return experiments.named(name, [_info(experiment) for experiment in found])
+        return experiments.with_name(name, [_info(experiment) for experiment in found])
 
     def own_experiment(
         self, name: str, known: Iterable[ExperimentInfo], owner: str, anew: bool = False
@@ -125,15 +125,15 @@ class Lookup:
         """
         here, by_place = root() / "mlruns" / name, defaultdict[str, list[ExperimentInfo]](list)
         for found in known:
-            by_place[experiments.place(found, here)].append(found)
+            by_place[experiments.artifact_location(found, here)].append(found)
         ours = by_place["here"] or [found for found in by_place["elsewhere"] if self._goes_on(found, here, owner)]
         common = by_place["common"]
         used = [found for found in common if self._oldest(found, owner)]
-        return experiments.chosen([*used, *ours], common, anew, self.store.uri)
+        return experiments.select([*used, *ours], common, anew, self.store.uri)
 
     def _goes_on(self, found: ExperimentInfo, here: Path, owner: str) -> bool:
         """Whether the owner's runs in an experiment that keeps artifacts elsewhere are this project's."""
-        return any(experiments.goes_on(found, here, run.info.run_id) for run in self._oldest(found, owner))
+        return any(experiments.continues_in(found, here, run.info.run_id) for run in self._oldest(found, owner))
 
     def _oldest(self, found: ExperimentInfo, owner: str) -> list[Run]:
         """The owner's first run in an experiment, also a deleted one; none if there is none."""

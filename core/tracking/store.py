@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request, verify_rest_response
 
-from core.addresses import require_server, shown
+from core.addresses import redacted, require_server
 from core.errors import InputError
 from core.project import root
 from core.tracking import relocate
@@ -57,7 +57,7 @@ class Store:
         Raises InputError if it cannot be used.
         """
         self.uri, self._patience = uri, patience
-        self.name = f"the tracking store {shown(uri)}"
+        self.name = f"the tracking store {redacted(uri)}"
         with clear_errors(self.name):
             if self.is_server:
                 _require_answer(uri)
@@ -130,7 +130,7 @@ def _require_answer(uri: str) -> None:
     try:
         answer = http_request(get_default_host_creds(uri), endpoint, "POST", json=wanted, **once)
     except MlflowException as error:
-        raise kind(error)(f"no MLflow server answers at {shown(uri)}: {reason(error)}") from None
+        raise kind(error)(f"no MLflow server answers at {redacted(uri)}: {reason(error)}") from None
     verify_rest_response(answer, endpoint)
 
 
@@ -139,13 +139,15 @@ def _require_address(uri: str) -> None:
     if uri.partition(":")[0].partition("+")[0] not in _DATABASES:
         others = ", ".join(_DATABASES[1:])
         right = f"sqlite:///FILE.db, http://HOST:PORT, or of {others}"
-        raise InputError(f'tracking URI is "{shown(uri)}": it must be {right}')
+        raise InputError(f'tracking URI is "{redacted(uri)}": it must be {right}')
     if uri.startswith("sqlite"):
         name = uri.partition(":///")[2]
         if name in ("", ":memory:") or not Path(name).absolute().parent.is_dir():
-            raise InputError(f'tracking URI is "{shown(uri)}": it must be sqlite:///FILE.db, in a folder that there is')
+            raise InputError(
+                f'tracking URI is "{redacted(uri)}": it must be sqlite:///FILE.db, in a folder that there is'
+            )
     if not uri.startswith("sqlite:///") and "@" in _host(uri):  # of a password, and errors would show it
-        raise InputError(f'tracking URI is "{shown(uri)}": in a user and a password, @ is written %40')
+        raise InputError(f'tracking URI is "{redacted(uri)}": in a user and a password, @ is written %40')
 
 
 def _host(uri: str) -> str:
@@ -154,7 +156,7 @@ def _host(uri: str) -> str:
         return sqlalchemy.make_url(uri).host or ""
     except (ValueError, sqlalchemy.exc.ArgumentError):  # which show what may be a part of a password
         right = "it must be like postgresql://USER:PASSWORD@HOST:PORT/NAME, where / is written %2F, : %3A and @ %40"
-        raise InputError(f'tracking URI is "{shown(uri)}": {right} in user and password') from None
+        raise InputError(f'tracking URI is "{redacted(uri)}": {right} in user and password') from None
 
 
 def _file(uri: str) -> Path:

@@ -68,7 +68,7 @@ class Tracker:
                 known = self.lookup.experiments_called(name)
                 if found := self.lookup.own_experiment(name, known, owner, anew):
                     return found.experiment_id
-                new = experiments.free(name, refused | {one.name for one in known})
+                new = experiments.free_name(name, refused | {one.name for one in known})
                 if made := _make_experiment(self.store, new, root() / "mlruns" / name, dict(tags or {})):
                     return made
                 refused.add(new)

@@ -17,7 +17,7 @@ from core.network import parameters
 from core.ops import Ops
 from core.training import optimisers
 from core.training.batches import shuffled_batches, steps_in_epoch
-from core.training.progress import EpochReport, Judge, Keep, Progress, TrialResult, nobody, nothing
+from core.training.progress import EpochReport, Judge, Keep, Progress, TrialResult, keep_nothing, no_verdicts
 from core.training.schedules import learning_rates
 from core.training.step import Step
 
@@ -31,8 +31,8 @@ def train_group(
     *,
     data_seed: int = 0,
     dtype: type = np.float32,
-    judge: Judge = nobody,
-    keep: Keep = nothing,
+    judge: Judge = no_verdicts,
+    keep: Keep = keep_nothing,
     start: Progress | None = None,
 ) -> Iterator[EpochReport]:
     """Train trials of one architecture, batch size, optimiser; each epoch: train, validate, record, judge, keep, yield.

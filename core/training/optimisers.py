@@ -14,7 +14,7 @@ from core.network.parameters import Model, is_bias, is_weight
 from core.random import Array, module_of
 
 
-def _spread(per_trial: Array, like: Array) -> Array:
+def _broadcast(per_trial: Array, like: Array) -> Array:
     """(T,) -> (T, 1, ...), to broadcast against like, in its type."""
     return per_trial.astype(like.dtype).reshape(-1, *[1] * (like.ndim - 1))
 
@@ -23,7 +23,7 @@ def add_l2(model: Model, gradients: Model, reg: Array) -> None:
     """Add the gradient of reg / 2 * sum of squares of the conv, projection and linear weights, in place."""
     for name, gradient in gradients.items():
         if is_weight(name):
-            gradient += _spread(reg, gradient) * model[name]
+            gradient += _broadcast(reg, gradient) * model[name]
 
 
 def squared_norms(gradients: Model) -> dict[str, Array]:
@@ -36,14 +36,14 @@ def clip_by_tensor(gradients: Model, limit: Array) -> None:
     """Scale each tensor but the biases, whose 2-norm exceeds limit, to that norm, in place (report 4.3.3)."""
     for name, square in squared_norms(gradients).items():
         if not is_bias(name):
-            gradients[name] *= _spread(_shrink(square, limit), gradients[name])
+            gradients[name] *= _broadcast(_shrink(square, limit), gradients[name])
 
 
 def clip_by_global_norm(gradients: Model, limit: Array) -> None:
     """Scale all gradients of a trial whose joint 2-norm exceeds limit to that norm, in place (Pascanu et al. 2013)."""
     factor = _shrink(sum(squared_norms(gradients).values()), limit)
     for gradient in gradients.values():
-        gradient *= _spread(factor, gradient)
+        gradient *= _broadcast(factor, gradient)
 
 
 def _shrink(square: Array, limit: Array) -> Array:
@@ -73,12 +73,12 @@ def sgd(model: Model, gradients: Model, state: Model, trials: Hyperparameters, l
     for name, gradient in gradients.items():
         move = gradient
         if state:
-            velocity, momentum = state[f"velocity.{name}"], _spread(trials.momentum, gradient)
+            velocity, momentum = state[f"velocity.{name}"], _broadcast(trials.momentum, gradient)
             velocity *= momentum
             velocity += gradient
             ahead = trials.nesterov.reshape(momentum.shape)
             move = module_of(gradient).where(ahead, gradient + momentum * velocity, velocity)
-        model[name] -= _spread(lr, gradient) * move
+        model[name] -= _broadcast(lr, gradient) * move
 
 
 def adam(model: Model, gradients: Model, state: Model, trials: Hyperparameters, lr: Array, step: int) -> None:
@@ -90,19 +90,19 @@ def adam(model: Model, gradients: Model, state: Model, trials: Hyperparameters, 
     root = module_of(lr).sqrt(1 - trials.beta2 ** (step + 1))
     for name, gradient in gradients.items():
         mean, square = state[f"mean.{name}"], state[f"square.{name}"]
-        mean *= _spread(trials.beta1, gradient)
-        mean += _spread(1 - trials.beta1, gradient) * gradient
-        square *= _spread(trials.beta2, gradient)
-        square += _spread(1 - trials.beta2, gradient) * gradient * gradient
-        length = module_of(square).sqrt(square) / _spread(root, gradient) + _spread(trials.adam_eps, gradient)
-        model[name] -= _spread(rate, gradient) * mean / length
+        mean *= _broadcast(trials.beta1, gradient)
+        mean += _broadcast(1 - trials.beta1, gradient) * gradient
+        square *= _broadcast(trials.beta2, gradient)
+        square += _broadcast(1 - trials.beta2, gradient) * gradient * gradient
+        length = module_of(square).sqrt(square) / _broadcast(root, gradient) + _broadcast(trials.adam_eps, gradient)
+        model[name] -= _broadcast(rate, gradient) * mean / length
 
 
 def adamw(model: Model, gradients: Model, state: Model, trials: Hyperparameters, lr: Array, step: int) -> None:
     """adam, after the weights have decayed by lr * reg of themselves, in place (Loshchilov & Hutter 2019)."""
     for name in gradients:
         if is_weight(name):
-            model[name] -= _spread(lr * trials.reg, model[name]) * model[name]
+            model[name] -= _broadcast(lr * trials.reg, model[name]) * model[name]
     adam(model, gradients, state, trials, lr, step)
 
 

@@ -131,10 +131,10 @@ Judge = Callable[[EpochReport], Mapping[int, Verdict]]
 Keep = Callable[[Progress], None]
 
 
-def nobody(report: EpochReport) -> Mapping[int, Verdict]:
+def no_verdicts(report: EpochReport) -> Mapping[int, Verdict]:
     """Ends no trial."""
     return {}
 
 
-def nothing(progress: Progress) -> None:
+def keep_nothing(progress: Progress) -> None:
     """Keeps nothing."""

@@ -25,7 +25,7 @@ def geometric(trial: Settings, epoch: np.ndarray, step: np.ndarray, steps: int) 
     return trial.lr * trial.decay**epoch
 
 
-def stairs(trial: Settings, epoch: np.ndarray, step: np.ndarray, steps: int) -> np.ndarray:
+def step_decay(trial: Settings, epoch: np.ndarray, step: np.ndarray, steps: int) -> np.ndarray:
     """lr * step_factor**floor(epoch / step_epochs)"""
     return trial.lr * trial.step_factor ** (epoch // trial.step_epochs)
 
@@ -58,7 +58,7 @@ def one_cycle(trial: Settings, epoch: np.ndarray, step: np.ndarray, steps: int) 
 SCHEDULES: dict[str, Callable[[Settings, np.ndarray, np.ndarray, int], np.ndarray]] = {
     "constant": constant,
     "geometric": geometric,
-    "step": stairs,
+    "step": step_decay,
     "exponential": exponential,
     "cosine": cosine,
     "one-cycle": one_cycle,

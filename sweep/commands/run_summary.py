@@ -101,5 +101,5 @@ def _saved(sweep: Sweep, result: StageResult) -> str:
 
 
 def _accuracy(row: Row, largest: LargestClass) -> str:
-    seeds = "" if row.spread is None else f"mean of {len(row.cells)} seeds, standard deviation {row.spread:.4f}; "
+    seeds = "" if row.std is None else f"mean of {len(row.cells)} seeds, standard deviation {row.std:.4f}; "
     return f"{row.accuracy:.4f} ({seeds}{largest})"

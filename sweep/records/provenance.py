@@ -44,5 +44,5 @@ class Provenance:
         about = {tags.KIND: kind, tags.STAGE_NAME: stage, tags.OWNER: self.owner}
         about |= {tags.DATA_SEED: str(self.experiment.seed), tags.DATA_NAME: self.data.name}
         about |= {tags.DATA_SOURCE: self.data.source, tags.DATA_SHA256: self.data.sha256}
-        about |= {tags.LARGEST_CLASS: self.largest.told()}
+        about |= {tags.LARGEST_CLASS: self.largest.describe()}
         return about | self.environment | self.origin

@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 from sweep.report.content import Report
 from sweep.report.pictures import Pictures
 from sweep.report.sections.table import SECTIONS
-from sweep.results.tables import shown
+from sweep.results.tables import format_value
 
 
 def to_html(report: Report, drawn: Mapping[str, Pictures]) -> str:
@@ -23,7 +23,9 @@ def to_html(report: Report, drawn: Mapping[str, Pictures]) -> str:
     """
     links = [link for section in SECTIONS for link in section.links(report)]
     templates = [section.TEMPLATE for section in SECTIONS]
-    return render("sweep.html", report=report, pictures=drawn, shown=shown, links=links, sections=templates)
+    return render(
+        "sweep.html", report=report, pictures=drawn, format_value=format_value, links=links, sections=templates
+    )
 
 
 def render(template: str, **content: Any) -> str:

@@ -60,7 +60,7 @@ class Row:
         return mean(self.accuracies.values()) if self.accuracies else None
 
     @property
-    def spread(self) -> float | None:
+    def std(self) -> float | None:
         """Standard deviation over the seeds of the best validation accuracy; None of a single one."""
         return statistics.stdev(self.accuracies.values()) if len(self.accuracies) > 1 else None
 

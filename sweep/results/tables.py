@@ -31,7 +31,7 @@ def table(rows: Sequence[Row]) -> list[dict[str, Any]]:
             "trial": row.label,
             **{key: row.cell.searched.get(key) for key in keys},
             "best_val_accuracy": row.accuracy,
-            **({"spread": row.spread, "seeds": len(row.cells)} if replicated else {}),
+            **({"spread": row.std, "seeds": len(row.cells)} if replicated else {}),
             "best_val_loss": row.loss,
             "best_epoch": row.outcome.best_epoch,
             "epochs": row.outcome.epochs,
@@ -51,7 +51,7 @@ def short(rows: Sequence[Row]) -> list[dict[str, Any]]:
             "trial": row.label,
             **{key: _rounded(row.cell.searched.get(key), 3) for key in keys},
             "accuracy": row.accuracy,
-            **({"±": _rounded(row.spread, 2)} if replicated else {}),
+            **({"±": _rounded(row.std, 2)} if replicated else {}),
             "loss": row.loss,
             "epoch": f"{row.outcome.best_epoch}/{row.outcome.epochs}",
             "status": row.status,
@@ -65,7 +65,7 @@ def _rounded(value: Any, digits: int) -> Any:
     return float(f"{value:.{digits}g}") if isinstance(value, float) else value
 
 
-def shown(value: Any, column: str = "") -> str:
+def format_value(value: Any, column: str = "") -> str:
     """A value of a table for people, shorter than it is in CSV and JSON."""
     if value is not None and column == "run_id":
         return str(value)[:8]

@@ -9,7 +9,7 @@ from typing import Any
 
 from core.errors import printable
 from core.text import print_table
-from sweep.results.tables import shown
+from sweep.results.tables import format_value
 from sweep.search.cost import GroupCost
 
 
@@ -21,7 +21,7 @@ def print_rows(title: str, rows: Sequence[dict[str, Any]], spare: Sequence[str] 
     header = list(rows[0])
     words = [index for index, name in enumerate(header) if all(isinstance(row[name], str | None) for row in rows)]
     if sys.stdout.isatty():
-        lines = [[shown(value, column) for column, value in row.items()] for row in rows]
+        lines = [[format_value(value, column) for column, value in row.items()] for row in rows]
     else:
         lines = [["" if value is None else printable(value) for value in row.values()] for row in rows]
     print_table(header, lines, title=title, left=words, bold=0, spare=spare)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.addresses import shown, without_passwords
+from core.addresses import redacted, without_passwords
 from core.arguments import exit_status
 from core.errors import InputError
 from core.tracking.tracker import Tracker
@@ -32,12 +32,12 @@ WRITTEN = [  # as a user may write it, and what is left of it
 
 @pytest.mark.parametrize(("written", "left"), WRITTEN)
 def test_what_is_left_of_an_address(written: str, left: str) -> None:
-    assert shown(written) == left
+    assert redacted(written) == left
     assert without_passwords(f"'{written}' is away, mail me@x") == f"'{left}' is away, mail me@x"
 
 
 def test_blanks_are_part_of_an_address_that_is_one() -> None:
-    assert shown("http://me:hu sh@host/x") == "http://host/x"
+    assert redacted("http://me:hu sh@host/x") == "http://host/x"
 
 
 @pytest.mark.parametrize(

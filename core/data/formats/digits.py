@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from core.data.dataset import Dataset, make_dataset
-from core.data.pixels import Range
+from core.data.pixels import PixelRange
 
 
 def load() -> Dataset:
@@ -17,5 +17,5 @@ def load() -> Dataset:
     test = np.arange(len(x)) % 5 == 0
     classes = tuple(str(name) for name in digits.target_names)
     return make_dataset(
-        "digits", "scikit-learn", (x[~test], y[~test], x[test], y[test], classes), Range(1 / 16, white=16.0)
+        "digits", "scikit-learn", (x[~test], y[~test], x[test], y[test], classes), PixelRange(1 / 16, white=16.0)
     )

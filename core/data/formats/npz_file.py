@@ -12,7 +12,7 @@ import numpy as np
 from core.data import pixels
 from core.data.dataset import Dataset, make_dataset
 from core.data.labels import MOST_CLASSES, classes_of
-from core.data.pixels import Range
+from core.data.pixels import PixelRange
 from core.errors import InputError
 from core.machine.hardware import available_memory
 from core.storage import npz
@@ -35,7 +35,7 @@ def of_arrays(path: Path, arrays: dict[str, np.ndarray]) -> Dataset:
     """
     if ("x_test" in arrays) != ("y_test" in arrays):
         raise InputError(f"{path} has only one of x_test and y_test: give both or neither")
-    x, x_test, meant, note = _all_images(path, arrays)
+    x, x_test, pixel_range, note = _all_images(path, arrays)
     y, y_test = _labels(path, "y", arrays), _labels(path, "y_test", arrays) if "y_test" in arrays else None
     for key, images, labels in (("y", x, y), ("y_test", x_test, y_test)):
         if images is not None and labels is not None and len(images) != len(labels):
@@ -45,10 +45,10 @@ def of_arrays(path: Path, arrays: dict[str, np.ndarray]) -> Dataset:
             f"{path}: x has {len(x)} images; at least 5 are needed for a split into training and validation"
         )
     found = classes_of(path, [y] if y_test is None else [y, y_test], arrays.get("classes"))
-    y, y_test = found.numbers(y), None if y_test is None else found.numbers(y_test)
+    y, y_test = found.encode(y), None if y_test is None else found.encode(y_test)
     name = re.sub(r"[^\w.-]", "_", path.stem)
     said = "; ".join(filter(None, (note, found.note)))
-    return make_dataset(name, str(path.resolve()), (x, y, x_test, y_test, found.names), meant, said)
+    return make_dataset(name, str(path.resolve()), (x, y, x_test, y_test, found.names), pixel_range, said)
 
 
 def _memory(headers: Mapping[str, npz.Header]) -> int:
@@ -58,19 +58,19 @@ def _memory(headers: Mapping[str, npz.Header]) -> int:
     held = peak = npz.plain(headers)
     for header in (headers[key] for key in ("x", "x_test") if key in headers):
         kind = np.dtype(np.uint8 if header.dtype == np.uint8 else np.float32)
-        if header.dtype != kind or header.by_columns or pixels.may_be_last(header.shape):
+        if header.dtype != kind or header.by_columns or pixels.may_be_channels_last(header.shape):
             copy = math.prod(header.shape) * kind.itemsize
             peak, held = max(peak, held + copy), held + copy - header.size
     return peak
 
 
-def _all_images(path: Path, arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray | None, Range, str]:
+def _all_images(path: Path, arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray | None, PixelRange, str]:
     """x and x_test as the network takes them, what their values mean, and what the user should know of that. They are
     taken out of arrays, so that no memory is held twice.
     """
     told, shape = _data_format(path, arrays), arrays["x"].shape
     x, last = pixels.channels_first(_images(path, "x", arrays), f"{path}: x", told)
-    meant, x_test = pixels.understood(x), None
+    pixel_range, x_test = pixels.infer_range(x), None
     notes = ["the channels of x come last"] * last
     if "x_test" in arrays:
         alike = arrays["x_test"].shape[1:] == shape[1:]
@@ -79,12 +79,12 @@ def _all_images(path: Path, arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, 
         if x_test.shape[1:] != x.shape[1:] or (x_test.dtype == np.uint8) != (x.dtype == np.uint8):
             found = f"x_test is {x_test.dtype} {x_test.shape[1:]} and x is {x.dtype} {x.shape[1:]}"
             raise InputError(f"{path}: {found}; they must be alike")
-        notes += ["the channels of x_test come last"] * (last and not alike) + pixels.unlike(x, x_test)
-    if meant.offset:
-        _room_for_floats(path, meant.offset, [x] if x_test is None else [x, x_test])
-    x = pixels.as_input(x, meant.offset)
-    x_test = None if x_test is None else pixels.as_input(x_test, meant.offset)
-    return x, x_test, meant, "; ".join([*notes, meant.note] if meant.note else notes)
+        notes += ["the channels of x_test come last"] * (last and not alike) + pixels.range_warnings(x, x_test)
+    if pixel_range.offset:
+        _room_for_floats(path, pixel_range.offset, [x] if x_test is None else [x, x_test])
+    x = pixels.as_input(x, pixel_range.offset)
+    x_test = None if x_test is None else pixels.as_input(x_test, pixel_range.offset)
+    return x, x_test, pixel_range, "; ".join([*notes, pixel_range.note] if pixel_range.note else notes)
 
 
 def _room_for_floats(path: Path, offset: float, images: list[np.ndarray]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sweep.report.content import Report
 from sweep.report.markdown_table import markdown_table
 from sweep.report.stage_part import StagePart
-from sweep.results.tables import shown
+from sweep.results.tables import format_value
 
 TEMPLATE = "sections/stages.html"
 
@@ -29,6 +29,6 @@ def _stage(stage: StagePart) -> list[str]:
         lines += [stage.missing, ""]
     lines += [*(f"- {line}" for line in stage.said), ""]
     if stage.trials:
-        rows = [[shown(trial[column], column) for column in stage.columns] for trial in stage.trials]
+        rows = [[format_value(trial[column], column) for column in stage.columns] for trial in stage.trials]
         lines += markdown_table(stage.columns, rows)
     return lines + [f"- {name} {status}: {reason}" for name, status, reason in stage.troubles]

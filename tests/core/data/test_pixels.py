@@ -126,19 +126,19 @@ def test_a_little_below_black_is_rounding_or_interpolation(least: float) -> None
     for white in (1, 255):
         low = x * white
         low[0, 0, 0, 0] = least * white
-        meant = pixels.understood(low)
-        assert (meant.black, meant.white, meant.offset, meant.scale) == (0, white, 0, 1)
-    assert (pixels.understood(2 * x - 1).black, pixels.understood(2 * x - 1).white) == (-1, 1)
+        pixel_range = pixels.infer_range(low)
+        assert (pixel_range.black, pixel_range.white, pixel_range.offset, pixel_range.scale) == (0, white, 0, 1)
+    assert (pixels.infer_range(2 * x - 1).black, pixels.infer_range(2 * x - 1).white) == (-1, 1)
 
 
 @pytest.mark.parametrize("high", [1e-170, 1e-50, 1e-39])
 def test_what_float32_cannot_hold_is_alike(high: float) -> None:
     x = np.zeros((9, 1, 4, 4))
     x[::2] = high
-    meant = pixels.understood(x)
-    assert f"all pixels of x, 0 to {high:g}, are alike: nothing can be learnt" in meant.note
-    assert (meant.scale, meant.offset, meant.black, meant.white) == (1, 0, 0, 1)
-    assert np.isfinite(meant.as_picture(pixels.as_input(x, meant.offset))).all()
+    pixel_range = pixels.infer_range(x)
+    assert f"all pixels of x, 0 to {high:g}, are alike: nothing can be learnt" in pixel_range.note
+    assert (pixel_range.scale, pixel_range.offset, pixel_range.black, pixel_range.white) == (1, 0, 0, 1)
+    assert np.isfinite(pixel_range.as_picture(pixels.as_input(x, pixel_range.offset))).all()
 
 
 def test_every_pixel_of_one_value_is_said(tmp_path: Path) -> None:

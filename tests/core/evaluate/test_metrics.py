@@ -69,7 +69,7 @@ def test_the_largest_class_is_what_a_constant_answer_gets(labels: list[int], nam
 def test_an_accuracy_is_warned_of_up_to_that_share() -> None:
     found = LargestClass.of(np.array([0] * 258 + [1] * 3), NAMES, "validation")
     assert str(found) == "largest class 0.9885"
-    assert found.told() == "a: 258 of 261 validation images, 0.9885"
+    assert found.describe() == "a: 258 of 261 validation images, 0.9885"
     assert found.warning(258 / 261) == (
         "Validation accuracy 0.9885 is no better than always answering a, the class of 258 of 261 validation images "
         "(0.9885)."
@@ -80,11 +80,11 @@ def test_an_accuracy_is_warned_of_up_to_that_share() -> None:
 
 def test_classes_without_images_are_named() -> None:
     labels = np.array([0, 1, 1, 3])
-    assert metrics.lacks("test", labels, NAMES, "so") == ["No test image is of classes c, e: so."]
-    assert metrics.lacks("test", labels, NAMES[:4], "so") == ["No test image is of class c: so."]
-    assert metrics.lacks("test", np.arange(5), NAMES, "so") == []
+    assert metrics.missing_class_warnings("test", labels, NAMES, "so") == ["No test image is of classes c, e: so."]
+    assert metrics.missing_class_warnings("test", labels, NAMES[:4], "so") == ["No test image is of class c: so."]
+    assert metrics.missing_class_warnings("test", np.arange(5), NAMES, "so") == []
     names = ("x" * 60, *map(str, range(11)))
-    (line,) = metrics.lacks("test", np.array([11]), names, "so")
+    (line,) = metrics.missing_class_warnings("test", np.array([11]), names, "so")
     assert line == f"No test image is of classes {'x' * 37}..., 0, 1, 2, 3, ... (11 of 12): so."
 
 

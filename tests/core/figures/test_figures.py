@@ -17,11 +17,11 @@ from core.config.architecture import Architecture
 from core.config.settings import Settings
 from core.data import registry as datasets
 from core.data.images import Images
-from core.data.pixels import as_input, understood
+from core.data.pixels import as_input, infer_range
 from core.export.model_npz import save_model
 from core.figures import images, runs, weights
 from core.figures.__main__ import main
-from core.figures.model import Shown, pictures
+from core.figures.model import InputImage, pictures
 from core.figures.planes import heat_maps, surface
 from core.figures.search import by_value, main_effects, parallel
 from core.figures.search import pictures as stage_pictures
@@ -248,11 +248,11 @@ def seen(architecture: Architecture, count: int = 60) -> Images:
 @pytest.fixture(scope="module")
 def drawn() -> dict[str, Figure]:
     known = seen(REPORT)
-    shown = Shown(known.pixels[3] / np.float32(255), "validation image 3", int(known.labels[3]))
+    shown = InputImage(known.pixels[3] / np.float32(255), "validation image 3", int(known.labels[3]))
     history = [
         {f"{part}_{q}": 1 / (n + 1) for part in ("train", "val") for q in ("loss", "accuracy")} for n in range(3)
     ]
-    given = (backends.load(), model(REPORT), known, CLASSES, shown, understood(known.pixels))
+    given = (backends.load(), model(REPORT), known, CLASSES, shown, infer_range(known.pixels))
     found = pictures(*given, of="images of cifar10", history=history, best_epoch=2)
     return {name: draw() for name, draw in found.items()}
 
@@ -390,11 +390,11 @@ def test_images_with_an_offset_are_drawn_from_their_black_to_their_white() -> No
     grey = np.random.default_rng(0).integers(100, 150, (9, 1, 8, 8))
     grey[0, 0, 0, :2] = 0, 255
     x = 1000 + grey / 255
-    meant = understood(x)
-    assert meant.offset
-    known = Images(as_input(x, meant.offset), np.arange(9) % 3, meant.scale)
-    shown = Shown(known.batch(slice(3, 4))[0][0, 0], "image 3", 0)
-    found = pictures(backends.load(), model(architecture), known, "abc", shown, meant, of="images")
+    pixel_range = infer_range(x)
+    assert pixel_range.offset
+    known = Images(as_input(x, pixel_range.offset), np.arange(9) % 3, pixel_range.scale)
+    shown = InputImage(known.batch(slice(3, 4))[0][0, 0], "image 3", 0)
+    found = pictures(backends.load(), model(architecture), known, "abc", shown, pixel_range, of="images")
     drawn = {axes.get_xlabel(): axes.images[0] for axes in found["mistakes"]().axes if axes.images}
     assert drawn
     drawn["image 3"] = found["image"]().axes[0].images[0]
@@ -463,7 +463,7 @@ def test_a_stage_shows_how_its_winners_network_begins(swept: dict[str, Any], mon
     x = found.split(1).x_train[None].astype(np.float32) * found.scale
     study = network_study(backend, x, shape, seed)
     drawn = {line.get_label().partition("\n")[0]: line.get_ydata() for line in figure.axes[0].lines}
-    np.testing.assert_allclose(drawn["He"], [1, *study.spread[0]], rtol=1e-5)
+    np.testing.assert_allclose(drawn["He"], [1, *study.std[0]], rtol=1e-5)
     monkeypatch.setattr(runs, "VALUES", 5 * max(map(np.prod, shape.conv_shapes)) + 1)
     few = runs.of_beginning(tracker, winner, backend, found)["activation-spread"]()
     assert few.get_suptitle().endswith("\n5 training images of small")
@@ -520,8 +520,8 @@ def test_a_model_file_is_drawn_on_the_test_images(project: Path, capsys) -> None
     assert main(["--model", "mine.npz", "--data", "small.npz", "--format", "svg"]) == 0
     captured = capsys.readouterr()
     assert captured.out.splitlines()[0] == "figures/mine/filters-conv1.svg"
-    assumed = "mine.npz does not tell how its images were scaled: those of small are given to it times 0.00392157"
-    assert captured.err.endswith(f"; {assumed}\n")
+    scaling_note = "mine.npz does not tell how its images were scaled: those of small are given to it times 0.00392157"
+    assert captured.err.endswith(f"; {scaling_note}\n")
     assert "test image 0" in (Path("figures/mine/image.svg")).read_text()
     x, y = small_images(30, 0)
     np.savez("untested.npz", x=x, y=y)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core.data.pixels import Range, understood
+from core.data.pixels import PixelRange, infer_range
 from core.errors import InputError
 from core.figures.picture import read_image
 
@@ -139,15 +139,15 @@ def test_a_picture_is_given_as_the_data_set_has_it(kind: str) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (50, 1, 4, 4)).astype(np.uint8)
     pixels[0, 0, 0, :2] = 0, 255
     x = KINDS[kind](pixels)
-    meant = understood(x)
-    expected = (x - meant.offset) * meant.scale
+    pixel_range = infer_range(x)
+    expected = (x - pixel_range.offset) * pixel_range.scale
     rounding = 0.07 if kind == "to 16" else 1e-4
-    found = meant.of_picture(pixels.astype(np.float32) / 255)
+    found = pixel_range.of_picture(pixels.astype(np.float32) / 255)
     np.testing.assert_allclose(found, expected, atol=rounding * expected.std() * 4)
-    np.testing.assert_allclose(meant.as_picture(found), pixels / 255, atol=1e-4)
+    np.testing.assert_allclose(pixel_range.as_picture(found), pixels / 255, atol=1e-4)
 
 
 def test_pictures_of_cifar10_are_given_as_they_were() -> None:
     read = SHADES.astype(np.float32) / 255
-    np.testing.assert_array_equal(Range(1 / 255, white=255.0).of_picture(read), read)
-    np.testing.assert_array_equal(Range(1 / 255, white=255.0).as_picture(read), read)
+    np.testing.assert_array_equal(PixelRange(1 / 255, white=255.0).of_picture(read), read)
+    np.testing.assert_array_equal(PixelRange(1 / 255, white=255.0).as_picture(read), read)

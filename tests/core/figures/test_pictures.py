@@ -18,9 +18,9 @@ from core.backends import registry as backends
 from core.config.architecture import Architecture
 from core.config.settings import Settings
 from core.data.images import Images
-from core.data.pixels import Range
+from core.data.pixels import PixelRange
 from core.figures import images, planes, search, training, weights
-from core.figures.model import Shown
+from core.figures.model import InputImage
 from core.figures.model import pictures as model_pictures
 from core.figures.style import DOTS, LARGEST, blank, content
 from core.figures.trials import Trial
@@ -213,8 +213,8 @@ def test_a_deep_network_has_pictures_of_some_of_its_layers() -> None:
     architecture = Architecture((1, 6, 6), (2,) * 40, 3, (False,) * 40)
     rng = np.random.default_rng(0)
     seen = Images(rng.integers(0, 256, (4, 1, 6, 6), np.uint8), rng.integers(0, 3, 4), 1 / 255)
-    shown = Shown(seen.pixels[0] / np.float32(255), "image 0", 1)
-    given = (backends.load("reference"), model_of(architecture), seen, "abc", shown, Range(1 / 255, white=255.0))
+    shown = InputImage(seen.pixels[0] / np.float32(255), "image 0", 1)
+    given = (backends.load("reference"), model_of(architecture), seen, "abc", shown, PixelRange(1 / 255, white=255.0))
     found = model_pictures(*given, of="images")
     filters = [name for name in found if name.startswith("filters-conv")]
     assert len(filters) == 16

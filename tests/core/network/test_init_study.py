@@ -49,8 +49,8 @@ def factor(spread: np.ndarray) -> float:
 def test_he_keeps_the_spread(study: InitStudy) -> None:
     """Half of a centred normal number's square is above 0, its mean there sqrt(1/2pi): layer 1 has sqrt(2) of it."""
     assert study.schemes[HE] == "he"
-    assert study.spread[HE, 0] == pytest.approx(np.sqrt(2 * (0.5 - 1 / (2 * np.pi))), rel=0.1)
-    ratio = study.spread[HE] / study.spread[HE, 0]
+    assert study.std[HE, 0] == pytest.approx(np.sqrt(2 * (0.5 - 1 / (2 * np.pi))), rel=0.1)
+    ratio = study.std[HE] / study.std[HE, 0]
     assert ratio.min() > 0.5
     assert ratio.max() < 2
 
@@ -58,29 +58,29 @@ def test_he_keeps_the_spread(study: InitStudy) -> None:
 def test_xavier_shrinks_it_by_the_square_root_of_2(study: InitStudy) -> None:
     """It leaves out that ReLU takes half: from layer 2, fan-in equals fan-out and its variance is half that of He."""
     assert study.schemes[XAVIER] == "xavier"
-    assert factor(study.spread[XAVIER]) == pytest.approx(1 / np.sqrt(2), rel=0.1)
+    assert factor(study.std[XAVIER]) == pytest.approx(1 / np.sqrt(2), rel=0.1)
     first = np.sqrt(3 / (3 + WIDTH))  # 2 / (fan-in + fan-out) over 2 / fan-in
-    expected = study.spread[HE] * first * 0.5 ** (np.arange(8) / 2)
-    np.testing.assert_allclose(study.spread[XAVIER], expected, rtol=1e-4)
+    expected = study.std[HE] * first * 0.5 ** (np.arange(8) / 2)
+    np.testing.assert_allclose(study.std[XAVIER], expected, rtol=1e-4)
 
 
 def test_small_normal_numbers_let_it_collapse(study: InitStudy) -> None:
     """A mean square m becomes 9 * WIDTH * 0.01**2 * m before ReLU, half of that after it."""
     assert study.schemes[NORMAL] == "normal"
     predicted = 0.01 * np.sqrt(9 * WIDTH / 2)
-    assert factor(study.spread[NORMAL]) == pytest.approx(predicted, rel=0.1)
+    assert factor(study.std[NORMAL]) == pytest.approx(predicted, rel=0.1)
     first = 0.01 * np.sqrt(9 * 3 / 2)
-    np.testing.assert_allclose(study.spread[NORMAL], study.spread[HE] * first * predicted ** np.arange(8), rtol=1e-4)
+    np.testing.assert_allclose(study.std[NORMAL], study.std[HE] * first * predicted ** np.arange(8), rtol=1e-4)
     assert (study.shares[NORMAL, 1:, 0] == 1).all()
     assert (study.shares[HE, :, 0] < 0.7).all()
 
 
 def test_the_schemes_are_trials_of_one_pass(images: np.ndarray, study: InitStudy) -> None:
-    assert study.spread.shape == (3, 8)
+    assert study.std.shape == (3, 8)
     for t, scheme in enumerate(study.schemes):
         alone = init_study(backends.load(), images, width=WIDTH, schemes=[scheme])
         assert alone.schemes == (scheme,)
-        np.testing.assert_array_equal(alone.spread[0], study.spread[t])
+        np.testing.assert_array_equal(alone.std[0], study.std[t])
         np.testing.assert_array_equal(alone.shares[0], study.shares[t])
 
 
@@ -95,7 +95,7 @@ def test_every_layer_against_loops(images: np.ndarray) -> None:
         for i in range(5):
             for j in range(4):
                 out[:, :, i, j] = np.maximum(np.einsum("nckl,fckl->nf", padded[:, :, i : i + 3, j : j + 3], w), 0)
-        assert study.spread[HE, k] == pytest.approx(out.std(), rel=1e-5)
+        assert study.std[HE, k] == pytest.approx(out.std(), rel=1e-5)
         shares = [
             ((out >= low) & (out < high)).mean() for low, high in zip(BINS[:-1], [*BINS[1:-1], np.inf], strict=True)
         ]
@@ -120,7 +120,7 @@ def test_a_networks_own_layers_with_the_weights_it_begins_with(images: np.ndarra
                 p = model.get(f"p{k + 1}")
                 out = out + (source if p is None else plain.conv2d(source, p, np.zeros(p.shape[:2]), pad=0)[0])
             out = np.maximum(out, 0)
-            assert study.spread[t, k] == pytest.approx(out.std(), rel=1e-5)
+            assert study.std[t, k] == pytest.approx(out.std(), rel=1e-5)
             assert study.shares[t, k, 0] == pytest.approx((out < BINS[1]).mean(), abs=1e-3)
             out = plain.max_pool(out)[0] if layer.pool > 1 else out
             source = out if layer.ends_block else source
@@ -145,7 +145,7 @@ def test_the_picture_shows_the_numbers_and_clips_no_text(images: np.ndarray, dep
     figure = figures.init_study(study, "noise" * 10)
     above, *below = figure.axes
     drawn = {line.get_label().partition("\n")[0]: line.get_ydata() for line in above.lines}
-    for name, spread in zip(("He", "Xavier", "small normal"), study.spread, strict=True):
+    for name, spread in zip(("He", "Xavier", "small normal"), study.std, strict=True):
         np.testing.assert_array_equal(drawn[name], [1, *spread])
     assert [axes.get_title() for axes in below[: len(layers)]] == [f"layer {layer}" for layer in layers]
     bars = np.array([axes.patches[0].get_data().values for axes in below])
@@ -161,7 +161,7 @@ def test_the_picture_shows_the_numbers_and_clips_no_text(images: np.ndarray, dep
 
 def test_a_spread_of_zero_is_told(images: np.ndarray) -> None:
     study = init_study(backends.load(), images[..., :6, :6], depth=60, width=8)
-    assert study.spread[NORMAL, -1] == 0
+    assert study.std[NORMAL, -1] == 0
     legend = figures.init_study(study, "noise").axes[0].get_legend()
     assert legend.get_texts()[-1].get_text() == "small normal\nends at 0"
 
@@ -189,7 +189,7 @@ def test_the_command_draws_and_prints(folder: Path, capsys: pytest.CaptureFixtur
     assert path == "figures/init-study.png"
     assert header.split() == ["layer", "he", "xavier", "normal"]
     x = np.load("small.npz")["x"]
-    spread = init_study(backends.load(), x[None], depth=2, width=4).spread  # all 60 images: their order changes nothing
+    spread = init_study(backends.load(), x[None], depth=2, width=4).std  # all 60 images: their order changes nothing
     np.testing.assert_allclose([[float(v) for v in row.split()[1:]] for row in rows], spread.T, rtol=0.01)
 
 

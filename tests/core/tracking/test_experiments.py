@@ -19,7 +19,7 @@ from core.evaluate.__main__ import main as evaluate
 from core.figures.__main__ import main as figures
 from core.project import root
 from core.tracking.entities import ExperimentInfo
-from core.tracking.experiments import chosen
+from core.tracking.experiments import select
 from core.tracking.lookup import Lookup
 from core.tracking.relocate import local
 from core.tracking.tracker import Tracker
@@ -368,7 +368,7 @@ def test_the_command_that_is_printed_brings_a_deleted_experiment_back(project: P
 def test_the_command_that_brings_back_shows_no_password() -> None:
     deleted = ExperimentInfo("7", "some", {}, "mlflow-artifacts:/7", deleted=True)
     with pytest.raises(InputError) as told:
-        chosen([], [deleted], False, "http://user:hidden@host:5000")
+        select([], [deleted], False, "http://user:hidden@host:5000")
     assert "restore -x 7` (set MLFLOW_TRACKING_URI first: a password is not printed)" in str(told.value)
     assert "hidden" not in str(told.value)
     assert "MLFLOW_TRACKING_URI=" not in str(told.value)

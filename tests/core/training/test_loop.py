@@ -20,7 +20,7 @@ from core.ops import Ops
 from core.training import optimisers
 from core.training.batches import shuffled_batches
 from core.training.loop import evaluate, train_group
-from core.training.progress import EpochReport, Judge, TrialResult, Verdict, nobody
+from core.training.progress import EpochReport, Judge, TrialResult, Verdict, no_verdicts
 from core.training.step import Step
 from tests.conftest import small_images
 
@@ -85,7 +85,7 @@ TRAIN, VALIDATION = images(60, 0), images(40, 1)
 
 
 def train(
-    trials: Sequence[Settings], data_seed: int = 0, architecture: Architecture = SMALL, judge: Judge = nobody
+    trials: Sequence[Settings], data_seed: int = 0, architecture: Architecture = SMALL, judge: Judge = no_verdicts
 ) -> list[TrialResult]:
     """The trials' results in their order; every trial ends once."""
     results: dict[int, TrialResult] = {}

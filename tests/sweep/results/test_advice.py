@@ -120,7 +120,9 @@ def test_a_range_is_judged_by_its_thirds() -> None:
 def images() -> Dataset:
     """80 training images of 1x8x6 pixels."""
     x, y = np.zeros((100, 1, 8, 6), np.uint8), np.arange(100) % 3
-    return Dataset("made up", "", x, y, None, None, classes=("a", "b", "c"), pixels=pixels.Range(1 / 255), sha256="")
+    return Dataset(
+        "made up", "", x, y, None, None, classes=("a", "b", "c"), pixels=pixels.PixelRange(1 / 255), sha256=""
+    )
 
 
 def edges(images: Dataset, dimensions: dict[str, Any], winner: dict[str, Any], **fixed: Any) -> list[str]:
