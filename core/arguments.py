@@ -87,6 +87,6 @@ def exit_status(command: Callable[[], int], doctor: Callable[[], str] | None = N
 
 
 def _doctor() -> str:
-    from core.hints import command, quoted
+    from core.shell_commands import command, quoted
 
     return quoted(command("sweep", "doctor", "EXPERIMENT"))

@@ -10,8 +10,8 @@ from core.data.dataset import Dataset, make_dataset
 from core.data.formats import cifar10, digits, npz_file
 from core.data.pixels import PixelRange
 from core.errors import InputError
-from core.hints import command, quoted
 from core.project import expand
+from core.shell_commands import command, quoted
 
 # What reads a user's own file, by the end of its name.
 FILES: dict[str, Callable[[Path], Dataset]] = {".npz": npz_file.load}

@@ -107,7 +107,7 @@ def _test_run(options: argparse.Namespace) -> None:
 
 def _command(run_id: str, store: str) -> str:
     """What tests a trial, for a sentence."""
-    from core.hints import command, quoted
+    from core.shell_commands import command, quoted
 
     return quoted(command("core.evaluate", options={"run_id": run_id}, store=store), store)
 

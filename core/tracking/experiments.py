@@ -14,7 +14,7 @@ from itertools import count
 from pathlib import Path
 
 from core.errors import InputError
-from core.hints import absolute, is_secret, quoted
+from core.shell_commands import absolute, is_secret, quoted
 from core.tracking.entities import ExperimentInfo
 from core.tracking.relocate import local
 

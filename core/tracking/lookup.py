@@ -12,8 +12,8 @@ from mlflow.entities import Experiment, Run, ViewType
 from mlflow.exceptions import MlflowException
 
 from core.errors import InputError, printable
-from core.hints import browse
 from core.project import root
+from core.shell_commands import browse
 from core.tracking import experiments, tags
 from core.tracking.entities import ExperimentInfo, RunInfo
 from core.tracking.errors import clear_errors

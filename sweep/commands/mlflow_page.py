@@ -7,7 +7,7 @@ import socket
 import sys
 from pathlib import Path
 
-from core import hints
+from core import shell_commands
 from core.errors import InputError, printable
 from core.project import root
 from core.tracking import relocate
@@ -28,10 +28,10 @@ def serve(port: int, uri: str | None = None) -> int:
     """
     if not 1 <= port <= 65535:
         raise InputError(f"port is {port}: it must be from 1 to 65535")
-    if page := hints.server(uri):
+    if page := shell_commands.server(uri):
         _print_links(page, Tracker(uri), "")
         return 0
-    address = hints.absolute(tracking_uri(uri))
+    address = shell_commands.absolute(tracking_uri(uri))
     _require_runs(address, uri)
     _require_free(port, uri)
     os.environ |= _environment(address, port)
@@ -57,7 +57,7 @@ def _first_runs(uri: str | None) -> str:
     if not known:
         return f"nor is there an experiment in {root() / 'experiments'} that would make it"
     name = "report" if "report" in known else known[0]
-    return f"{hints.quoted(hints.command('sweep', 'run', name, store=uri), uri)} makes the first runs"
+    return f"{shell_commands.quoted(shell_commands.command('sweep', 'run', name, store=uri), uri)} makes the first runs"
 
 
 def _require_free(port: int, uri: str | None) -> None:
@@ -66,10 +66,10 @@ def _require_free(port: int, uri: str | None) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
-            again = hints.command("sweep", "ui", options={"port": port + 1}, store=uri)
+            again = shell_commands.command("sweep", "ui", options={"port": port + 1}, store=uri)
             raise InputError(
                 f"port {port} is taken, perhaps by another MLflow page: open http://127.0.0.1:{port}, "
-                f"or choose another: {hints.quoted(again, uri)}"
+                f"or choose another: {shell_commands.quoted(again, uri)}"
             ) from None
 
 

@@ -23,7 +23,7 @@ class StagePlan:
     proposals  how many settings an adaptive sampler is still to propose
     groups     that train one after another
     seconds    at most
-    said       on settings that are the same training
+    notes      on settings that are the same training
     """
 
     stage: Stage
@@ -32,7 +32,7 @@ class StagePlan:
     proposals: int
     groups: Sequence[cost.GroupCost]
     seconds: float
-    said: Sequence[str]
+    notes: Sequence[str]
 
     @classmethod
     def of(cls, sweep: Sweep, state: StageState) -> StagePlan:
@@ -47,8 +47,8 @@ class StagePlan:
             [group for wave in waves for group in wave],
             cost.stage_seconds(waves, sweep.ops, sweep.processes),
         )
-        said = repeated_trainings(sweep, state)
-        return cls(state.stage, rows, len(state.todo), state.remaining, groups, seconds, said)
+        notes = repeated_trainings(sweep, state)
+        return cls(state.stage, rows, len(state.todo), state.remaining, groups, seconds, notes)
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
@@ -58,14 +58,14 @@ class StagePlan:
             "proposals": self.proposals,
             "groups": [asdict(group) for group in self.groups],
             "seconds": self.seconds,
-            "said": self.said,
+            "said": self.notes,
         }
 
 
 def show_plan(sweep: Sweep, plan: StagePlan) -> None:
     """For people: the trials, the groups and the time."""
     stage, note = plan.stage, sweep.display.note
-    for line in plan.said:
+    for line in plan.notes:
         note(line)
     if plan.trials:
         print_rows(f"{stage.name}: {len(plan.trials)} trials, {plan.todo} to train", plan.trials)

@@ -18,7 +18,7 @@ _DIGITS = 16  # of the hash in a file's name
 
 
 @dataclass(frozen=True)
-class Saved:
+class SavedGroup:
     """A group of a stage that was broken off.
 
     cells     of the plan; progress goes by their places
@@ -52,7 +52,7 @@ def find(
     todo: Sequence[Cell],
     environment: Mapping[str, str],
     tell: Callable[[str], None],
-) -> list[Saved]:
+) -> list[SavedGroup]:
     """The groups that have open cells and can go on, each cell in one of them.
 
     cells, todo  of the stage's plan, and those of them that are open
@@ -86,7 +86,7 @@ def find(
 
 def _within(
     progress: Progress, kept: Mapping[str, Any], known: Mapping[str, Cell], open_places: Sequence[int], path: Path
-) -> Saved:
+) -> SavedGroup:
     """The group without the cells that the plan has no more, nor the arrays of those that are not open."""
     progress.leave(set(progress.active) - set(open_places))
     stay = [n for n, key in enumerate(kept["keys"]) if key in known]
@@ -96,7 +96,7 @@ def _within(
         results=[progress.results[n] for n in stay],
     )
     cells = [known[kept["keys"][n]] for n in stay]
-    return Saved(path, cells, [kept["runs"][n] for n in stay], kept["code"], progress)
+    return SavedGroup(path, cells, [kept["runs"][n] for n in stay], kept["code"], progress)
 
 
 def group_paths(folder: Path, stage: str = "*") -> list[Path]:

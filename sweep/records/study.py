@@ -33,7 +33,7 @@ from sweep.records.journal import (
 )
 from sweep.search.means import mean
 from sweep.search.outcome import Outcome
-from sweep.search.samplers import Proposer, Told, sampler, suggest
+from sweep.search.samplers import ProposalResult, Proposer, sampler, suggest
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -83,24 +83,24 @@ class Study:
         """
         curves = self.curves()
 
-        def told(setting: Mapping[str, Value]) -> Told:
+        def result_of(setting: Mapping[str, Value]) -> ProposalResult:
             try:
                 cells = keys(setting)
             except InputError:
                 cells = []
             ended = [known[key] for key in cells if key in known]
             if not ended or len(ended) < len(cells):
-                return Told(TrialState.FAIL)
-            return Told(*state_of(ended), curves.get(cells[0], []))
+                return ProposalResult(TrialState.FAIL)
+            return ProposalResult(*state_of(ended), curves.get(cells[0], []))
 
         waves = waves_of(self._study.user_attrs)
         before = waves[self._replayed :]  # of a process before this one
         for wave in before:
-            self._proposer.tell(told, wave.others)
+            self._proposer.tell(result_of, wave.others)
             for asked in wave.asked or [wave.settings]:
                 self._proposer.ask_again(asked)
-        others = self._others(waves, told)
-        self._proposer.tell(told, others)
+        others = self._others(waves, result_of)
+        self._proposer.tell(result_of, others)
         earlier = [setting for wave in before for setting in (*wave.others, *wave.settings)]
         wave = self._wave(count, keys, [*earlier, *others], refuse)
         self.record(replace(wave, others=others))
@@ -138,11 +138,13 @@ class Study:
             settings.extend(repeats)
         return wave if len(wave.asked) > 1 else replace(wave, asked=[])
 
-    def _others(self, waves: Sequence[Wave], told: Callable[[Mapping[str, Value]], Told]) -> list[dict[str, Value]]:
+    def _others(
+        self, waves: Sequence[Wave], result_of: Callable[[Mapping[str, Value]], ProposalResult]
+    ) -> list[dict[str, Value]]:
         """The stage's points that were trained and that no wave has, in their order."""
         known = [setting for wave in waves for setting in (*wave.others, *wave.settings)]
         points = [point for point in self._stage.every_point if point not in known]
-        return [point for point in points if told(point).state != TrialState.FAIL]
+        return [point for point in points if result_of(point).state != TrialState.FAIL]
 
     def record(self, wave: Wave) -> None:
         """Note a wave, as the last."""

@@ -58,7 +58,7 @@ def _ranked(sweep: Sweep, state: StageState, searched: Mapping[str, str], run_id
         columns=_columns(lines, searched),
         trials=lines,
         troubles=_troubles(rows),
-        said=_said(sweep, stage, rows),
+        conclusions=_conclusions(sweep, stage, rows),
         counts=Counter(outcome.status for outcome in outcomes),
         epochs=sum(outcome.epochs for outcome in outcomes),
         seconds=sum(outcome.seconds for outcome in outcomes),
@@ -87,7 +87,7 @@ def _columns(lines: Sequence[Mapping[str, object]], searched: Mapping[str, str])
     return [*sorted(differing, key=lambda key: key not in _FIRST), "run_id"]
 
 
-def _said(sweep: Sweep, stage: Stage, rows: Sequence[ranking.Row]) -> list[str]:
+def _conclusions(sweep: Sweep, stage: Stage, rows: Sequence[ranking.Row]) -> list[str]:
     """Sentences on certainty, what the accuracy is worth, what mattered, and the edges."""
     best = ranking.winner(rows)
     worth = sweep.largest.warning(best.accuracy) if best and best.accuracy is not None else ""

@@ -42,14 +42,14 @@ class Accuracy:
 class StagePart:
     """One stage: how it searched and what came out.
 
-    searched   each setting with its choices, as text
-    inherited  what the winner of the stage before gave
-    columns    of the ranked table: only those settings that differ
-    trials     the ranked rows by column
-    troubles   name, status and reason of those that were pruned, cut or failed
-    said       sentences on certainty, what mattered and the edges
-    points     the names of the fixed points that were trained
-    missing    why there is no ranking, and what to run; "" if there is one
+    searched     each setting with its choices, as text
+    inherited    what the winner of the stage before gave
+    columns      of the ranked table: only those settings that differ
+    trials       the ranked rows by column
+    troubles     name, status and reason of those that were pruned, cut or failed
+    conclusions  sentences on certainty, what mattered and the edges
+    points       the names of the fixed points that were trained
+    missing      why there is no ranking, and what to run; "" if there is one
     """
 
     name: str
@@ -64,7 +64,7 @@ class StagePart:
     accuracy: Accuracy | None = None
     test: Accuracy | None = None
     troubles: Sequence[tuple[str, str, str]] = ()
-    said: Sequence[str] = ()
+    conclusions: Sequence[str] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
     epochs: int = 0
     seconds: float = 0.0

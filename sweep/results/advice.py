@@ -18,8 +18,8 @@ from sweep.experiment.stage import Stage
 from sweep.results import ranking, tables
 from sweep.results.ranking import Row
 from sweep.search import plan
+from sweep.search.duplicates import effective_training
 from sweep.search.means import mean
-from sweep.search.repeats import training
 
 _NORMAL = 1.96  # standard errors to either side of 95 %
 _BINS = 3  # of a range: as many parts with equally many trials
@@ -218,4 +218,4 @@ def _new(winner: Settings, key: str, value: float, data: Dataset) -> bool:
         plan.check(changed, data)
     except InputError:
         return False
-    return training(changed, data) != training(winner, data)
+    return effective_training(changed, data) != effective_training(winner, data)

@@ -28,7 +28,7 @@ _MARGIN = 1.02  # a smaller group must be faster by more than this, in three of 
 
 
 @dataclass(frozen=True)
-class Size:
+class GroupSize:
     """How many settings of a group train together at most, and why."""
 
     settings: int
@@ -49,7 +49,7 @@ def in_turn(work: Sequence[Callable[[], None]]) -> np.ndarray:
     return found
 
 
-def best_size(ops: Ops, data: Dataset, group: Sequence[Cell], memory: int) -> Size | None:
+def best_size(ops: Ops, data: Dataset, group: Sequence[Cell], memory: int) -> GroupSize | None:
     """The size at which a training step takes the least time a trial: all settings together, or so many of them.
 
     None where it is not measured: on a GPU and with the reference, which gain from every trial, and where measuring
@@ -64,11 +64,11 @@ def best_size(ops: Ops, data: Dataset, group: Sequence[Cell], memory: int) -> Si
     if ops.step_memory(grouping.architecture(trial, data), int(trials.sum()), trial.batch_size) > memory:
         return None
     each = in_turn([actions(ops, data, cells)[0] for cells in tried]) / trials
-    best, reason = chosen(trials, each)
-    return Size(counts[best], f"{grouping.group_name(trial)}: {reason}")
+    best, reason = fastest_size(trials, each)
+    return GroupSize(counts[best], f"{grouping.group_name(trial)}: {reason}")
 
 
-def chosen(trials: Sequence[int] | np.ndarray, each: np.ndarray) -> tuple[int, str]:
+def fastest_size(trials: Sequence[int] | np.ndarray, each: np.ndarray) -> tuple[int, str]:
     """The place of the best of these sizes, and why.
 
     trials  of each size, the whole group first

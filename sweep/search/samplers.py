@@ -46,7 +46,7 @@ def suggest(trial: optuna.Trial, space: Space) -> dict[str, Value]:
 
 
 @dataclass(frozen=True)
-class Told:
+class ProposalResult:
     """What came of a setting: how its trial ended, with what value, and its accuracies epoch by epoch."""
 
     state: TrialState
@@ -87,10 +87,12 @@ class Proposer:
                 self._study.tell(trial, state=TrialState.FAIL)
                 self._last[place] = (self._given(setting), setting)
 
-    def tell(self, told: Callable[[Mapping[str, Value]], Told], others: Sequence[Mapping[str, Value]]) -> None:
+    def tell(
+        self, result_of: Callable[[Mapping[str, Value]], ProposalResult], others: Sequence[Mapping[str, Value]]
+    ) -> None:
         """Learn what came of the last proposals, and of other settings that were trained since those."""
         for trial, setting in [*self._last, *((self._given(setting), setting) for setting in others)]:
-            found = told(setting)
+            found = result_of(setting)
             for epoch, accuracy in enumerate(found.curve, start=1):
                 trial.report(accuracy, epoch)
             self._study.tell(trial, found.value, state=found.state)

@@ -10,7 +10,7 @@ from core.errors import InputError
 from core.training.progress import EpochReport, Verdict
 from sweep.executors.base import GroupTask
 from sweep.experiment.checks import Value
-from sweep.records.checkpoints import Saved, about, path_of
+from sweep.records.checkpoints import SavedGroup, about, path_of
 from sweep.records.records import Records
 from sweep.records.study import Study
 from sweep.search import grouping, plan
@@ -40,7 +40,7 @@ class Controller:
         self._executor, self._begun = sweep.executor, 0
         self.groups: list[list[Cell]] = []  # those that began here, and did not go on from an earlier call
 
-    def train(self, cells: Sequence[Cell], saved: Sequence[Saved]) -> None:
+    def train(self, cells: Sequence[Cell], saved: Sequence[SavedGroup]) -> None:
         """Train these cells: those of saved groups go on, then group after group is enqueued and asked for."""
         going_on = {group.cells[index].key for group in saved for index in group.progress.active}
         groups = self._sweep.planner.groups([cell for cell in cells if cell.key not in going_on])
@@ -105,7 +105,7 @@ class Controller:
         self._begun += 1
         self._sweep.display.group(self._begun, count, cells)
 
-    def _resumed(self, saved: Sequence[Saved], count: int) -> Iterator[Monitor]:
+    def _resumed(self, saved: Sequence[SavedGroup], count: int) -> Iterator[Monitor]:
         """The groups that were broken off, with their runs, and new Optuna trials that know what was reported."""
         for group in saved:
             if self._epochs.over:
@@ -122,7 +122,7 @@ class Controller:
                 self._report_again(group, optuna_trials)
             yield self._monitor(count, group.cells, run_ids, optuna_trials, group)
 
-    def _report_again(self, group: Saved, optuna_trials: Mapping[int, Trial]) -> None:
+    def _report_again(self, group: SavedGroup, optuna_trials: Mapping[int, Trial]) -> None:
         """Tell new Optuna trials the accuracies of the epochs so far."""
         trials = list(zip(group.cells, group.progress.results, strict=True))
         for setting, optuna_trial in optuna_trials.items():
@@ -136,7 +136,7 @@ class Controller:
         cells: Sequence[Cell],
         run_ids: Sequence[str],
         optuna_trials: Mapping[int, Trial],
-        saved: Saved | None = None,
+        saved: SavedGroup | None = None,
     ) -> Monitor:
         path = saved.path if saved else path_of(self._sweep.folder.training, cells)
         architecture = grouping.architecture(cells[0].settings, self._sweep.data)

@@ -7,8 +7,8 @@ from contextlib import suppress
 
 from sweep.experiment.stage import Stage
 from sweep.records.records import Records
+from sweep.results.augmented_samples import augmented_samples
 from sweep.results.ranking import Row
-from sweep.results.samples import augmented_samples
 from sweep.stages.state import StageState, UnfinishedError
 from sweep.stages.sweep import Sweep
 

@@ -10,7 +10,7 @@ from core.tracking import tags
 from core.tracking.entities import RunInfo
 from core.tracking.tracker import Tracker
 from sweep.experiment.stage import Stage
-from sweep.records.checkpoints import Saved, find
+from sweep.records.checkpoints import SavedGroup, find
 from sweep.records.records import Records
 from sweep.stages.state import StageState, repeated_trainings
 from sweep.stages.sweep import Sweep
@@ -28,7 +28,7 @@ class Reconciled:
 
     state: StageState
     runs: Mapping[str, str]
-    saved: Sequence[Saved]
+    saved: Sequence[SavedGroup]
     run_id: str
     complete: bool
 

@@ -9,7 +9,7 @@ from core.addresses import without_passwords
 from core.errors import InputError, reason
 from core.tracking.tracker import Tracker
 from sweep.experiment.stage import Stage
-from sweep.records.checkpoints import Saved, clear
+from sweep.records.checkpoints import SavedGroup, clear
 from sweep.records.records import Records
 from sweep.results.ranking import Row
 from sweep.search import grouping
@@ -125,7 +125,7 @@ def _train_cells(
     state: StageState,
     run_id: str,
     todo: Sequence[Cell],
-    saved: Sequence[Saved],
+    saved: Sequence[SavedGroup],
     remaining: int,
 ) -> tuple[int, list[list[Cell]]]:
     """Train these cells, then what an adaptive sampler proposes; returns how many, and the groups that began here."""
@@ -151,7 +151,7 @@ def _train_cells(
     return epochs.trained, controller.groups
 
 
-def _work(sweep: Sweep, state: StageState, todo: Sequence[Cell], saved: Sequence[Saved], remaining: int) -> Work:
+def _work(sweep: Sweep, state: StageState, todo: Sequence[Cell], saved: Sequence[SavedGroup], remaining: int) -> Work:
     """What the display wants to know of it."""
     groups = sweep.planner.groups(todo) if sweep.display.tells_time else []
     seconds = epoch_seconds(sweep.ops, sweep.data, groups) if sweep.display.tells_time else {}

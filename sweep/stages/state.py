@@ -11,7 +11,7 @@ from sweep.experiment.checks import Value
 from sweep.experiment.stage import Stage
 from sweep.records.study import Study
 from sweep.results import ranking
-from sweep.search import grouping, plan, repeats
+from sweep.search import duplicates, grouping, plan
 from sweep.search.cell import Cell
 from sweep.search.outcome import Outcome
 from sweep.search.samplers import draw
@@ -197,4 +197,4 @@ def repeated_trainings(sweep: Sweep, state: StageState) -> list[str]:
         asked = sweep.settings(stage)
     settings = asked or list(stage.space.tops())
     cells = _cells(sweep, replace(stage, seeds=1), state.inherited, settings, state.outcomes)
-    return repeats.said(stage, len(asked), cells, sweep.data)
+    return duplicates.duplicate_notes(stage, len(asked), cells, sweep.data)

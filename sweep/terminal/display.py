@@ -50,7 +50,7 @@ class Display:
     def note(self, text: str) -> None:
         """A line about what goes on."""
 
-    def tell(self, said: Sequence[tuple[str, str]], commands: Sequence[tuple[str, str]]) -> None:
+    def tell(self, results: Sequence[tuple[str, str]], commands: Sequence[tuple[str, str]]) -> None:
         """What came out of a stage, and commands and links, which are never broken; each after its name."""
 
     def begin(self, stage: str, trials: int, done: int, work: Work) -> None:

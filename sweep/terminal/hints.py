@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core import hints
+from core import shell_commands
 from core.errors import InputError, reason
 from core.project import expand
 from core.tracking.experiments import DeletedError
@@ -50,15 +50,15 @@ class Hints:
 
     def ui(self) -> str:
         """Browse the runs."""
-        return hints.command("sweep", "ui", store=self.store)
+        return shell_commands.command("sweep", "ui", store=self.store)
 
     def evaluate(self, run_id: str) -> str:
         """Test a trial."""
-        return hints.command("core.evaluate", options={"run_id": run_id}, store=self.store)
+        return shell_commands.command("core.evaluate", options={"run_id": run_id}, store=self.store)
 
     def figures(self, run_id: str) -> str:
         """Draw a trial or a stage."""
-        return hints.command("core.figures", options={"run_id": run_id}, store=self.store)
+        return shell_commands.command("core.figures", options={"run_id": run_id}, store=self.store)
 
     @property
     def page(self) -> str:
@@ -68,16 +68,16 @@ class Hints:
     @property
     def server(self) -> str:
         """The page of the server that has these runs; "" if none does."""
-        return hints.server(self.store)
+        return shell_commands.server(self.store)
 
     @property
     def without_store(self) -> str:
         """What must be said beside these commands; "" if nothing."""
-        return hints.without_store(self.store)
+        return shell_commands.without_store(self.store)
 
     def quoted(self, command: str) -> str:
         """One of these commands within a sentence."""
-        return hints.quoted(command, self.store)
+        return shell_commands.quoted(command, self.store)
 
     @contextmanager
     def on_deletion(self) -> Iterator[None]:
@@ -90,7 +90,7 @@ class Hints:
 
     def _sweep(self, name: str, kept: Sequence[str], further: Mapping[str, str | None], *flags: str) -> str:
         options = {**further, **{key: value for key, value in self.given.items() if key in kept}}
-        return hints.command("sweep", name, self.experiment, *flags, options=options, store=self.store)
+        return shell_commands.command("sweep", name, self.experiment, *flags, options=options, store=self.store)
 
 
 def of(options: argparse.Namespace, experiment: Experiment | None = None) -> Hints:

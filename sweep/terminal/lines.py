@@ -12,12 +12,14 @@ from sweep.search.grouping import group_name
 from sweep.terminal.display import Display, Work, in_lines
 
 
-def named(said: Sequence[tuple[str, str]], commands: Sequence[tuple[str, str]] = (), width: int | None = None) -> str:
+def labelled_lines(
+    results: Sequence[tuple[str, str]], commands: Sequence[tuple[str, str]] = (), width: int | None = None
+) -> str:
     """A line for each, after its name and a colon.
 
-    width  of the terminal, within which what is said goes on in further lines
+    width  of the terminal, within which a result goes on in further lines
     """
-    lines = [f"{name + ':':<9}{text}" for name, text in said]
+    lines = [f"{name + ':':<9}{text}" for name, text in results]
     if width:
         lines = [
             textwrap.fill(
@@ -79,8 +81,8 @@ class Lines(Display):
     def note(self, text: str) -> None:
         print(in_lines(text), file=sys.stderr, flush=True)
 
-    def tell(self, said: Sequence[tuple[str, str]], commands: Sequence[tuple[str, str]]) -> None:
-        self.note(named(said, commands))
+    def tell(self, results: Sequence[tuple[str, str]], commands: Sequence[tuple[str, str]]) -> None:
+        self.note(labelled_lines(results, commands))
 
     def begin(self, stage: str, trials: int, done: int, work: Work) -> None:
         self._best = Best(work.known)

@@ -17,7 +17,7 @@ from core.training.progress import EpochReport
 from sweep.search.cell import Cell
 from sweep.search.grouping import group_name
 from sweep.terminal.display import Display, Work, in_lines
-from sweep.terminal.lines import Best, heading, named
+from sweep.terminal.lines import Best, heading, labelled_lines
 from sweep.terminal.tables import duration
 
 CURVES, POINTS, NAME = 6, 30, 32  # trials of a group whose curves are shown, the last epochs of each, letters of a name
@@ -40,8 +40,8 @@ class Live(Display):
     def note(self, text: str) -> None:
         self._console.print(in_lines(text), highlight=False, markup=False, soft_wrap=True)
 
-    def tell(self, said: Sequence[tuple[str, str]], commands: Sequence[tuple[str, str]]) -> None:
-        self.note(named(said, commands, self._console.width))
+    def tell(self, results: Sequence[tuple[str, str]], commands: Sequence[tuple[str, str]]) -> None:
+        self.note(labelled_lines(results, commands, self._console.width))
 
     def warn(self, text: str) -> None:
         self.note(text)

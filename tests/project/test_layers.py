@@ -19,7 +19,7 @@ NAMES = [path.relative_to(ROOT).as_posix() for path in SOURCES]
 ORDER = """
 core.errors
 core.addresses core.project core.text
-core.hints
+core.shell_commands
 core.arguments core.ops core.random
 core.machine
 core.storage

@@ -17,7 +17,7 @@ from core.backends.gpu.cuda import source
 from core.backends.gpu.device import Grid
 from core.backends.gpu.tiles import SHARED
 from core.errors import InputError, reason
-from core.hints import make, quoted
+from core.shell_commands import make, quoted
 
 try:
     import cupy

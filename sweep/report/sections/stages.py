@@ -27,7 +27,7 @@ def _stage(stage: StagePart) -> list[str]:
         lines += [f"From the winner of the stage before: {stage.fixed}.", ""]
     if stage.missing:
         lines += [stage.missing, ""]
-    lines += [*(f"- {line}" for line in stage.said), ""]
+    lines += [*(f"- {line}" for line in stage.conclusions), ""]
     if stage.trials:
         rows = [[format_value(trial[column], column) for column in stage.columns] for trial in stage.trials]
         lines += markdown_table(stage.columns, rows)

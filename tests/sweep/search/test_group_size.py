@@ -24,7 +24,7 @@ from sweep.experiment.space import Space
 from sweep.experiment.stage import Budget
 from sweep.search import group_planner, group_size, plan
 from sweep.search.cell import Cell
-from sweep.search.group_size import ROUNDS, Size, best_size, chosen, fusion, in_turn
+from sweep.search.group_size import ROUNDS, GroupSize, best_size, fastest_size, fusion, in_turn
 from sweep.search.grouping import groups
 from sweep.stages.run import StageResult
 from sweep.stages.sweep import Sweep
@@ -70,29 +70,29 @@ def test_work_is_timed_in_turn_after_it_was_done_twice() -> None:
 
 def test_a_smaller_group_is_chosen_where_it_is_faster_in_most_measurements() -> None:
     sizes, rounds = [8, 4, 2, 1], np.ones((ROUNDS, 1))
-    place, reason = chosen(sizes, rounds * [1.2, 1.1, 1.0, 1.3])
+    place, reason = fastest_size(sizes, rounds * [1.2, 1.1, 1.0, 1.3])
     assert place == 2
     assert reason == (
         "8 trials train 2 at a time: together each would take 1.20 times as long here (1.20 to 1.20 in half of 10 "
         "measurements)"
     )
-    assert chosen(sizes, rounds * [1.0, 1.1, 1.2, 1.3])[0] == 0
-    assert chosen(sizes, rounds * [1.01, 1.0, 1.0, 1.0])[0] == 0  # not worth a change
+    assert fastest_size(sizes, rounds * [1.0, 1.1, 1.2, 1.3])[0] == 0
+    assert fastest_size(sizes, rounds * [1.01, 1.0, 1.0, 1.0])[0] == 0  # not worth a change
     busy = rounds * [1.2, 1.2, 1.2, 1.2]
     busy[: ROUNDS // 2, 2] = 0.5  # faster in half of them alone
-    place, reason = chosen(sizes, busy)
+    place, reason = fastest_size(sizes, busy)
     assert place == 0
     busy[:, 3] = 1.1  # faster in all
     busy[: ROUNDS // 2 + 1, 2] = 0.5
     busy[ROUNDS // 2 + 1 :, 2] = 1.3
-    assert chosen(sizes, busy)[0] == 3
+    assert fastest_size(sizes, busy)[0] == 3
     assert reason == "8 trials train together: no smaller group is faster here (measured: 4, 2, 1)"
 
 
 def test_the_size_is_measured_in_halves(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """With two seeds a setting, which stay together. A trial is fastest in a group of about six here."""
     measured = clocked(monkeypatch, lambda trials: trials * (1 + 0.05 * abs(trials - 6)))
-    assert best_size(backends.load("cpu"), small, group_of(small, 9, seeds=2), PLENTY) == Size(
+    assert best_size(backends.load("cpu"), small, group_of(small, 9, seeds=2), PLENTY) == GroupSize(
         3,
         "3x4, batch 16: 18 trials train 6 at a time: together each would take 1.60 times as long here (1.60 to 1.60 "
         "in half of 10 measurements)",
@@ -185,9 +185,9 @@ class Notes(Display):
 def test_groups_are_cut_to_the_best_size_once_measured(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
-    def measured(backend: ops.Ops, found: Dataset, group: Sequence[Cell], memory: int) -> Size | None:
+    def measured(backend: ops.Ops, found: Dataset, group: Sequence[Cell], memory: int) -> GroupSize | None:
         asked.append(len(group))
-        return Size(2, "two by two") if len(group) > 2 else None
+        return GroupSize(2, "two by two") if len(group) > 2 else None
 
     monkeypatch.setattr(group_planner, "best_size", measured)
     screen, group = Notes(), group_of(small, 5)
@@ -214,9 +214,9 @@ def test_groups_are_cut_to_the_best_size_once_measured(small: Dataset, monkeypat
 
 def test_the_size_is_measured_again_for_a_larger_group(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """Groups of three train as a whole; of larger ones two at a time are the fastest, where it can be measured."""
-    asked, best = list[int](), Size(3, "")
+    asked, best = list[int](), GroupSize(3, "")
 
-    def measured(backend: ops.Ops, found: Dataset, group: Sequence[Cell], memory: int) -> Size | None:
+    def measured(backend: ops.Ops, found: Dataset, group: Sequence[Cell], memory: int) -> GroupSize | None:
         asked.append(len(group))
         return best if len(group) < 7 else None
 
@@ -227,7 +227,7 @@ def test_the_size_is_measured_again_for_a_larger_group(small: Dataset, monkeypat
         return [len(part) for part in sweep.planner.groups(group[:count])]
 
     assert [sizes(3), sizes(2), sizes(7)] == [[3], [2], [7]]  # seven are not measured
-    best = Size(2, "")
+    best = GroupSize(2, "")
     assert [sizes(6), sizes(3)] == [[2, 2, 2], [1, 2]]
     assert sizes(7) == [1, 2, 2, 2]  # what was the fastest of six stays so
     assert asked == [3, 7, 6, 7]
@@ -240,7 +240,7 @@ def test_trials_in_small_groups_come_out_as_in_large_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     together = json.loads((trained / "results.json").read_text())["stages"][0]["trials"]
-    monkeypatch.setattr(group_planner, "best_size", lambda *arguments: Size(1, "one at a time"))
+    monkeypatch.setattr(group_planner, "best_size", lambda *arguments: GroupSize(1, "one at a time"))
     capsys.readouterr()
     assert main(["run", "small", "--stage", "grid", "--json"]) == 0
     said = capsys.readouterr()

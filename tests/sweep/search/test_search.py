@@ -20,8 +20,8 @@ from core.tracking.tracker import Tracker
 from core.training.progress import TrialResult
 from sweep.__main__ import main
 from sweep.executors.in_process import InProcessExecutor
+from sweep.results.augmented_samples import augmented_samples
 from sweep.results.ranking import Row
-from sweep.results.samples import augmented_samples
 from sweep.search.cell import Cell
 from sweep.search.outcome import Outcome
 from sweep.terminal.display import Display, Work

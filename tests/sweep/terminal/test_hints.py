@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core import hints as commands
+from core import shell_commands as commands
 from core.project import root
 from sweep.__main__ import main
 from sweep.terminal import hints
-from sweep.terminal.lines import named
+from sweep.terminal.lines import labelled_lines
 from tests.helpers.servers import free_port
 
 
@@ -175,12 +175,12 @@ def test_a_command_has_what_it_needs_and_no_more(project: Path, monkeypatch: pyt
 
 def test_what_is_said_wraps_at_words_and_a_command_never() -> None:
     said, command = [("why", " ".join(["lr mattered most"] * 10))], f"python -m sweep run {'x' * 90}"
-    lines = named(said, [("go on", command)], width=80).splitlines()
+    lines = labelled_lines(said, [("go on", command)], width=80).splitlines()
     assert lines[-1] == f"go on:   {command}"
     assert lines[0].startswith("why:     lr mattered")
     assert all(line.startswith("         ") and 40 < len(line) <= 80 for line in lines[1:-2])
     assert " ".join(line[9:] for line in lines[:-1]) == said[0][1]
-    assert named(said, [], width=None) == f"why:     {said[0][1]}"
+    assert labelled_lines(said, [], width=None) == f"why:     {said[0][1]}"
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from sweep.experiment.space import Range, Space
 from sweep.experiment.stage import Stage
 from sweep.records.journal import Journal, Wave
 from sweep.records.study import Study
-from sweep.search import plan, repeats
+from sweep.search import duplicates, plan
 from sweep.search.cell import Cell
 from sweep.search.outcome import Outcome
 
@@ -107,7 +107,7 @@ def cells(*settings: dict[str, Any]) -> list[Cell]:
 
 
 def said(sampler: str, asked: int, *settings: dict[str, Any], data: Dataset) -> list[str]:
-    return repeats.said(Stage("s", sampler, SMALL, {}), asked, cells(*settings), data)
+    return duplicates.duplicate_notes(Stage("s", sampler, SMALL, {}), asked, cells(*settings), data)
 
 
 def test_what_does_nothing_is_said_with_what_it_does_nothing(small: Dataset) -> None:
@@ -120,7 +120,7 @@ def test_what_does_nothing_is_said_with_what_it_does_nothing(small: Dataset) -> 
     (advice,) = said("tpe", 0, sgd, adam, data=small)
     assert advice.startswith(f"s: {line}; with `when`, tpe searches it only where it does something")
     several = {"optimiser": "adam", "momentum": 0.9, "nesterov": True, "schedule": "cosine", "decay": 0.9}
-    assert repeats.doing_nothing(cells(several, several | {"optimiser": "adamw"})) == (
+    assert duplicates.idle_settings(cells(several, several | {"optimiser": "adamw"})) == (
         "decay does nothing with cosine; momentum and nesterov do nothing with adam or adamw"
     )
 
@@ -188,6 +188,6 @@ def test_a_search_trains_as_many_settings_as_it_was_asked_for_where_there_are_so
 def test_what_a_training_goes_by_is_equal_for_equal_trainings_alone(small: Dataset) -> None:
     loaded = experiments.load("small")
     grid = plan.cells(loaded, loaded.stages["grid"], {}, small, plan.settings(loaded, loaded.stages["grid"]))
-    assert len({repeats.training(cell.settings, small) for cell in grid}) == len(grid)
+    assert len({duplicates.effective_training(cell.settings, small) for cell in grid}) == len(grid)
     one = replace(grid[0].settings, optimiser="adam")
-    assert repeats.training(one, small) == repeats.training(replace(one, momentum=0.5), small)
+    assert duplicates.effective_training(one, small) == duplicates.effective_training(replace(one, momentum=0.5), small)

@@ -15,19 +15,19 @@ from sweep.search import grouping
 from sweep.search.cell import Cell
 
 
-def training(settings: Settings, data: Dataset) -> Hashable:
+def effective_training(settings: Settings, data: Dataset) -> Hashable:
     """What the training on these data goes by: equal for settings that give the same curve, whatever their keys."""
     meant = replace(settings, **{name: by(settings, data) for name, by in _MEANING.items()})
     return tuple(meant.effective().items())
 
 
-def said(stage: Stage, asked: int, cells: Sequence[Cell], data: Dataset) -> list[str]:
+def duplicate_notes(stage: Stage, asked: int, cells: Sequence[Cell], data: Dataset) -> list[str]:
     """What there is to know of a stage's settings that are the same training, a line each.
 
     asked  how many combinations, draws or proposals there are
     cells  of those, one for each that is trained
     """
-    idle = doing_nothing(cells)
+    idle = idle_settings(cells)
     lines = []
     if asked > len(cells):
         noun = SAMPLERS[stage.sampler].noun
@@ -38,7 +38,7 @@ def said(stage: Stage, asked: int, cells: Sequence[Cell], data: Dataset) -> list
     return lines + [f"{stage.name}: {line}" for line in _twins(cells, data)]
 
 
-def doing_nothing(cells: Sequence[Cell]) -> str:
+def idle_settings(cells: Sequence[Cell]) -> str:
     """Like "momentum and nesterov do nothing with adam"; "" where all that is searched does something everywhere."""
     found: dict[str, dict[str, None]] = {}  # by setting the values, in their order, with which it does nothing
     for cell in cells:
@@ -88,7 +88,7 @@ def _twins(cells: Sequence[Cell], data: Dataset) -> list[str]:
     """Of cells that are the same training, which values of which setting."""
     by_training: dict[Hashable, list[Cell]] = {}
     for cell in cells:
-        by_training.setdefault(training(cell.settings, data), []).append(cell)
+        by_training.setdefault(effective_training(cell.settings, data), []).append(cell)
     found: dict[str, dict[str, None]] = {}
     for same in by_training.values():
         for key in _MEANING:
