@@ -40,6 +40,9 @@ ENDED = "trials_"  # before an outcome: how many trials had it
 VAL_LARGEST_CLASS = "val_largest_class"
 LEAD, LEAD_LOW, LEAD_HIGH = "lead", "lead_low", "lead_high"
 
+# A version of a registered model, which has STAGE_NAME, BEST_VAL_ACCURACY and DATA_SHA256, too
+VERSION_TRIAL = "trial"  # the name of its trial
+
 # An experiment
 EXPERIMENT_KIND = "mlflow.experimentKind"
 VIEW = "mlflow.sharedViewState."  # before a view's key

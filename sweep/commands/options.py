@@ -18,6 +18,8 @@ from sweep.stages.interrupt import Signals
 from sweep.stages.sweep import Sweep
 from sweep.terminal import choose, hints
 
+NOT_REGISTERED = "none"  # given for a model's name
+
 
 def open_sweep(options: argparse.Namespace, quiet: bool, signals: Signals | None = None) -> tuple[Sweep, list[str]]:
     """The sweep that the options ask for, and the names of its stages to handle.
@@ -76,11 +78,11 @@ def warn_of_classes(sweep: Sweep) -> None:
         sweep.display.warn(warning)
 
 
-def _model(name: str | None) -> str:
+def _model(name: str | None) -> str | None:
     """The name to register winners under: see sweep.records.records.open_records."""
     if name is not None and (not name.strip() or re.search("[/:\"']", name)):
         raise InputError(f"register is {name!r}: it must be a model's name, without / : and quotes, or none")
-    return name or ""
+    return None if name == NOT_REGISTERED else name or ""
 
 
 def _whole(name: str, text: str) -> int:

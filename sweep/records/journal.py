@@ -94,7 +94,7 @@ class Journal:
         tried = [{key: t.params[key] for key in stage.space.dimensions if key in t.params} for t in trials]
         settings += [point for point in stage.every_point if point in tried]  # in the order they have in the file
         settings += tried
-        return list({_text(setting): setting for setting in settings}.values()), sum(len(w.settings) for w in waves)
+        return list({text_of(setting): setting for setting in settings}.values()), sum(len(w.settings) for w in waves)
 
     def waves(self, stage: Stage, identity: str) -> list[Wave]:
         """What an adaptive sampler has proposed in the study of this identity, in its order. Read only."""
@@ -149,7 +149,8 @@ def waves_of(attributes: Mapping[str, Any]) -> list[Wave]:
     return [Wave(**attributes[f"{WAVE}{number}"]) for number in numbers]
 
 
-def _text(setting: Mapping[str, Value]) -> str:
+def text_of(setting: Mapping[str, Value]) -> str:
+    """The same for equal settings, whatever their order."""
     return json.dumps(setting, sort_keys=True)
 
 

@@ -45,9 +45,7 @@ class CheckedJournal(JournalFileBackend):
         try:
             with get_lock_file(self._lock):
                 self._append(logs)
-        except OSError as error:
-            raise InputError(f"{self._path} cannot be written: {reason(error)}") from None
-        except RuntimeError as error:  # its lock cannot be given back
+        except (OSError, RuntimeError) as error:  # the latter where its lock cannot be given back
             raise InputError(f"{self._path} cannot be written: {reason(error)}") from None
 
     def _append(self, logs: list[dict[str, Any]]) -> None:

@@ -35,18 +35,18 @@ class Records:
 
 
 def open_records(
-    tracker: Tracker, provenance: Provenance, ops: Ops, draws: bool = True, anew: bool = False, model: str = ""
+    tracker: Tracker, provenance: Provenance, ops: Ops, draws: bool = True, anew: bool = False, model: str | None = ""
 ) -> Records:
     """The records of an experiment, which is made in MLflow if it is not there.
 
     draws  whether runs get pictures
     anew   whether to begin another MLflow experiment if it was deleted
-    model  the name that winners are registered under; "" for the experiment's, "none" for not at all
+    model  the name that winners are registered under; "": the experiment's; None: they are not registered
 
     Raises InputError if the experiment was deleted, unless anew.
     """
     runs = begin_runs(tracker, provenance, anew)
-    winners = Winners(tracker, provenance.data, model or runs.name)
+    winners = Winners(tracker, provenance.data, runs.name if model == "" else model)
     pictures = RunPictures(tracker, ops, provenance.data)
     trials = TrialRuns(tracker, runs, provenance, draws)
     stages = StageRuns(tracker, runs, provenance, winners, pictures if draws else None)

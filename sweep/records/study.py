@@ -29,6 +29,7 @@ from sweep.records.journal import (
     state_of,
     study_name,
     tell_trial,
+    text_of,
     waves_of,
 )
 from sweep.search.means import mean
@@ -49,7 +50,7 @@ class Study:
         """
         self._stage = stage
         self._proposer, self._replayed = Proposer(stage, seed), 0  # how many stored waves were replayed
-        self._trainings = set[str | InputError]()  # of the settings in those waves
+        self._trainings = set[str]()  # of the settings in those waves
         self._study = optuna.create_study(
             storage=journal.storage,
             study_name=study_name(stage, identity),
@@ -112,30 +113,32 @@ class Study:
     ) -> Wave:
         """So many new proposals, that repeat neither one another nor these nor the waves before, if there are such."""
 
-        def training(setting: Mapping[str, Value]) -> str | InputError:
+        def training(setting: Mapping[str, Value]) -> tuple[str, InputError | None]:
+            """What two settings have in common that are the same training; or why it is impossible."""
             try:
-                return " ".join(keys(setting))
+                return " ".join(keys(setting)), None
             except InputError as error:
-                return error
+                return text_of(setting), error
 
         known = self._trainings
-        known.update(map(training, earlier))
-        wave, repeats = Wave([], [], []), list[dict[str, Value]]()
+        known.update(training(setting)[0] for setting in earlier)
+        wave, repeats = Wave([], [], []), list[tuple[dict[str, Value], InputError | None]]()
         while len(wave.settings) < count and len(wave.asked) < MOST_ASKED:
             wave.asked.append(self._proposer.ask(count - len(wave.settings)))
             repeats = []
             for setting in wave.asked[-1]:
-                if (found := training(setting)) in known:
-                    repeats.append(setting)
+                found, error = training(setting)
+                if found in known:
+                    repeats.append((setting, error))
                     continue
                 known.add(found)
                 wave.settings.append(setting)
-                if isinstance(found, InputError):
-                    refuse(found)
+                if error:
+                    refuse(error)
                 else:
                     wave.possible.append(setting)
-        for settings in (wave.settings, wave.possible):
-            settings.extend(repeats)
+        wave.settings.extend(setting for setting, _ in repeats)
+        wave.possible.extend(setting for setting, error in repeats if not error)
         return wave if len(wave.asked) > 1 else replace(wave, asked=[])
 
     def _others(

@@ -103,13 +103,21 @@ class TrialRuns:
 
     def log_results(self, run_id: str, cell: Cell, result: TrialResult, outcome: Outcome) -> None:
         """Metrics of the best epoch, and artifacts."""
-        self._write_epochs(run_id)
-        self._tracker.log_metrics(run_id, best_metrics(outcome))
+        self._write_metrics(run_id, outcome)
         with tempfile.TemporaryDirectory() as folder:
             write_trial(Path(folder), cell, result, outcome, self._provenance)
             if self._draws:
                 _draw_curves(Path(folder), cell, result)
-            self._tracker.artifacts.log_files(run_id, Path(folder))
+            self._write_files(run_id, outcome, Path(folder))
+
+    def _write_metrics(self, run_id: str, outcome: Outcome) -> None:
+        self._write_epochs(run_id)
+        self._tracker.log_metrics(run_id, best_metrics(outcome))
+
+    def _write_files(self, run_id: str, outcome: Outcome, artifacts: Path) -> None:
+        """The files, then the reason."""
+        for folder in (artifacts, *(path for path in artifacts.iterdir() if path.is_dir())):
+            self._tracker.artifacts.log_files(run_id, folder, "" if folder == artifacts else folder.name)
         if outcome.reason:
             self._tracker.set_tags(run_id, {tags.REASON: outcome.reason})
 
@@ -120,12 +128,8 @@ class TrialRuns:
         """
         run_id = self.start(cell, parent, read_config(artifacts / CONFIG))
         self._pending[run_id] = _now(history)
-        self._write_epochs(run_id)
-        self._tracker.log_metrics(run_id, best_metrics(outcome))
-        for folder in (artifacts, *(path for path in artifacts.iterdir() if path.is_dir())):
-            self._tracker.artifacts.log_files(run_id, folder, "" if folder == artifacts else folder.name)
-        if outcome.reason:
-            self._tracker.set_tags(run_id, {tags.REASON: outcome.reason})
+        self._write_metrics(run_id, outcome)
+        self._write_files(run_id, outcome, artifacts)
         self._tracker.set_tags(run_id, {tags.REBUILT_FROM: outcome.run_id})
         self.close(run_id, outcome)
         for former in self._runs.superseded(self._runs.find(kind=tags.TRIAL, key=cell.key)):

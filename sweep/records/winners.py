@@ -24,16 +24,15 @@ from sweep.results import ranking
 
 CORE = Path(core.__file__).parent
 SERVED_WITH = ("numpy", "pandas", "threadpoolctl")  # what core.export.mlflow_model and the reference backend import
-NOT_REGISTERED = "none"
 
 
 class Winners:
     """Registers the winners of an experiment's stages."""
 
-    def __init__(self, tracker: Tracker, data: Dataset, model: str) -> None:
-        """model: the name that winners are registered under; "none" for not at all."""
+    def __init__(self, tracker: Tracker, data: Dataset, model: str | None) -> None:
+        """model: the name that winners are registered under; None: they are not."""
         self._tracker, self._data = tracker, data
-        self._model = None if model == NOT_REGISTERED else tracker.model(model)
+        self._model = None if model is None else tracker.model(model)
 
     @property
     def model(self) -> RegisteredModel | None:
@@ -54,7 +53,7 @@ class Winners:
             known = model.has(best.outcome.run_id)
         if known is False:
             run = self._tracker.lookup.find(best.outcome.run_id)
-            told = {tags.STAGE_NAME: stage.name, tags.TRIAL: best.cell.name}
+            told = {tags.STAGE_NAME: stage.name, tags.VERSION_TRIAL: best.cell.name}
             told |= {tags.BEST_VAL_ACCURACY: str(best.accuracy), tags.DATA_SHA256: self._data.sha256}
             with tempfile.TemporaryDirectory() as folder:
                 served = self._served(run, Path(folder))

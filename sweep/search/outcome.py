@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -21,3 +22,8 @@ class Outcome:
     epochs: int
     seconds: float = 0.0
     reason: str = ""
+
+
+def diverged(outcomes: Mapping[str, Outcome]) -> set[str]:
+    """The keys of the cells that failed."""
+    return {key for key, outcome in outcomes.items() if outcome.status == "failed"}

@@ -15,6 +15,7 @@ from sweep.records.records import Records
 from sweep.records.study import Study
 from sweep.search import grouping, plan
 from sweep.search.cell import Cell
+from sweep.search.outcome import diverged
 from sweep.stages.epochs import Epochs
 from sweep.stages.group import Group
 from sweep.stages.state import StageState
@@ -36,7 +37,7 @@ class Controller:
         """
         self._sweep, self._stage, self._inherited = sweep, state.stage, state.inherited
         self._study, self._records, self._epochs, self._parent = study, records, epochs, parent
-        self._diverged = {key for key, outcome in state.outcomes.items() if outcome.status == "failed"}
+        self._diverged = diverged(state.outcomes)
         self._executor, self._begun = sweep.executor, 0
         self.groups: list[list[Cell]] = []  # those that began here, and did not go on from an earlier call
 
@@ -116,7 +117,7 @@ class Controller:
                 run_ids = list(group.run_ids)
                 for index in group.progress.active:
                     cell, result = group.cells[index], group.progress.results[index]
-                    self._epochs.go_on([result])
+                    self._epochs.go_on(result)
                     given = (cell, run_ids[index], self._parent, result.history, group.code)
                     run_ids[index] = self._records.trials.resume(*given)
                 self._report_again(group, optuna_trials)

@@ -16,8 +16,7 @@ from sweep.stages.sweep import Sweep
 def end_stage(sweep: Sweep, state: StageState, records: Records, run_id: str) -> None:
     """Rank the trials, and write what the stage's run tells of them."""
     rows = state.rows
-    samples = augmented_samples(sweep.ops, sweep.data, sweep.experiment.seed, rows)
-    if samples and sweep.pictures:
+    if sweep.pictures and (samples := augmented_samples(sweep.ops, sweep.data, sweep.experiment.seed, rows)):
         records.pictures.augmented(run_id, samples)
     records.stages.end(run_id, state.stage, state.cells, rows)
 

@@ -10,7 +10,7 @@ from sweep.records.records import Records
 from sweep.records.study import Study
 from sweep.search.cell import Cell
 from sweep.search.means import mean
-from sweep.search.outcome import Outcome
+from sweep.search.outcome import Outcome, diverged
 from sweep.search.pruners import to_prune
 from sweep.stages.group import Group
 from sweep.stages.interrupt import Signals
@@ -29,7 +29,7 @@ class Epochs:
         ended = [outcome for _, outcome in state.ended]  # these count for the budget, too
         self._epochs, self._seconds = sum(o.epochs for o in ended), sum(o.seconds for o in ended)
         self._settings = {cell.key: cell.index for cell in state.cells}
-        failed = {key for key, outcome in self._outcomes.items() if outcome.status == "failed"}
+        failed = diverged(self._outcomes)
         self._failed = {cell.index for cell in state.cells if cell.key in failed}  # settings
 
     @property
@@ -61,11 +61,10 @@ class Epochs:
         """These are all cells of the stage now: an adaptive sampler has proposed more."""
         self._settings = {cell.key: cell.index for cell in cells}
 
-    def go_on(self, results: Sequence[TrialResult]) -> None:
-        """Count what trials had trained before they were broken off."""
-        self._epochs += sum(len(result.history) for result in results)
-        for result in results:
-            self._seconds += result.seconds
+    def go_on(self, result: TrialResult) -> None:
+        """Count what a trial had trained before it was broken off."""
+        self._epochs += len(result.history)
+        self._seconds += result.seconds
 
     def judge(self, group: Group, report: EpochReport) -> dict[int, Verdict]:
         """Tell Optuna the epoch's accuracies, and find who is pruned and whether the budget is spent."""

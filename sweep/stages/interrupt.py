@@ -93,8 +93,7 @@ class Signals:
             self._told.put(signal.Signals(number).name)
             return
         self._received = number
-        if not self._holding:
-            self._raise_if_received()
+        self._raise_if_received()
 
     def _raise_if_received(self) -> None:
         if self._received is not None and not self._holding:

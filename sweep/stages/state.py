@@ -13,7 +13,7 @@ from sweep.records.study import Study
 from sweep.results import ranking
 from sweep.search import duplicates, grouping, plan
 from sweep.search.cell import Cell
-from sweep.search.outcome import Outcome
+from sweep.search.outcome import Outcome, diverged
 from sweep.search.samplers import draw
 from sweep.stages.sweep import Sweep
 
@@ -151,9 +151,8 @@ def _cells(
     settings: Sequence[dict[str, Value]],
     outcomes: Mapping[str, Outcome],
 ) -> list[Cell]:
-    diverged = {key for key, outcome in outcomes.items() if outcome.status == "failed"}
     try:
-        return plan.cells(sweep.experiment, stage, inherited, sweep.data, settings, diverged)
+        return plan.cells(sweep.experiment, stage, inherited, sweep.data, settings, diverged(outcomes))
     except InputError as error:
         raise InputError(f"{sweep.experiment.path}: stages.{stage.name}: {error}") from None
 

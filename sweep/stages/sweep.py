@@ -38,7 +38,7 @@ class Sweep:
     pictures        whether runs get some
     new_data        whether to begin anew where the experiment was begun on other data from the same place
     new_experiment  whether to begin anew where it was deleted in MLflow
-    model           the name that winners are registered under; "" for the experiment's, "none" for not at all
+    model           that winners are versions of: see sweep.records.records.open_records
     """
 
     experiment: Experiment
@@ -52,7 +52,7 @@ class Sweep:
     pictures: bool = True
     new_data: bool = False
     new_experiment: bool = False
-    model: str = ""
+    model: str | None = ""
 
     @classmethod
     def of(
@@ -68,7 +68,7 @@ class Sweep:
         pictures: bool = True,
         new_data: bool = False,
         new_experiment: bool = False,
-        model: str = "",
+        model: str | None = "",
     ) -> Sweep:
         """What is not given is usual: hints without options, signals of its own, a process for each device of ops."""
         processes = processes or ops.device_count

@@ -369,6 +369,27 @@ def test_what_failed_is_not_proposed_again(stage_and_cells, journal) -> None:
     assert (settings, count) == (draws[1::2], 8)
 
 
+def test_a_setting_that_cannot_be_trained_is_refused_once(stage_and_cells, journal) -> None:
+    """Proposed again it is a repeat, like one that can: another is asked for; also after a restart."""
+    stage = replace(stage_and_cells[0], sampler="tpe", space=Space({"lr": (0.1, 0.2, 0.3)}))
+    refused, known = list[str](), dict[str, Outcome]()
+
+    def possible(setting: Mapping[str, Value]) -> list[str]:
+        if setting["lr"] == 0.3:
+            raise InputError("it is too large")
+        return key_of(setting)
+
+    for _ in range(3):
+        study = Study(journal, stage, "choices")
+        wave = study.propose(3, possible, known, lambda error: refused.append(str(error)))
+        assert all(setting["lr"] < 0.3 for setting in wave)
+        known |= {key: outcome("run") for setting in wave for key in key_of(setting)}
+    waves = journal.waves(stage, "choices")
+    assert sorted(float(setting["lr"]) for setting in waves[0].settings) == [0.1, 0.2, 0.3]
+    assert [len(wave.settings) for wave in waves] == [3, 3, 3]  # repeats at last count as proposed
+    assert refused == ["it is too large"]
+
+
 def test_reading_makes_no_file(journal: Journal) -> None:
     assert journal.outcomes("grid") == {}
     assert not journal.path.exists()
