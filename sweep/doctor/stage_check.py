@@ -82,8 +82,8 @@ def _difference(known: StageRecords, run: RunInfo, trial: TrialFiles) -> str:
     wrong = [name for name, value in params.items() if run.params.get(name) != value]
     best = best_metrics(trial.outcome)
     wrong += [name for name, value in best.items() if run.metrics.get(name) != value]
-    tags = {"outcome": trial.outcome.status, "key": trial.config["key"], "stage": known.stage.name}
-    wrong += [name for name, value in tags.items() if run.tags.get(name) != value]
+    told = {tags.OUTCOME: trial.outcome.status, tags.KEY: trial.config["key"], tags.STAGE_NAME: known.stage.name}
+    wrong += [name for name, value in told.items() if run.tags.get(name) != value]
     wrong += _different_epochs(known, run, trial)
     more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
     return f"differs in MLflow: {wrong[0]}{more}" if wrong else ""

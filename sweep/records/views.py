@@ -14,10 +14,16 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
-from core.tracking.tags import VIEW
+from core.tracking import tags
 
 _CURVES = ("val_accuracy", "val_loss", "train_accuracy", "train_loss")
-_WIDE = {"attributes.`Run Name`": 230, "metrics.`rank`": 60, "metrics.`best_val_accuracy`": 150}
+_WIDE = {
+    "attributes.`Run Name`": 230,
+    f"metrics.`{tags.RANK}`": 60,
+    f"metrics.`{tags.BEST_VAL_ACCURACY}`": 150,
+}
+_RESULTS = (tags.RANK, tags.BEST_VAL_ACCURACY, tags.BEST_VAL_LOSS, tags.BEST_EPOCH)
+_OF_STAGES = (tags.WINNER_NAME, tags.SAMPLER, f"{tags.ENDED}finished", f"{tags.ENDED}failed")
 STAGES = "stages"  # the key of the view of all stages
 
 
@@ -28,14 +34,14 @@ def key(stage: str, run_id: str) -> str:
 
 def of_trials(stage: str, run_id: str, searched: Sequence[str]) -> dict[str, str]:
     """The tag for the trials below a stage's run, best first: what was searched and what came out; charts of curves."""
-    metrics = [f"metrics.`{name}`" for name in ("rank", "best_val_accuracy", "best_val_loss", "best_epoch")]
+    metrics = [f"metrics.`{name}`" for name in _RESULTS]
     params = [f"params.`{name}`" for name in searched]
     return _tag(
         key(stage, run_id),
         f"{stage}: trials, best first",
         {
-            "searchFilter": f"tags.`mlflow.parentRunId` = '{run_id}' and tags.ranked = 'true'",
-            "orderByKey": "metrics.`rank`",
+            "searchFilter": f"tags.`{tags.PARENT}` = '{run_id}' and tags.{tags.RANKED} = 'true'",
+            "orderByKey": f"metrics.`{tags.RANK}`",
             "orderByAsc": True,
             "selectedColumns": [*metrics, *params],
             "columnOrder": ["attributes.`Run Name`", *metrics[:2], *params, *metrics[2:]],
@@ -50,18 +56,18 @@ def of_trials(stage: str, run_id: str, searched: Sequence[str]) -> dict[str, str
 
 def of_stages() -> dict[str, str]:
     """The tag for the stages, with their winners."""
-    tags = [f"tags.`{name}`" for name in ("winner.name", "sampler", "trials_finished", "trials_failed")]
-    columns = ["metrics.`best_val_accuracy`", *tags]
+    shown = [f"tags.`{name}`" for name in _OF_STAGES]
+    columns = [f"metrics.`{tags.BEST_VAL_ACCURACY}`", *shown]
     return _tag(
         STAGES,
         "stages",
         {
-            "searchFilter": "tags.kind = 'stage'",
+            "searchFilter": f"tags.{tags.KIND} = '{tags.STAGE}'",
             "orderByKey": "attributes.start_time",
             "orderByAsc": True,
             "selectedColumns": columns,
             "columnOrder": ["attributes.`Run Name`", *columns],
-            "columnWidths": _WIDE | {"attributes.`Run Name`": 400, tags[0]: 250},
+            "columnWidths": _WIDE | {"attributes.`Run Name`": 400, shown[0]: 250},
         },
     )
 
@@ -78,18 +84,18 @@ def _tag(name: str, title: str, state: Mapping[str, Any]) -> dict[str, str]:
     packed = zlib.compress(json.dumps(state, separators=(",", ":")).encode(), 9)  # MLflow keeps 5,000 characters
     now = round(time.time() * 1000)
     view = {"name": title, "createdAt": now, "updatedAt": now, "state": f"deflate;{base64.b64encode(packed).decode()}"}
-    return {f"{VIEW}{name}": json.dumps(view)}
+    return {f"{tags.VIEW}{name}": json.dumps(view)}
 
 
-def titles(tags: Mapping[str, str]) -> dict[str, str]:
+def titles(told: Mapping[str, str]) -> dict[str, str]:
     """The views that an experiment with these tags has, by key: what they are called on the page; that of the stages
     comes first, the others as they were made.
     """
     found: list[tuple[bool, float, str, str]] = []
-    for name, value in tags.items():
-        if name.startswith(VIEW):
+    for name, value in told.items():
+        if name.startswith(tags.VIEW):
             with suppress(ValueError, TypeError, KeyError):  # of the page's own, in a form that has no name
-                view, called = json.loads(value), name.removeprefix(VIEW)
+                view, called = json.loads(value), name.removeprefix(tags.VIEW)
                 found.append((called != STAGES, float(view["createdAt"]), called, str(view["name"])))
     return {called: title for _, _, called, title in sorted(found)}
 

@@ -18,21 +18,21 @@ from sweep.report.pictures import drawn
 
 MOST = 8  # runs in one comparison
 _RESULTS = (
-    "best_val_accuracy",
-    "best_val_loss",
-    "best_epoch",
-    "epochs",
+    tags.BEST_VAL_ACCURACY,
+    tags.BEST_VAL_LOSS,
+    tags.BEST_EPOCH,
+    tags.EPOCHS,
     "test_accuracy",
     "test_largest_class",
     "test_loss",
 )
 _TAGS = (
-    "outcome",
-    "stage",
-    "data.name",
-    "data.sha256",
-    "data.seed",
-    "data.largest_class",
+    tags.OUTCOME,
+    tags.STAGE_NAME,
+    tags.DATA_NAME,
+    tags.DATA_SHA256,
+    tags.DATA_SEED,
+    tags.LARGEST_CLASS,
     "backend",
     "precision",
     "device",
