@@ -156,12 +156,12 @@ def test_a_setting_with_a_diverged_seed_takes_no_others_place(project: Path, cap
     write(project, grid + "lr = [0.01, 0.05, 0.3]\n")
     record = TrialResult.record
 
-    def diverging(self: TrialResult, settings: Settings, metrics: dict, weights: dict) -> bool:
+    def diverging(self: TrialResult, settings: Settings, metrics: dict, weights: dict, seconds: float) -> None:
         if settings.lr == 0.3:
             metrics["val_accuracy"] = 1.0
             if settings.seed == 2:
                 metrics["val_loss"] = float("nan")
-        return record(self, settings, metrics, weights)
+        record(self, settings, metrics, weights, seconds)
 
     monkeypatch.setattr(TrialResult, "record", diverging)
     (stage,) = sweep(capsys, status=3)

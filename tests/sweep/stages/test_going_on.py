@@ -27,7 +27,7 @@ from sweep.__main__ import main
 trial_runs._DELAY = 0  # MLflow is told every epoch at once
 checkpointer._PAUSE = float(os.environ.get("PAUSE", 0))  # 0: every epoch is kept, as where they are long
 environment.code_version = lambda: os.environ.get("CODE", "some code")
-when, epochs, train_epoch, record = sys.argv[1], [], loop._train_epoch, recording.Epochs.record
+when, epochs, train_epoch, record = sys.argv[1], [], loop._Work.train, recording.Epochs.record
 
 
 def dying_in_an_epoch(*arguments):
@@ -55,7 +55,7 @@ initial_model = parameters.initial_model
 if os.environ.get("POISON"):
     parameters.initial_model = poisoned
 if when.startswith("in epoch"):
-    loop._train_epoch = dying_in_an_epoch
+    loop._Work.train = dying_in_an_epoch
 elif when == "before some ends are recorded":
     recording.Epochs.record = dying_before_the_record
 sys.exit(main(["run", "small", "--stage", "grid", "--json", *sys.argv[2:]]))
