@@ -329,6 +329,7 @@ def test_pictures_are_drawn_anew_where_they_are_wanted(done: Path, capsys) -> No
 
 def test_a_sweep_whose_folder_lost_its_owner_trains_nothing_again(done: Path, capsys) -> None:
     lose_the_owner(done)
+    Tracker().lookup.experiments()  # opening the store lets its addresses follow the copied folder
     before = everything(done)
     assert main(["run", "small", "--quiet"]) == 2
     said = capsys.readouterr().err
