@@ -57,12 +57,12 @@ bench-quick: _runtime ## its three essential rows, in less than a minute; the la
 bench-gpu: _runtime ## the GPU against PyTorch on it, where that is installed; writes bench/results/gpu.json
 	@$(python) -m bench.gpu $(ARGS)
 
-test: _dev ## run the quick tests: under five minutes on two cores; no GPU, network or data set needed
-	@echo "Running the quick tests: about four minutes." >&2
+test: _dev ## run the quick tests: about eight minutes on two cores; no GPU, network or data set needed
+	@echo "Running the quick tests: about eight minutes." >&2
 	@$(pytest) -m "not slow" $(ARGS)
 
 test-all: _test-all ## run all tests; installs first what single ones need: PyTorch's CPU build, Playwright, psycopg
-	@echo "Running all tests: about fifteen minutes." >&2
+	@echo "Running all tests: about twenty minutes." >&2
 	@$(pytest) $(ARGS)
 
 test-faults: _dev ## kill, starve and damage sweeps in every way and count what survives (more than an hour; a sample is in test-all)
