@@ -62,7 +62,7 @@ test: _dev ## run the quick tests: about eight minutes on two cores; no GPU, net
 	@$(pytest) -m "not slow" $(ARGS)
 
 test-all: _test-all ## run all tests; installs first what single ones need: PyTorch's CPU build, Playwright, psycopg
-	@echo "Running all tests: about twenty minutes." >&2
+	@echo "Running all tests, slow ones too." >&2
 	@$(pytest) $(ARGS)
 
 test-faults: _dev ## kill, starve and damage sweeps in every way and count what survives (more than an hour; a sample is in test-all)
